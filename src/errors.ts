@@ -1,0 +1,98 @@
+// The one error class of the library and its closed set of codes.
+// Codes are API; messages are for people: what was found, in which file, what to do.
+
+/**
+ * Why an operation was refused or failed.
+ *
+ * - `invalid`: the caller asked for something that makes no sense (bad option, bad range).
+ * - `not-found`: a file, or a layer that was named, is not there.
+ * - `format`: the file is not an image of the expected format.
+ * - `corrupt`: the image contradicts its own format.
+ * - `unsupported`: the image is valid, but uses something that is not supported here.
+ * - `read-only`: a write was asked of something that can't be written.
+ * - `busy`: another process holds the image.
+ * - `siblings`: other images depend on a layer that the commit would change.
+ * - `no-space`: the file system or device has no room.
+ * - `io`: the machine failed to read or write.
+ */
+export type ImageErrorCode =
+  | 'invalid'
+  | 'not-found'
+  | 'format'
+  | 'corrupt'
+  | 'unsupported'
+  | 'read-only'
+  | 'busy'
+  | 'siblings'
+  | 'no-space'
+  | 'io';
+
+export interface ImageErrorDetails {
+  readonly cause?: unknown;
+  /** Symbolic errno of the system call that failed, e.g. `ENOSPC`. */
+  readonly errno?: string;
+  /** A second line for the user: what to do next. */
+  readonly hint?: string;
+}
+
+export class ImageError extends Error {
+  override readonly name = 'ImageError';
+  readonly code: ImageErrorCode;
+  readonly errno: string | undefined;
+  readonly hint: string | undefined;
+
+  constructor(code: ImageErrorCode, message: string, details: ImageErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.code = code;
+    this.errno = details.errno;
+    this.hint = details.hint;
+  }
+}
+
+/** A broken invariant of ours, never the fault of an image: stops before anything is written. */
+export function assert(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new Error(`internal error: ${message}`);
+}
+
+/** The words of strerror(3) for the errors that reach a user of disk images. */
+const STRERROR: Readonly<Record<string, string>> = {
+  EACCES: 'Permission denied',
+  EAGAIN: 'Resource temporarily unavailable',
+  EBADF: 'Bad file descriptor',
+  EBUSY: 'Device or resource busy',
+  EDQUOT: 'Disk quota exceeded',
+  EEXIST: 'File exists',
+  EFBIG: 'File too large',
+  EINTR: 'Interrupted system call',
+  EINVAL: 'Invalid argument',
+  EIO: 'Input/output error',
+  EISDIR: 'Is a directory',
+  ELOOP: 'Too many levels of symbolic links',
+  EMFILE: 'Too many open files',
+  ENAMETOOLONG: 'File name too long',
+  ENFILE: 'Too many open files in system',
+  ENODEV: 'No such device',
+  ENOENT: 'No such file or directory',
+  ENOMEM: 'Cannot allocate memory',
+  ENOSPC: 'No space left on device',
+  ENOTDIR: 'Not a directory',
+  ENOTSUP: 'Operation not supported',
+  ENXIO: 'No such device or address',
+  EOPNOTSUPP: 'Operation not supported',
+  EPERM: 'Operation not permitted',
+  EROFS: 'Read-only file system',
+  ETXTBSY: 'Text file busy',
+};
+
+/** What strerror(3) says for a symbolic errno; the name itself where it is not a known one. */
+export function strerror(errno: string): string {
+  return STRERROR[errno] ?? errno;
+}
+
+/** The symbolic errno of a Node.js system error, or undefined. */
+export function errnoOf(error: unknown): string | undefined {
+  if (error instanceof ImageError) return error.errno;
+  if (typeof error !== 'object' || error === null) return undefined;
+  const code: unknown = (error as { code?: unknown }).code;
+  return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
+}

@@ -1,0 +1,47 @@
+// What the engine asks of the machine besides bytes: opening files by name, names, space, codecs.
+// Implemented by node-host.ts; tests and other platforms bring their own.
+
+import type { Storage } from './storage.ts';
+
+/** Durability of writes: `writethrough` makes each one durable, `unsafe` ignores flushes. */
+export type CacheMode = 'none' | 'writeback' | 'unsafe' | 'directsync' | 'writethrough';
+
+export interface OpenStorageOptions {
+  readonly writable: boolean;
+  readonly cache?: CacheMode;
+}
+
+export interface Codecs {
+  /** Inflates a raw deflate stream to at most `size` bytes; fewer when it ends early. Trailing bytes are ignored. */
+  inflateRaw(compressed: Uint8Array, size: number): Promise<Uint8Array>;
+  /** Decompresses one zstd frame to at most `size` bytes. Trailing bytes are ignored. */
+  decompressZstd(compressed: Uint8Array, size: number): Promise<Uint8Array>;
+}
+
+export interface FileIdentity {
+  /** Same for two names of one file (device and inode, or the real path). */
+  readonly id: string;
+  readonly kind: 'file' | 'block-device' | 'character-device' | 'directory' | 'other';
+}
+
+export interface Host {
+  readonly codecs: Codecs;
+  /** Monotonic milliseconds. */
+  now(): number;
+  /** Resolves after `milliseconds`, or rejects with the signal's reason. */
+  sleep(milliseconds: number, signal?: AbortSignal): Promise<void>;
+  /** Opens a file or block device. Rejects with an ImageError that carries the errno. */
+  openStorage(filename: string, options: OpenStorageOptions): Promise<Storage>;
+  /** Creates an empty file, truncating one that exists, and opens it for writing. */
+  createStorage(filename: string): Promise<Storage>;
+  /** Undefined where there is no such file. */
+  identify(filename: string): Promise<FileIdentity | undefined>;
+  /** Absolute name without symbolic links; the absolute name where it can't be resolved. */
+  realPath(filename: string): Promise<string>;
+  /** Names (not paths) of the entries in a directory that are regular files, in no order. */
+  listFiles(directory: string): Promise<readonly string[]>;
+  /** Free bytes for us in the file system that holds the file; undefined where unknown. */
+  freeSpace(filename: string): Promise<number | undefined>;
+  /** Removes a file and makes the removal durable. */
+  remove(filename: string): Promise<void>;
+}

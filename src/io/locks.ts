@@ -1,0 +1,34 @@
+// Permissions on an image -> byte locks in its file, the layout that QEMU uses on Linux.
+// Pure: who takes the locks is the storage.
+
+/** What a user of an image does with it. The order gives the byte: 100 + n used, 200 + n unshared. */
+export const PERMISSIONS = ['consistent read', 'write', 'write unchanged', 'resize'] as const;
+export type Permission = (typeof PERMISSIONS)[number];
+
+const USED = 100;
+const UNSHARED = 200;
+
+export interface ByteLocks {
+  /** Bytes to hold shared locks on. */
+  readonly hold: readonly number[];
+  /** Bytes that nobody else may hold, and the words for the refusal if somebody does. */
+  readonly probe: readonly { readonly byte: number; readonly conflict: string }[];
+}
+
+export function byteLocks(use: readonly Permission[], share: readonly Permission[]): ByteLocks {
+  const hold: number[] = [];
+  const probe: { byte: number; conflict: string }[] = [];
+  PERMISSIONS.forEach((permission, n) => {
+    const used = use.includes(permission);
+    const shared = share.includes(permission);
+    if (used) {
+      hold.push(USED + n);
+      probe.push({ byte: UNSHARED + n, conflict: `Failed to get "${permission}" lock` });
+    }
+    if (!shared) {
+      hold.push(UNSHARED + n);
+      probe.push({ byte: USED + n, conflict: `Failed to get shared "${permission}" lock` });
+    }
+  });
+  return { hold: hold.sort((a, b) => a - b), probe };
+}

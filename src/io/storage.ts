@@ -1,0 +1,74 @@
+// Bytes at offsets: what the engine needs of a host file, whatever is behind it.
+// Knows no image format.
+
+import type { Permission } from './locks.ts';
+
+/** What a write carries. Faults, traces and order tests select on it. */
+export type WriteKind =
+  | 'data'
+  | 'header'
+  | 'l1'
+  | 'l2'
+  | 'refcount-table'
+  | 'refcount-block'
+  | 'snapshot-table';
+
+/** A stretch that starts where it was asked for and ends before `end`. */
+export interface StorageExtent {
+  /** False: reads as zeros and takes no space. True: may hold anything. */
+  readonly data: boolean;
+  /** First byte after the stretch; always greater than the offset that was asked for. */
+  readonly end: number;
+}
+
+/**
+ * An array of bytes that lives outside of us: a file, a block device, memory, an object store.
+ *
+ * All offsets and lengths are bytes, safe integers, not negative. A failing call rejects with an
+ * `ImageError` (`io`, `no-space`, `read-only`). Calls on ranges that don't overlap may run at the
+ * same time; nothing is durable before a `flush` that was called after they ended.
+ */
+export interface Storage {
+  /** The name for messages, as the user gave it. */
+  readonly filename: string;
+  readonly writable: boolean;
+  /** Current length in bytes. */
+  readonly size: number;
+  /** False where the length is fixed (block devices). */
+  readonly resizable: boolean;
+  /** True where bytes past the end appear as zeros when it grows (not so on block devices). */
+  readonly growsZeroed: boolean;
+
+  /** Fills `target`; what lies past the end reads as zeros. The caller keeps `target`. */
+  read(offset: number, target: Uint8Array): Promise<void>;
+  /** Writes all of `source`, growing a resizable storage. `source` is not kept afterwards. */
+  write(offset: number, source: Uint8Array, kind: WriteKind): Promise<void>;
+  /**
+   * Makes the range read as zeros, the cheapest way there is (a hole, zeroed extents, written
+   * zeros); grows a resizable storage to the end of the range.
+   */
+  zero(offset: number, length: number, kind: WriteKind): Promise<void>;
+  /** A hint: nobody needs these bytes any more. They may read as anything afterwards. */
+  discard(offset: number, length: number): Promise<void>;
+  /**
+   * Copies within the machine (clone of extents or in-kernel copy) from `source` to here.
+   * Resolves to the bytes copied, from the start of the range; fewer than `length`, perhaps 0,
+   * where the machine can't: the caller goes on through a buffer. Rejects on real I/O errors only.
+   */
+  copyFrom(source: Storage, from: number, to: number, length: number): Promise<number>;
+  /** Data or hole at `offset` (which is below `size`). Without the system call: data to the end. */
+  extentAt(offset: number): Promise<StorageExtent>;
+  /** Bytes that it takes on its host now; its size where that is not known. */
+  allocatedBytes(): Promise<number>;
+  /** Resolves when everything written before is durable. */
+  flush(): Promise<void>;
+  /** New length; the bytes that it gains read as zeros. */
+  resize(size: number): Promise<void>;
+  /**
+   * Takes or changes the image locks: permissions that we use, and those that others may use
+   * meanwhile. New locks are taken before old ones are dropped. Rejects with `busy`.
+   */
+  lock(use: readonly Permission[], share: readonly Permission[]): Promise<void>;
+  /** Drops locks and closes. May be called twice. Does not flush. */
+  close(): Promise<void>;
+}

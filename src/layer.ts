@@ -1,0 +1,56 @@
+// One virtual disk of a chain, whatever its format: the interface that chain and commit work with.
+
+import type { Storage } from './io/storage.ts';
+
+/** Where the bytes of a range lie as they are: uncompressed, in one piece, in a host file. */
+export interface HostRange {
+  readonly storage: Storage;
+  readonly offset: number;
+}
+
+/** What a layer itself says about a range of the guest's disk. */
+export type Extent =
+  /** The layer says nothing: the backing file decides. */
+  | { readonly kind: 'unallocated'; readonly offset: number; readonly length: number }
+  /** Reads as zeros, whatever lies below. */
+  | { readonly kind: 'zero'; readonly offset: number; readonly length: number }
+  /** Bytes of its own; `host` is null where they must go through `read` (compressed). */
+  | {
+      readonly kind: 'data';
+      readonly offset: number;
+      readonly length: number;
+      readonly host: HostRange | null;
+    };
+
+export interface Layer {
+  /** The name for messages. */
+  readonly filename: string;
+  readonly format: 'qcow2' | 'raw';
+  /** Size of the virtual disk in bytes. */
+  readonly size: number;
+  /** Unit of allocation in bytes; 512 for raw files. */
+  readonly clusterSize: number;
+  readonly writable: boolean;
+  readonly storage: Storage;
+  /** The layer below, which fills what this one does not allocate; null at the end of the chain. */
+  backing: Layer | null;
+
+  /**
+   * The extents from `offset` on, in order and without gaps, neighbours of one kind merged. May
+   * stop before `offset + length` (the caller asks again from there), but covers at least 1 byte.
+   * The range must lie inside the disk.
+   */
+  extents(offset: number, length: number): Promise<readonly Extent[]>;
+  /** Fills `target` with the guest's view through this layer and those below. */
+  read(offset: number, target: Uint8Array): Promise<void>;
+  write(offset: number, source: Uint8Array): Promise<void>;
+  /** Makes the range read as zeros. */
+  zero(offset: number, length: number): Promise<void>;
+  /** Copies bytes that lie in a host file, inside the kernel where it can. */
+  writeFrom(offset: number, source: HostRange, length: number): Promise<void>;
+  /** Grows the virtual disk; the new area reads as zeros, even where a backing file is longer. */
+  grow(size: number): Promise<void>;
+  /** Everything written before is durable when this resolves. */
+  flush(): Promise<void>;
+  close(): Promise<void>;
+}
