@@ -1,0 +1,182 @@
+// Finds and takes free host clusters; makes refcount blocks and a larger refcount table when the
+// image outgrows them. Called by the holder of the image's queue.
+//
+// Taking raises refcounts in memory; tables.ts says when they become durable.
+
+import { ImageError } from '../errors.ts';
+import type { Storage } from '../io/storage.ts';
+import { divideUp, type HostOffset, hostOffset } from '../units.ts';
+import { type Geometry, refcountTableIndexOf } from './geometry.ts';
+import { getRefcount } from './refcount.ts';
+import { MAX_HOST_OFFSET, MAX_REFCOUNT_TABLE_BYTES } from './spec.ts';
+import type { Tables } from './tables.ts';
+
+export interface Run {
+  readonly host: HostOffset;
+  /** Clusters, one or more. */
+  readonly count: number;
+  /** The clusters are known to read as zeros: the file has never held anything there. */
+  readonly zeroed: boolean;
+}
+
+export class Allocator {
+  readonly #storage: Storage;
+  readonly #geometry: Geometry;
+  readonly #tables: Tables;
+  /** From this offset on, the file has never held anything: a new cluster there reads as zeros. */
+  #untouchedFrom: number;
+
+  constructor(storage: Storage, geometry: Geometry, tables: Tables) {
+    this.#storage = storage;
+    this.#geometry = geometry;
+    this.#tables = tables;
+    this.#untouchedFrom = storage.growsZeroed ? storage.size : Number.MAX_SAFE_INTEGER;
+  }
+
+  /** Takes the first free clusters: a run of 1 to `wanted`. */
+  async take(wanted: number): Promise<Run> {
+    await this.#tables.loadRefcountTable();
+    const { refcountBlockEntries } = this.#geometry;
+    for (let index = this.#tables.freeHint; ; ) {
+      const blockIndex = refcountTableIndexOf(index, this.#geometry);
+      if (this.#tables.refcountBlockOffset(blockIndex) === 0) {
+        await this.#addRefcountBlock(blockIndex);
+        continue;
+      }
+      const run = await this.#takeIn(blockIndex, index % refcountBlockEntries, wanted);
+      if (run !== undefined) return run;
+      index = (blockIndex + 1) * refcountBlockEntries;
+    }
+  }
+
+  async #takeIn(blockIndex: number, from: number, wanted: number): Promise<Run | undefined> {
+    const block = await this.#tables.refcountBlock(blockIndex);
+    if (block === null) return undefined;
+    const { refcountBlockEntries: entries, refcountOrder: order, clusterSize } = this.#geometry;
+    let within = from;
+    while (within < entries && getRefcount(block.bytes, within, order) !== 0) within++;
+    const first = blockIndex * entries + within;
+    this.#tables.freeHint = Math.max(this.#tables.freeHint, first);
+    if (within === entries) return undefined;
+    let count = 0;
+    while (
+      count < wanted &&
+      within + count < entries &&
+      getRefcount(block.bytes, within + count, order) === 0
+    ) {
+      count++;
+    }
+    this.#checkTaken(first * clusterSize, count);
+    for (let i = 0; i < count; i++) this.#tables.setRefcountIn(block, within + i, 1);
+    this.#tables.took(first * clusterSize, count);
+    this.#tables.freeHint = first + count;
+    const host = hostOffset(first * clusterSize);
+    const zeroed = host >= this.#untouchedFrom;
+    this.#untouchedFrom = Math.max(this.#untouchedFrom, host + count * clusterSize);
+    return { host, count, zeroed };
+  }
+
+  /** Takes `count` clusters in one piece. They lie where all refcounts are zero so far. */
+  async takeContiguous(count: number): Promise<Run> {
+    await this.#tables.loadRefcountTable();
+    for (;;) {
+      const run = await this.take(count);
+      if (run.count === count) return run;
+      // The rest of a block, or a gap: keep looking further on, and give it back at the end.
+      const more = await this.#extend(run, count);
+      if (more !== undefined) return more;
+    }
+  }
+
+  /** Lengthens a run with the clusters that follow it; frees it where they are taken already. */
+  async #extend(run: Run, count: number): Promise<Run | undefined> {
+    const { clusterSize } = this.#geometry;
+    let { count: have } = run;
+    while (have < count) {
+      const next = await this.take(count - have);
+      if (next.host !== run.host + have * clusterSize) {
+        this.#tables.free(run.host / clusterSize, have);
+        return next.count === count ? next : this.#extend(next, count);
+      }
+      have += next.count;
+    }
+    return { ...run, count, zeroed: false };
+  }
+
+  /** A refcount block for a range of clusters that are all free: it lies in its own range. */
+  async #addRefcountBlock(blockIndex: number): Promise<void> {
+    if (blockIndex >= this.#tables.refcountTableEntries) {
+      await this.growRefcountTable(blockIndex);
+      return;
+    }
+    const first = blockIndex * this.#geometry.refcountBlockEntries;
+    this.#checkTaken(first * this.#geometry.clusterSize, 1);
+    const block = this.#tables.newRefcountBlock(blockIndex, first * this.#geometry.clusterSize);
+    this.#tables.setRefcountIn(block, 0, 1);
+  }
+
+  /**
+   * A refcount table with room for block `blockIndex`, placed where that block's range begins:
+   * first the blocks that cover the new clusters themselves, then the table.
+   */
+  async growRefcountTable(blockIndex: number): Promise<Run> {
+    const { clusterSize, refcountBlockEntries } = this.#geometry;
+    const first = blockIndex * refcountBlockEntries;
+    const entriesPerCluster = clusterSize / 8;
+    let tableClusters = 0;
+    let blocks = 0;
+    for (let settled = false; !settled; ) {
+      // Half as many again as needed, so that growth is rare.
+      const entries = Math.ceil((blockIndex + blocks) * 1.5) + 1;
+      const nextClusters = divideUp(entries, entriesPerCluster);
+      const nextBlocks = divideUp(nextClusters + blocks, refcountBlockEntries);
+      settled = nextClusters === tableClusters && nextBlocks === blocks;
+      tableClusters = Math.max(tableClusters, nextClusters);
+      blocks = Math.max(blocks, nextBlocks);
+    }
+    if (tableClusters * clusterSize > MAX_REFCOUNT_TABLE_BYTES) {
+      throw new ImageError(
+        'no-space',
+        `${this.#storage.filename}: the refcount table can't grow beyond 8 MiB`,
+        { errno: 'EFBIG' },
+      );
+    }
+    const start = first * clusterSize;
+    this.#checkTaken(start, blocks + tableClusters);
+    this.#tables.moveRefcountTable(start + blocks * clusterSize, tableClusters);
+    for (let i = 0; i < blocks; i++) {
+      const block = this.#tables.newRefcountBlock(blockIndex + i, start + i * clusterSize);
+      const covered = Math.min(
+        blocks + tableClusters - i * refcountBlockEntries,
+        refcountBlockEntries,
+      );
+      for (let within = 0; within < covered; within++) this.#tables.setRefcountIn(block, within, 1);
+    }
+    return { host: hostOffset(start), count: blocks + tableClusters, zeroed: false };
+  }
+
+  /** A cluster that the tables themselves occupy can't be free, whatever its refcount says. */
+  #checkTaken(host: number, count: number): void {
+    const end = host + count * this.#geometry.clusterSize;
+    if (end > MAX_HOST_OFFSET || (!this.#storage.resizable && end > this.#storage.size)) {
+      throw new ImageError(
+        'no-space',
+        `${this.#storage.filename}: no free cluster is left (the image would need ${end} bytes)`,
+        { errno: 'ENOSPC' },
+      );
+    }
+    const { l1Offset, l1Entries, refcountTablePlace: table } = this.#tables;
+    const overlaps = (offset: number, length: number) => offset < end && host < offset + length;
+    const what = overlaps(0, 1)
+      ? 'the header'
+      : overlaps(l1Offset, l1Entries * 8)
+        ? 'the active L1 table'
+        : overlaps(table.offset, table.length)
+          ? 'the refcount table'
+          : undefined;
+    if (what === undefined) return;
+    throw new ImageError('corrupt', `${this.#storage.filename}: the refcounts call ${what} free`, {
+      hint: `Run 'qemu-img check -r all' on it first.`,
+    });
+  }
+}

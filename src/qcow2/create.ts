@@ -1,0 +1,118 @@
+// A new, empty image: header, refcount table and refcount block; the rest follows by growing it.
+
+import { ImageError } from '../errors.ts';
+import type { Storage } from '../io/storage.ts';
+import { encodeFeatureNames, type HeaderExtension } from './extensions.ts';
+import { viewOf, writeU64 } from './fields.ts';
+import { geometryOf, l1EntriesFor } from './geometry.ts';
+import { encodeHeader } from './header.ts';
+import { Qcow2Image } from './image.ts';
+import { setRefcount } from './refcount.ts';
+import { checkReachable } from './resize.ts';
+import {
+  COMPATIBLE,
+  type CompressionType,
+  CRYPT_NONE,
+  EXTENSION,
+  FEATURE_NAMES,
+  INCOMPATIBLE,
+  MAGIC,
+  NEW_HEADER_LENGTH,
+  V2_HEADER_LENGTH,
+} from './spec.ts';
+
+export interface CreateOptions {
+  /** Size of the virtual disk in bytes, a multiple of 512. */
+  readonly size: number;
+  /** A power of two, 512 to 2 MiB. Default 65536. */
+  readonly clusterSize?: number;
+  /** 2 ("compat 0.10") or 3 ("compat 1.1", the default). */
+  readonly version?: 2 | 3;
+  /** A power of two, 1 to 64; version 2 has 16 alone. Default 16. */
+  readonly refcountBits?: number;
+  readonly compressionType?: CompressionType;
+  readonly lazyRefcounts?: boolean;
+  /** Stored as it is. */
+  readonly backingFile?: string;
+  readonly backingFormat?: string;
+}
+
+/** Smaller header clusters have no room for the feature name table beside a backing file name. */
+const FEATURE_NAMES_FROM = 4096;
+
+/** Writes a new image into `storage` (its old content is lost) and opens it for writing. */
+export async function createImage(storage: Storage, options: CreateOptions): Promise<Qcow2Image> {
+  const version = options.version ?? 3;
+  const clusterBits = powerOfTwo(options.clusterSize ?? 65536, 9, 21, 'cluster size');
+  const refcountOrder = powerOfTwo(options.refcountBits ?? 16, 0, 6, 'refcount width');
+  if (version === 2 && refcountOrder !== 4) {
+    throw new ImageError('invalid', 'Version 2 images have refcounts of 16 bits');
+  }
+  if (version === 2 && (options.lazyRefcounts || options.compressionType === 'zstd')) {
+    throw new ImageError('invalid', 'Version 2 images have neither lazy refcounts nor zstd');
+  }
+  if (!Number.isSafeInteger(options.size) || options.size < 0 || options.size % 512 !== 0) {
+    throw new ImageError('invalid', `The size must be a multiple of 512 bytes: ${options.size}`);
+  }
+  const geometry = geometryOf(clusterBits, refcountOrder, false);
+  checkReachable(storage.filename, l1EntriesFor(options.size, geometry));
+  const { clusterSize } = geometry;
+  const compressionType = options.compressionType ?? 'zlib';
+  const bytes = new Uint8Array(3 * clusterSize);
+  bytes.set(
+    encodeHeader({
+      magic: MAGIC,
+      version,
+      backingFileSize: 0,
+      clusterBits,
+      size: 0,
+      cryptMethod: CRYPT_NONE,
+      l1Size: 0,
+      l1TableOffset: 0,
+      refcountTableOffset: clusterSize,
+      refcountTableClusters: 1,
+      nbSnapshots: 0,
+      snapshotsOffset: 0,
+      incompatibleFeatures: compressionType === 'zlib' ? 0n : INCOMPATIBLE.compressionType,
+      compatibleFeatures: options.lazyRefcounts ? COMPATIBLE.lazyRefcounts : 0n,
+      autoclearFeatures: 0n,
+      refcountOrder,
+      headerLength: version === 2 ? V2_HEADER_LENGTH : NEW_HEADER_LENGTH,
+      compressionType,
+      extensions: newExtensions(options, version, clusterSize),
+      backingFile: options.backingFile ?? null,
+    }),
+  );
+  writeU64(viewOf(bytes), clusterSize, 2 * clusterSize);
+  const block = bytes.subarray(2 * clusterSize);
+  for (let cluster = 0; cluster < 3; cluster++) setRefcount(block, cluster, refcountOrder, 1);
+  await storage.write(0, bytes, 'header');
+  const image = await Qcow2Image.open(storage);
+  await image.grow(options.size);
+  return image;
+}
+
+function newExtensions(
+  options: CreateOptions,
+  version: number,
+  clusterSize: number,
+): HeaderExtension[] {
+  const extensions: HeaderExtension[] = [];
+  if (options.backingFile !== undefined && options.backingFormat !== undefined) {
+    const data = new TextEncoder().encode(options.backingFormat);
+    extensions.push({ type: EXTENSION.backingFormat, data });
+  }
+  if (version >= 3 && clusterSize >= FEATURE_NAMES_FROM) {
+    extensions.push({ type: EXTENSION.featureNameTable, data: encodeFeatureNames(FEATURE_NAMES) });
+  }
+  return extensions;
+}
+
+function powerOfTwo(value: number, least: number, most: number, what: string): number {
+  const power = Math.log2(value);
+  if (Number.isInteger(power) && power >= least && power <= most) return power;
+  throw new ImageError(
+    'invalid',
+    `The ${what} must be a power of two between ${2 ** least} and ${2 ** most}: ${value}`,
+  );
+}

@@ -1,0 +1,127 @@
+// Reads the guest's map: which range of the virtual disk lies where. Changes nothing.
+
+import { ImageError } from '../errors.ts';
+import type { Geometry } from './geometry.ts';
+import { l1IndexOf, l2IndexOf } from './geometry.ts';
+import { decodeL2Entry } from './l2-entry.ts';
+import type { Table } from './table-cache.ts';
+import type { Tables } from './tables.ts';
+
+/** Neighbouring guest clusters of one kind; `data` and preallocated zeros also lie together. */
+export interface MapRun {
+  readonly kind: 'unallocated' | 'zero' | 'data' | 'compressed';
+  readonly offset: number;
+  length: number;
+  /** Data: where `offset` lies. Compressed: the first compressed byte. Else 0. */
+  readonly host: number;
+  /** Compressed: bytes to the end of the last sector; such runs are one cluster. */
+  readonly compressedBytes: number;
+}
+
+/** One answer covers at most so many runs or tables; the caller asks on. Keeps memory bounded. */
+const MAX_RUNS = 8192;
+const MAX_TABLES = 64;
+
+export interface MapContext {
+  readonly filename: string;
+  readonly geometry: Geometry;
+  readonly version: number;
+  readonly tables: Tables;
+}
+
+/** The map from `offset` (any byte) on, gapless, at least one run, up to `offset + length`. */
+export async function mapRuns(
+  context: MapContext,
+  offset: number,
+  length: number,
+): Promise<MapRun[]> {
+  const { geometry, tables } = context;
+  const end = offset + length;
+  const runs: MapRun[] = [];
+  let position = offset;
+  for (let loaded = 0; position < end && runs.length < MAX_RUNS && loaded < MAX_TABLES; ) {
+    const l1Index = l1IndexOf(position, geometry);
+    const l1End = Math.min(tables.l1Entries, l1IndexOf(end - 1, geometry) + 1);
+    const next = tables.nextL2(l1Index, Math.max(l1Index, l1End));
+    const tableStart = next >= l1End ? end : next * geometry.l2Coverage;
+    if (tableStart > position) {
+      const stop = Math.min(tableStart, end);
+      append(runs, 'unallocated', position, stop - position, 0);
+      position = stop;
+      continue;
+    }
+    const table = await tables.l2Table(tables.l1Entry(next).offset);
+    loaded++;
+    const stop = Math.min(end, (next + 1) * geometry.l2Coverage);
+    scanTable(context, table, position, stop, runs);
+    position = stop;
+  }
+  return runs;
+}
+
+function scanTable(
+  context: MapContext,
+  table: Table,
+  from: number,
+  to: number,
+  runs: MapRun[],
+): void {
+  const { geometry, version } = context;
+  const { clusterSize, clusterBits } = geometry;
+  const { view } = table;
+  for (let position = from; position < to; ) {
+    const at = l2IndexOf(position, geometry) * 8;
+    const within = position % clusterSize;
+    const length = Math.min(clusterSize - within, to - position);
+    const high = view.getUint32(at);
+    const low = view.getUint32(at + 4);
+    if (high === 0 && low === 0) append(runs, 'unallocated', position, length, 0);
+    else {
+      const entry = decodeAt(context, high, low, clusterBits, version, position);
+      if (entry.kind === 'compressed') {
+        runs.push({
+          kind: 'compressed',
+          offset: position,
+          length,
+          host: entry.host,
+          compressedBytes: entry.lengthBytes,
+        });
+      } else if (entry.kind === 'data') {
+        append(runs, 'data', position, length, entry.host + within);
+      } else append(runs, entry.kind, position, length, 0);
+    }
+    position += length;
+  }
+}
+
+function decodeAt(
+  context: MapContext,
+  high: number,
+  low: number,
+  clusterBits: number,
+  version: number,
+  position: number,
+): ReturnType<typeof decodeL2Entry> {
+  try {
+    return decodeL2Entry(high, low, clusterBits, version);
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    throw new ImageError(
+      error.code,
+      `${context.filename}: ${error.message} (guest offset 0x${position.toString(16)})`,
+    );
+  }
+}
+
+function append(
+  runs: MapRun[],
+  kind: 'unallocated' | 'zero' | 'data',
+  offset: number,
+  length: number,
+  host: number,
+): void {
+  const last = runs.at(-1);
+  if (last?.kind === kind && (kind !== 'data' || last.host + last.length === host)) {
+    last.length += length;
+  } else runs.push({ kind, offset, length, host, compressedBytes: 0 });
+}

@@ -1,0 +1,140 @@
+// L2 tables and refcount blocks in memory: least recently used ones go first, dirty ones stay.
+
+import { assert } from '../errors.ts';
+import type { Storage } from '../io/storage.ts';
+import { viewOf } from './fields.ts';
+
+export interface Table {
+  readonly offset: number;
+  readonly kind: 'l2' | 'refcount-block';
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  /** Nothing durable points to it yet. */
+  fresh: boolean;
+  /** L2 tables: their refcount was found to be one, so they may be written in place. */
+  checked: boolean;
+  /** The part that differs from the file: from, to; empty when equal. */
+  dirtyFrom: number;
+  dirtyTo: number;
+}
+
+/** A cache never gets so small that one operation could not hold the tables that it works on. */
+const MINIMUM_TABLES = 8;
+
+export class TableCache {
+  readonly #storage: Storage;
+  readonly #tableSize: number;
+  readonly #bound: number;
+  /** In order of use: a Map keeps insertion order, a table in use is inserted anew. */
+  readonly #tables = new Map<number, Table>();
+  readonly #loading = new Map<number, Promise<Table>>();
+  readonly #dirty = new Set<Table>();
+
+  constructor(storage: Storage, tableSize: number, boundBytes: number) {
+    this.#storage = storage;
+    this.#tableSize = tableSize;
+    this.#bound = Math.max(boundBytes, MINIMUM_TABLES * tableSize);
+  }
+
+  get dirtyBytes(): number {
+    return this.#dirty.size * this.#tableSize;
+  }
+
+  get dirtyBound(): number {
+    return this.#bound / 2;
+  }
+
+  /** The table at that offset; at once where it is cached. */
+  load(offset: number, kind: Table['kind']): Promise<Table> | Table {
+    const cached = this.#tables.get(offset);
+    if (cached !== undefined) {
+      assert(cached.kind === kind, `cluster 0x${offset.toString(16)} is used as two tables`);
+      this.#tables.delete(offset);
+      this.#tables.set(offset, cached);
+      return cached;
+    }
+    const pending = this.#loading.get(offset);
+    if (pending !== undefined) return pending;
+    const promise = this.#read(offset, kind).finally(() => this.#loading.delete(offset));
+    this.#loading.set(offset, promise);
+    return promise;
+  }
+
+  async #read(offset: number, kind: Table['kind']): Promise<Table> {
+    const bytes = new Uint8Array(this.#tableSize);
+    await this.#storage.read(offset, bytes);
+    return this.#insert(offset, kind, bytes, false);
+  }
+
+  /** A table that is not in the file yet: zeros, or a copy of `content`. All of it is dirty. */
+  create(offset: number, kind: Table['kind'], content?: Uint8Array): Table {
+    const bytes = content === undefined ? new Uint8Array(this.#tableSize) : content.slice();
+    const table = this.#insert(offset, kind, bytes, true);
+    this.touch(table, 0, this.#tableSize);
+    return table;
+  }
+
+  #insert(offset: number, kind: Table['kind'], bytes: Uint8Array, fresh: boolean): Table {
+    const table: Table = {
+      offset,
+      kind,
+      bytes,
+      view: viewOf(bytes),
+      fresh,
+      checked: false,
+      dirtyFrom: 0,
+      dirtyTo: 0,
+    };
+    this.#tables.set(offset, table);
+    this.#evict();
+    return table;
+  }
+
+  #evict(): void {
+    // A dirty table met on the way goes to the young end, so that it is not met at each eviction.
+    for (let left = this.#tables.size; left > 0; left--) {
+      if (this.#tables.size * this.#tableSize <= this.#bound) return;
+      const [offset, table] = this.#tables.entries().next().value as [number, Table];
+      this.#tables.delete(offset);
+      if (this.#dirty.has(table)) this.#tables.set(offset, table);
+    }
+  }
+
+  touch(table: Table, position: number, length: number): void {
+    // A table that was evicted while its user waited comes back with the user's change.
+    assert(this.#tables.get(table.offset) === table, 'change to a table that left the cache');
+    if (table.dirtyTo === 0) table.dirtyFrom = position;
+    table.dirtyFrom = Math.min(table.dirtyFrom, position);
+    table.dirtyTo = Math.max(table.dirtyTo, position + length);
+    this.#dirty.add(table);
+  }
+
+  forget(offset: number): void {
+    const table = this.#tables.get(offset);
+    if (table === undefined) return;
+    this.#tables.delete(offset);
+    this.#dirty.delete(table);
+  }
+
+  /** Writes the dirty tables that `select` picks, in file order; true if there were any. */
+  async write(select: (table: Table) => boolean): Promise<boolean> {
+    const tables = [...this.#dirty].filter(select).sort((a, b) => a.offset - b.offset);
+    for (const table of tables) {
+      const part = table.bytes.subarray(table.dirtyFrom, table.dirtyTo);
+      await this.#storage.write(table.offset + table.dirtyFrom, part, table.kind);
+    }
+    return tables.length > 0;
+  }
+
+  /** What was written is durable now: those tables are clean, and reachable ones no longer fresh. */
+  settle(select: (table: Table) => boolean): void {
+    for (const table of this.#dirty) {
+      if (!select(table)) continue;
+      table.dirtyFrom = 0;
+      table.dirtyTo = 0;
+      table.fresh = false;
+      this.#dirty.delete(table);
+    }
+    this.#evict();
+  }
+}

@@ -1,0 +1,422 @@
+// The image's metadata in memory, and the order in which it becomes durable.
+//
+// The ordering law. Taking a cluster: its refcount and its content are durable before anything
+// reachable points to it. Freeing a cluster: what pointed to it is durably gone before its
+// refcount drops, and nobody reuses it before that. A checkpoint writes in steps, each ended by a
+// flush, a step without writes left out:
+//   (a) what nothing points to yet, and what only adds safety: data in new clusters (already
+//       written, made durable here), new L2 tables, a new L1 or refcount table, refcount blocks;
+//   (b) pointers to new refcount structures: refcount table entries or the header's pointer;
+//   (c) pointers of the guest's map: L2 entries, L1 entries, the header's L1 pointer and size;
+//   (d) lowered refcounts, then holes.
+// Refcounts only ever rise in memory between two checkpoints: what is freed waits in a list for
+// (d), so the allocator can't hand it out before. A crash at any point leaks at most.
+//
+// All methods that change something are called by the holder of the image's queue.
+
+import { assert, ImageError } from '../errors.ts';
+import type { Storage, WriteKind } from '../io/storage.ts';
+import { alignDown, alignUp, SECTOR } from '../units.ts';
+import { type FieldValues, viewOf, writeField, writeU64 } from './fields.ts';
+import { type Geometry, refcountTableIndexOf } from './geometry.ts';
+import type { Header } from './header.ts';
+import { clusterOffset, encodeEntry } from './l2-entry.ts';
+import { getRefcount, setRefcount } from './refcount.ts';
+import { COPIED_HIGH, HEADER } from './spec.ts';
+import { type Table, TableCache } from './table-cache.ts';
+
+/** A table that lies in one piece in the file and is kept whole in memory (L1, refcount table). */
+interface Directory {
+  offset: number;
+  bytes: Uint8Array;
+  /** Sectors that differ from the file; ignored while `moved`. */
+  readonly dirtySectors: Set<number>;
+  /** Lies at a new place that the header does not name yet. */
+  moved: boolean;
+}
+
+type HeaderPatch = Partial<FieldValues<typeof HEADER>>;
+
+export class Tables {
+  readonly #storage: Storage;
+  readonly #geometry: Geometry;
+  readonly #cache: TableCache;
+  /** The first sector of the header as the file has it. */
+  readonly #headerSector: Uint8Array;
+  readonly #l1: Directory;
+  readonly #refcountTable: Directory;
+  /** Header fields of the guest's map that wait for step (c). */
+  #mapPatch: HeaderPatch = {};
+  /** Clusters freed since the last checkpoint: index and count, in turn. */
+  #freed: number[] = [];
+  /** First byte after the highest cluster taken, so that the file can be made to cover it. */
+  #takenEnd = 0;
+  #failure: unknown;
+  /** Lowest cluster index that may be free: a hint for the allocator. */
+  freeHint = 0;
+
+  private constructor(
+    storage: Storage,
+    geometry: Geometry,
+    header: Header,
+    headerSector: Uint8Array,
+    cacheBytes: number,
+  ) {
+    this.#storage = storage;
+    this.#geometry = geometry;
+    this.#headerSector = headerSector;
+    this.#cache = new TableCache(storage, geometry.clusterSize, cacheBytes);
+    const directory = (offset: number, length: number): Directory => ({
+      offset,
+      bytes: new Uint8Array(length),
+      dirtySectors: new Set(),
+      moved: false,
+    });
+    this.#l1 = directory(header.l1TableOffset, header.l1Size * 8);
+    this.#refcountTable = directory(
+      header.refcountTableOffset,
+      header.refcountTableClusters * geometry.clusterSize,
+    );
+  }
+
+  static async load(
+    storage: Storage,
+    geometry: Geometry,
+    header: Header,
+    cacheBytes: number,
+  ): Promise<Tables> {
+    const sector = new Uint8Array(SECTOR);
+    await storage.read(0, sector);
+    const tables = new Tables(storage, geometry, header, sector, cacheBytes);
+    await storage.read(tables.#l1.offset, tables.#l1.bytes);
+    return tables;
+  }
+
+  #refcountTableLoaded = false;
+  /** The refcount table is needed for writing and checking alone, so it is read when first asked. */
+  async loadRefcountTable(): Promise<void> {
+    if (this.#refcountTableLoaded) return;
+    await this.#storage.read(this.#refcountTable.offset, this.#refcountTable.bytes);
+    this.#refcountTableLoaded = true;
+  }
+
+  get l1Entries(): number {
+    return this.#l1.bytes.length / 8;
+  }
+
+  get l1Offset(): number {
+    return this.#l1.offset;
+  }
+
+  /** Host offset of an L2 table (0: none) and whether we may write to it in place. */
+  l1Entry(index: number): { readonly offset: number; readonly copied: boolean } {
+    const view = viewOf(this.#l1.bytes);
+    const high = view.getUint32(index * 8);
+    const offset = clusterOffset(high, view.getUint32(index * 8 + 4));
+    if (offset % this.#geometry.clusterSize !== 0) {
+      throw new ImageError(
+        'corrupt',
+        `${this.#storage.filename}: L2 table offset 0x${offset.toString(16)} is not aligned ` +
+          `(L1 index ${index})`,
+      );
+    }
+    return { offset, copied: (high & COPIED_HIGH) !== 0 };
+  }
+
+  /** The first L1 index from `index` on, below `end`, that has an L2 table; `end` if none. */
+  nextL2(index: number, end: number): number {
+    const halves = new Uint32Array(this.#l1.bytes.buffer);
+    let position = index;
+    while (position < end && !halves[position * 2] && !halves[position * 2 + 1]) position++;
+    return position;
+  }
+
+  setL1Entry(index: number, l2Offset: number): void {
+    encodeEntry(viewOf(this.#l1.bytes), index * 8, l2Offset, {
+      copied: l2Offset !== 0,
+      zero: false,
+    });
+    markDirty(this.#l1, index * 8);
+  }
+
+  l2Table(offset: number): Promise<Table> | Table {
+    return this.#cache.load(offset, 'l2');
+  }
+
+  /** An L2 table in a cluster just taken; it becomes reachable in step (c) at the earliest. */
+  newL2Table(offset: number, content?: Uint8Array): Table {
+    return this.#cache.create(offset, 'l2', content);
+  }
+
+  /** The caller changed 8 bytes of `table` at `position`. */
+  touched(table: Table, position: number): void {
+    this.#cache.touch(table, position, 8);
+  }
+
+  // Refcounts
+
+  get refcountTableEntries(): number {
+    return this.#refcountTable.bytes.length / 8;
+  }
+
+  get refcountTablePlace(): { readonly offset: number; readonly length: number } {
+    return { offset: this.#refcountTable.offset, length: this.#refcountTable.bytes.length };
+  }
+
+  /** Offset of the refcount block with that index in the refcount table; 0: none. */
+  refcountBlockOffset(index: number): number {
+    assert(this.#refcountTableLoaded, 'refcount table not loaded');
+    if (index >= this.refcountTableEntries) return 0;
+    const view = viewOf(this.#refcountTable.bytes);
+    const offset = clusterOffset(view.getUint32(index * 8), view.getUint32(index * 8 + 4));
+    if (offset % this.#geometry.clusterSize !== 0) {
+      throw new ImageError(
+        'corrupt',
+        `${this.#storage.filename}: refcount block offset 0x${offset.toString(16)} is not ` +
+          `aligned (refcount table index ${index})`,
+      );
+    }
+    return offset;
+  }
+
+  async refcountBlock(index: number): Promise<Table | null> {
+    const offset = this.refcountBlockOffset(index);
+    return offset === 0 ? null : this.#cache.load(offset, 'refcount-block');
+  }
+
+  /** A refcount block of zeros in a cluster whose own refcount the caller sets. */
+  newRefcountBlock(index: number, offset: number): Table {
+    assert(this.refcountBlockOffset(index) === 0, 'refcount block exists');
+    writeU64(viewOf(this.#refcountTable.bytes), index * 8, offset);
+    markDirty(this.#refcountTable, index * 8);
+    this.took(offset, 1);
+    return this.#cache.create(offset, 'refcount-block');
+  }
+
+  async refcount(clusterIndex: number): Promise<number> {
+    const block = await this.refcountBlock(refcountTableIndexOf(clusterIndex, this.#geometry));
+    if (block === null) return 0;
+    const within = clusterIndex % this.#geometry.refcountBlockEntries;
+    return getRefcount(block.bytes, within, this.#geometry.refcountOrder);
+  }
+
+  setRefcountIn(block: Table, within: number, count: number): void {
+    const { refcountOrder, refcountBits } = this.#geometry;
+    setRefcount(block.bytes, within, refcountOrder, count);
+    this.#cache.touch(
+      block,
+      Math.floor((within * refcountBits) / 8),
+      Math.max(1, refcountBits / 8),
+    );
+  }
+
+  /** Notes that clusters from `offset` on are in use, so that the file gets to cover them. */
+  took(offset: number, count: number): void {
+    this.#takenEnd = Math.max(this.#takenEnd, offset + count * this.#geometry.clusterSize);
+  }
+
+  /** Drops one reference of each cluster at the next checkpoint, once nothing points there. */
+  free(clusterIndex: number, count: number): void {
+    appendRun(this.#freed, clusterIndex, count);
+  }
+
+  /** Drops the map's reference to an L2 table; a snapshot may keep its own. */
+  dropL2Table(offset: number): void {
+    this.#cache.forget(offset);
+    this.free(offset / this.#geometry.clusterSize, 1);
+  }
+
+  /** The refcount table moves to `offset` with room for `entries`; old entries are carried over. */
+  moveRefcountTable(offset: number, clusters: number): void {
+    this.#move(this.#refcountTable, offset, clusters * this.#geometry.clusterSize);
+  }
+
+  /** The L1 table moves to `offset` and gets `entries`; step (c) makes the header name it. */
+  moveL1(offset: number, entries: number): void {
+    this.#move(this.#l1, offset, entries * 8);
+    this.patchMap({ l1TableOffset: offset, l1Size: entries });
+  }
+
+  #move(directory: Directory, offset: number, length: number): void {
+    const { clusterSize } = this.#geometry;
+    const oldClusters = alignUp(directory.bytes.length, clusterSize) / clusterSize;
+    if (oldClusters > 0) this.free(directory.offset / clusterSize, oldClusters);
+    const bytes = new Uint8Array(length);
+    bytes.set(directory.bytes);
+    directory.bytes = bytes;
+    directory.offset = offset;
+    directory.moved = true;
+    this.took(offset, alignUp(length, clusterSize) / clusterSize);
+  }
+
+  /** Header fields that change together with the guest's map, in step (c). */
+  patchMap(patch: HeaderPatch): void {
+    Object.assign(this.#mapPatch, patch);
+  }
+
+  /** Header fields that are changed and durable at once, apart from any checkpoint. */
+  async patchHeaderNow(patch: HeaderPatch): Promise<void> {
+    await this.#writeHeader(patch);
+    await this.#flush();
+  }
+
+  // The checkpoint
+
+  /** True when so much metadata is dirty that it is time for a checkpoint. */
+  get full(): boolean {
+    return this.#cache.dirtyBytes > this.#cache.dirtyBound || this.#freed.length > 2 ** 17;
+  }
+
+  /** Makes everything published so far durable, in the order of the law. */
+  async checkpoint(): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    try {
+      await this.#stepNewClusters();
+      await this.#stepRefcountPointers();
+      await this.#stepGuestMap();
+      await this.#stepFreed();
+    } catch (error) {
+      // After a failed write or flush nobody knows what is durable: no more metadata is written,
+      // and what is on disk is right by the order of the steps.
+      this.#failure = error;
+      throw error;
+    }
+  }
+
+  async #stepNewClusters(): Promise<void> {
+    if (this.#takenEnd > this.#storage.size && this.#storage.resizable) {
+      await this.#storage.resize(this.#takenEnd);
+    }
+    await this.#cache.write((table) => table.kind === 'refcount-block' || table.fresh);
+    if (this.#l1.moved) await this.#storage.write(this.#l1.offset, this.#l1.bytes, 'l1');
+    if (this.#refcountTable.moved) {
+      await this.#storage.write(
+        this.#refcountTable.offset,
+        this.#refcountTable.bytes,
+        'refcount-table',
+      );
+    }
+    // Always flushed: data written in place must be durable too.
+    await this.#flush();
+    this.#cache.settle((table) => table.kind === 'refcount-block');
+  }
+
+  async #stepRefcountPointers(): Promise<void> {
+    const table = this.#refcountTable;
+    if (table.moved) {
+      await this.#writeHeader({
+        refcountTableOffset: table.offset,
+        refcountTableClusters: table.bytes.length / this.#geometry.clusterSize,
+      });
+      table.moved = false;
+      table.dirtySectors.clear();
+    } else if (table.dirtySectors.size > 0) {
+      await this.#writeSectors(table, 'refcount-table');
+    } else return;
+    await this.#flush();
+  }
+
+  async #stepGuestMap(): Promise<void> {
+    let wrote = await this.#cache.write((table) => table.kind === 'l2' && !table.fresh);
+    if (!this.#l1.moved && this.#l1.dirtySectors.size > 0) {
+      await this.#writeSectors(this.#l1, 'l1');
+      wrote = true;
+    }
+    if (Object.keys(this.#mapPatch).length > 0) {
+      await this.#writeHeader(this.#mapPatch);
+      this.#mapPatch = {};
+      wrote = true;
+    }
+    this.#l1.moved = false;
+    this.#l1.dirtySectors.clear();
+    if (wrote) await this.#flush();
+    this.#cache.settle((table) => table.kind === 'l2');
+  }
+
+  async #stepFreed(): Promise<void> {
+    if (this.#freed.length === 0) return;
+    const freed = this.#freed;
+    this.#freed = [];
+    const holes: number[] = [];
+    for (let i = 0; i < freed.length; i += 2) {
+      await this.#lower(freed[i] ?? 0, freed[i + 1] ?? 0, holes);
+    }
+    await this.#cache.write((table) => table.kind === 'refcount-block');
+    await this.#flush();
+    this.#cache.settle((table) => table.kind === 'refcount-block');
+    for (let i = 0; i < holes.length; i += 2) {
+      const { clusterSize } = this.#geometry;
+      const start = (holes[i] ?? 0) * clusterSize;
+      const end = Math.min(start + (holes[i + 1] ?? 0) * clusterSize, this.#storage.size);
+      if (end > start) await this.#storage.discard(start, end - start);
+    }
+  }
+
+  async #lower(first: number, count: number, holes: number[]): Promise<void> {
+    const { refcountBlockEntries } = this.#geometry;
+    for (let index = first; index < first + count; ) {
+      const blockIndex = refcountTableIndexOf(index, this.#geometry);
+      const blockEnd = Math.min((blockIndex + 1) * refcountBlockEntries, first + count);
+      const block = await this.refcountBlock(blockIndex);
+      for (; index < blockEnd; index++) {
+        if (this.#lowerIn(block, index) === 0) appendRun(holes, index, 1);
+      }
+    }
+  }
+
+  #lowerIn(block: Table | null, index: number): number {
+    const { refcountBlockEntries, refcountOrder, clusterSize } = this.#geometry;
+    const within = index % refcountBlockEntries;
+    const old = block === null ? 0 : getRefcount(block.bytes, within, refcountOrder);
+    if (block === null || old === 0) {
+      const place = (index * clusterSize).toString(16);
+      throw new ImageError(
+        'corrupt',
+        `${this.#storage.filename}: a cluster in use at offset 0x${place} has refcount 0`,
+      );
+    }
+    this.setRefcountIn(block, within, old - 1);
+    if (old === 1) this.freeHint = Math.min(this.freeHint, index);
+    return old - 1;
+  }
+
+  async #writeSectors(directory: Directory, kind: WriteKind): Promise<void> {
+    const sectors = [...directory.dirtySectors].sort((a, b) => a - b);
+    for (let i = 0; i < sectors.length; ) {
+      const first = sectors[i] ?? 0;
+      let last = first;
+      while (i < sectors.length && (sectors[i] ?? 0) <= last + 1) last = sectors[i++] ?? 0;
+      const start = first * SECTOR;
+      const end = Math.min((last + 1) * SECTOR, directory.bytes.length);
+      await this.#storage.write(
+        directory.offset + start,
+        directory.bytes.subarray(start, end),
+        kind,
+      );
+    }
+    directory.dirtySectors.clear();
+  }
+
+  async #writeHeader(patch: HeaderPatch): Promise<void> {
+    for (const [name, value] of Object.entries(patch)) {
+      writeField(this.#headerSector, HEADER[name as keyof typeof HEADER], value);
+    }
+    await this.#storage.write(0, this.#headerSector, 'header');
+  }
+
+  #flush(): Promise<void> {
+    return this.#storage.flush();
+  }
+}
+
+function markDirty(directory: Directory, position: number): void {
+  directory.dirtySectors.add(alignDown(position, SECTOR) / SECTOR);
+}
+
+/** Appends to a list of runs (first, count, first, count, ...), longer last run where they touch. */
+function appendRun(runs: number[], first: number, count: number): void {
+  const last = runs.length - 2;
+  if (last >= 0 && (runs[last] ?? 0) + (runs[last + 1] ?? 0) === first) {
+    runs[last + 1] = (runs[last + 1] ?? 0) + count;
+  } else runs.push(first, count);
+}
