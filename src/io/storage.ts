@@ -69,6 +69,11 @@ export interface Storage {
    * meanwhile. New locks are taken before old ones are dropped. Rejects with `busy`.
    */
   lock(use: readonly Permission[], share: readonly Permission[]): Promise<void>;
+  /**
+   * Makes a storage that was opened for reading writable, with these permissions. The locks held so
+   * far are kept until the new ones are taken.
+   */
+  makeWritable(use: readonly Permission[], share: readonly Permission[]): Promise<void>;
   /** Drops locks and closes. May be called twice. Does not flush. */
   close(): Promise<void>;
 }

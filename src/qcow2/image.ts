@@ -11,6 +11,7 @@ import { decompressCluster } from './compression.ts';
 import { emptyImage } from './empty.ts';
 import { findExtension } from './extensions.ts';
 import type { Geometry } from './geometry.ts';
+import { countFree, GrowthCounter } from './growth.ts';
 import { geometryOfHeader, type Header, headerClusterSize, parseHeader } from './header.ts';
 import { type MapRun, mapRuns } from './mapping.ts';
 import { Mutex, RangeLocks } from './mutex.ts';
@@ -26,6 +27,13 @@ export interface OpenImageOptions {
   readonly codecs?: Codecs;
   /** Bound for tables in memory, in bytes. Default 16 MiB; at least eight tables are kept. */
   readonly cacheBytes?: number;
+}
+
+export interface WriteIntent {
+  /** The guest's view stays, so that what tracks it (bitmaps) stays right. */
+  readonly dataUnchanged: boolean;
+  /** Takes it for granted that the storage will have been made writable. */
+  readonly writable?: boolean;
 }
 
 /** Moves bytes `from .. from + length` of what is being written to `host` in the image's file. */
@@ -386,6 +394,17 @@ export class Qcow2Image implements Layer {
     });
   }
 
+  /** Counts how far a series of writes would make the file grow. */
+  growthCounter(): GrowthCounter {
+    return new GrowthCounter(this.#context);
+  }
+
+  /** Bytes in clusters inside the file that nothing uses. Reads all refcount blocks. */
+  async freeBytes(): Promise<number> {
+    await this.tables.loadRefcountTable();
+    return countFree(this.#context, this.storage.size);
+  }
+
   async flush(): Promise<void> {
     if (!this.writable) return;
     await this.#queue.run(() => this.tables.checkpoint());
@@ -406,8 +425,8 @@ export class Qcow2Image implements Layer {
   }
 
   /** Why the image can't be written, found without writing; undefined if it can. */
-  refusalToWrite(what: { readonly dataUnchanged: boolean }): ImageError | undefined {
-    if (!this.writable) {
+  refusalToWrite(what: WriteIntent): ImageError | undefined {
+    if (!this.writable && !what.writable) {
       return new ImageError('read-only', `${this.filename} is open for reading only`);
     }
     if (this.corrupt) {
@@ -425,10 +444,9 @@ export class Qcow2Image implements Layer {
 
   /**
    * Called before the first change: refuses what can't be written, rebuilds the refcounts of a
-   * dirty image, clears autoclear bits that we don't know. `dataUnchanged`: the guest's view stays,
-   * so what tracks it (bitmaps) stays right.
+   * dirty image, clears autoclear bits that we don't know.
    */
-  prepareToWrite(what = { dataUnchanged: false }): Promise<void> {
+  prepareToWrite(what: WriteIntent = { dataUnchanged: false }): Promise<void> {
     this.#ready ??= this.#prepare(what).catch((error: unknown) => {
       this.#ready = undefined;
       throw error;
@@ -436,7 +454,7 @@ export class Qcow2Image implements Layer {
     return this.#ready;
   }
 
-  async #prepare(what: { readonly dataUnchanged: boolean }): Promise<void> {
+  async #prepare(what: WriteIntent): Promise<void> {
     const refusal = this.refusalToWrite(what);
     if (refusal !== undefined) throw refusal;
     await this.#queue.run(async () => {

@@ -1,0 +1,124 @@
+// Chain: layers from the top (the disk as the guest sees it) down to the deepest base.
+
+import { ImageError } from '../errors.ts';
+import type { Host } from '../io/host.ts';
+import type { Extent, Layer } from '../layer.ts';
+import { Qcow2Image } from '../qcow2/image.ts';
+import { directoryOf, hostFileOf, protocolOf, resolveName } from './filename.ts';
+
+export interface ChainLayer {
+  readonly layer: Layer;
+  /** The host file, as resolved. */
+  readonly filename: string;
+  /** The name as its overlay stores it, or as the user gave it. */
+  readonly storedName: string;
+  /** True where the format came from the header or the user; false where it was probed. */
+  readonly formatKnown: boolean;
+  /** Same for two names of one file. */
+  readonly id: string;
+}
+
+export class Chain {
+  /** Top first. */
+  readonly layers: readonly ChainLayer[];
+  readonly #host: Host;
+
+  constructor(layers: readonly ChainLayer[], host: Host) {
+    this.layers = layers;
+    this.#host = host;
+  }
+
+  get top(): Layer {
+    return this.at(0).layer;
+  }
+
+  /** Size of the guest's disk in bytes. */
+  get size(): number {
+    return this.top.size;
+  }
+
+  at(index: number): ChainLayer {
+    const layer = this.layers[index];
+    if (layer === undefined) throw new ImageError('invalid', `The chain has no layer ${index}`);
+    return layer;
+  }
+
+  /** Fills `target` with the guest's view through the top. */
+  read(offset: number, target: Uint8Array): Promise<void> {
+    return this.top.read(offset, target);
+  }
+
+  /** Writes into the top layer. The chain must have been opened with `writable`. */
+  write(offset: number, source: Uint8Array): Promise<void> {
+    return this.top.write(offset, source);
+  }
+
+  /** What the top layer itself says about a range: see `Layer.extents`. */
+  extents(offset: number, length: number): Promise<readonly Extent[]> {
+    return this.top.extents(offset, length);
+  }
+
+  flush(): Promise<void> {
+    return this.top.flush();
+  }
+
+  /** Bytes `0 .. size` of the guest's view in pieces; a convenience for copies and hashes. */
+  async *view(pieceBytes = 1024 * 1024): AsyncGenerator<Uint8Array> {
+    for (let offset = 0; offset < this.size; offset += pieceBytes) {
+      const piece = new Uint8Array(Math.min(pieceBytes, this.size - offset));
+      await this.read(offset, piece);
+      yield piece;
+    }
+  }
+
+  /**
+   * Index of the layer below the top that `name` means, as `-b` takes it: for plain paths the real
+   * path, `name` relative to the directory of each overlay in turn; an exact string where a
+   * protocol is involved. Undefined if there is none.
+   */
+  async find(name: string): Promise<number | undefined> {
+    for (let i = 1; i < this.layers.length; i++) {
+      const { storedName, filename } = this.at(i);
+      if (protocolOf(name) !== null || protocolOf(storedName) !== null) {
+        if (name === storedName) return i;
+        if (protocolOf(name) !== null) continue;
+      }
+      const candidate = resolveName(this.at(i - 1).filename, name);
+      if ((await this.#host.realPath(candidate)) === (await this.#host.realPath(filename))) {
+        return i;
+      }
+    }
+    return undefined;
+  }
+
+  /** The same with `name` relative to the working directory; the top counts too. */
+  async findByPath(name: string): Promise<number | undefined> {
+    const wanted = await this.#host.identify(hostFileOf(name)).catch(() => undefined);
+    const index = this.layers.findIndex(({ id }) => id === wanted?.id);
+    return index < 0 ? undefined : index;
+  }
+
+  /** Directories that hold the layers, each with its slash at the end. */
+  get directories(): readonly string[] {
+    return [...new Set(this.layers.map(({ filename }) => directoryOf(filename) || './'))];
+  }
+
+  /** Flushes what was written and closes all layers; the first error is thrown at the end. */
+  async close(): Promise<void> {
+    const errors: unknown[] = [];
+    for (const { layer } of this.layers) {
+      await layer.close().catch((error: unknown) => errors.push(error));
+    }
+    if (errors.length > 0) throw errors[0];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** The layer as a qcow2 image; throws where it is a raw one. */
+export function asQcow2(layer: Layer): Qcow2Image {
+  if (layer instanceof Qcow2Image) return layer;
+  throw new ImageError('invalid', `${layer.filename} is not a qcow2 image`);
+}

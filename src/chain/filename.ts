@@ -1,0 +1,50 @@
+// How the name of a backing file resolves. Pure: names in, names out.
+
+import { ImageError } from '../errors.ts';
+
+/** A name with a protocol: a colon before any slash, as in `nbd:...` or `json:{...}`. */
+export function protocolOf(name: string): string | null {
+  const match = /^([^:/]*):/.exec(name);
+  return match === null ? null : (match[1] ?? '');
+}
+
+export function isAbsolute(name: string): boolean {
+  return name.startsWith('/');
+}
+
+/** Everything up to the last slash, that slash included; empty without one. */
+export function directoryOf(name: string): string {
+  return name.slice(0, name.lastIndexOf('/') + 1);
+}
+
+export function baseNameOf(name: string): string {
+  return name.slice(name.lastIndexOf('/') + 1);
+}
+
+/** `name` as seen from the directory of the file `from`. Absolute and protocol names stay. */
+export function resolveName(from: string, name: string): string {
+  if (isAbsolute(name) || protocolOf(name) !== null) return name;
+  return directoryOf(from) + name;
+}
+
+/** The host file that a name means. Throws `unsupported` for protocols other than `file:`. */
+export function hostFileOf(name: string): string {
+  const protocol = protocolOf(name);
+  if (protocol === null) return name;
+  if (protocol === 'file') return name.slice('file:'.length);
+  throw new ImageError('unsupported', `Unknown protocol '${protocol}'`);
+}
+
+/**
+ * The shortest name for the file `target` as seen from `directory`; both absolute, free of
+ * symbolic links and of `.` and `..`.
+ */
+export function relativeName(directory: string, target: string): string {
+  const from = directory.split('/').filter((part) => part !== '');
+  const to = target.split('/').filter((part) => part !== '');
+  let common = 0;
+  while (common < from.length && common < to.length - 1 && from[common] === to[common]) common++;
+  const name = [...from.slice(common).map(() => '..'), ...to.slice(common)].join('/');
+  // A colon in the first part would read as a protocol.
+  return protocolOf(name) === null ? name : `./${name}`;
+}

@@ -1,0 +1,69 @@
+// Rewrites one backing pointer: the overlay's header names another backing file. The last step of a
+// commit, after everything that the new backing file holds is durable.
+
+import { ImageError } from '../errors.ts';
+import type { Host } from '../io/host.ts';
+import { checkBackingFits, rewriteBacking } from '../qcow2/backing.ts';
+import type { Qcow2Image } from '../qcow2/image.ts';
+import type { ChainLayer } from './chain.ts';
+import {
+  baseNameOf,
+  directoryOf,
+  hostFileOf,
+  isAbsolute,
+  relativeName,
+  resolveName,
+} from './filename.ts';
+
+export interface Relink {
+  readonly overlay: Qcow2Image;
+  readonly name: string;
+  readonly format: 'qcow2' | 'raw';
+}
+
+/**
+ * The backing pointer that `overlay` gets, checked: the name fits into its header and, seen from
+ * its directory, leads to `base`. `via` is the layer whose header names base now.
+ */
+export async function prepareRelink(
+  host: Host,
+  overlay: Qcow2Image,
+  base: ChainLayer,
+  via: ChainLayer,
+): Promise<Relink> {
+  const name = await nameFor(host, overlay, base, via);
+  const found = await host.identify(hostFileOf(resolveName(overlay.filename, name)));
+  if (found === undefined || found.id !== base.id) {
+    throw new ImageError(
+      'invalid',
+      `${overlay.filename} can't be relinked: '${name}', seen from its directory, is not ` +
+        `'${base.filename}'`,
+    );
+  }
+  await checkBackingFits(overlay.storage, name, base.layer.format);
+  return { overlay, name, format: base.layer.format };
+}
+
+/** Rewrites the header; durable when it resolves. */
+export async function relink({ overlay, name, format }: Relink): Promise<void> {
+  await rewriteBacking(overlay.storage, name, format);
+}
+
+/** As base is named now, where that means the same file; else relative, absolute where it was. */
+async function nameFor(
+  host: Host,
+  overlay: Qcow2Image,
+  base: ChainLayer,
+  via: ChainLayer,
+): Promise<string> {
+  const stored = base.storedName;
+  const sameDirectory =
+    (await host.realPath(directoryOf(overlay.filename) || '.')) ===
+    (await host.realPath(directoryOf(via.filename) || '.'));
+  if (sameDirectory || isAbsolute(stored)) return stored;
+  const directory = await host.realPath(directoryOf(overlay.filename) || '.');
+  const baseDirectory = await host.realPath(directoryOf(base.filename) || '.');
+  const absolute = `${baseDirectory}/${baseNameOf(base.filename)}`.replace(/^\/\//, '/');
+  const keepAbsolute = isAbsolute(overlay.header.backingFile ?? '');
+  return keepAbsolute ? absolute : relativeName(directory, absolute);
+}

@@ -1,0 +1,86 @@
+// Who else stands on a file: images in some directories whose backing chain reaches one of the
+// given files. Reads headers only, of regular files only.
+
+import type { Host } from '../io/host.ts';
+import { Qcow2Image } from '../qcow2/image.ts';
+import { hostFileOf, resolveName } from './filename.ts';
+
+export interface SiblingSearch {
+  readonly host: Host;
+  /** Directories to look in, each with its slash at the end. */
+  readonly directories: readonly string[];
+  /** Identities of the files that are about to change. */
+  readonly changing: ReadonlySet<string>;
+  /** Identities of files whose view stays: what stands on them is no sibling. */
+  readonly stable: ReadonlySet<string>;
+}
+
+interface Node {
+  readonly filename: string;
+  readonly backing: string | null;
+}
+
+const READ_AT_ONCE = 8;
+const MAX_CHAIN = 1000;
+
+/** Names of the images that would see other data afterwards, sorted. */
+export async function findSiblings(search: SiblingSearch): Promise<readonly string[]> {
+  const { host, changing, stable } = search;
+  const nodes = new Map<string, Node>();
+  const files = await listAll(search);
+  for (let i = 0; i < files.length; i += READ_AT_ONCE) {
+    const batch = files.slice(i, i + READ_AT_ONCE);
+    await Promise.all(batch.map((filename) => readNode(host, filename, nodes)));
+  }
+  const siblings: string[] = [];
+  for (const [id, node] of nodes) {
+    if (changing.has(id) || stable.has(id)) continue;
+    if (await reaches(node, nodes, search)) siblings.push(node.filename);
+  }
+  return siblings.sort();
+}
+
+async function listAll({ host, directories }: SiblingSearch): Promise<string[]> {
+  const files: string[] = [];
+  for (const directory of new Set(directories)) {
+    const prefix = directory === './' ? '' : directory;
+    for (const name of await host.listFiles(directory)) files.push(prefix + name);
+  }
+  return files;
+}
+
+/** What is no qcow2 image, or can't be read, depends on nothing that we could know. */
+async function readNode(host: Host, filename: string, nodes: Map<string, Node>): Promise<void> {
+  try {
+    const identity = await host.identify(filename);
+    if (identity?.kind !== 'file' || nodes.has(identity.id)) return;
+    const storage = await host.openStorage(filename, { writable: false });
+    try {
+      const { backingFile } = await Qcow2Image.readHeader(storage);
+      const backing = backingFile && hostFileOf(resolveName(filename, backingFile));
+      nodes.set(identity.id, { filename, backing });
+    } finally {
+      await storage.close();
+    }
+  } catch {
+    // Not an image of ours.
+  }
+}
+
+async function reaches(
+  node: Node,
+  nodes: Map<string, Node>,
+  { host, changing, stable }: SiblingSearch,
+): Promise<boolean> {
+  let current = node;
+  for (let depth = 0; depth < MAX_CHAIN && current.backing !== null; depth++) {
+    const below = await host.identify(current.backing).catch(() => undefined);
+    if (below === undefined || stable.has(below.id)) return false;
+    if (changing.has(below.id)) return true;
+    if (!nodes.has(below.id)) await readNode(host, current.backing, nodes);
+    const next = nodes.get(below.id);
+    if (next === undefined) return false;
+    current = next;
+  }
+  return false;
+}

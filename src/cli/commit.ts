@@ -1,0 +1,208 @@
+// qimg-ts commit: options in, words out. What it does is in commit/.
+
+import type { Command } from 'commander';
+import type { CommitOptions, CommitPlan, CommitResult } from '../commit/options.ts';
+import { commit } from '../commit/commit.ts';
+import { ImageError } from '../errors.ts';
+import type { CacheMode } from '../io/host.ts';
+import { nodeHost } from '../io/node-host.ts';
+import { parseSize } from '../units.ts';
+import { filenameFromImageOpts, newCommand, parseObject, parseVerb } from './options.ts';
+import { describePlan, planToJson } from './plan-output.ts';
+import type { ProgramContext } from './program.ts';
+import { ProgressLine } from './progress.ts';
+
+interface Flags {
+  readonly object: readonly string[];
+  readonly imageOpts?: boolean;
+  readonly quiet?: boolean;
+  readonly format?: string;
+  readonly cache: string;
+  readonly base?: string;
+  readonly rateLimit?: string;
+  readonly drop?: boolean;
+  readonly progress?: boolean;
+  readonly top?: string;
+  readonly overlay: readonly string[];
+  readonly relink?: boolean;
+  readonly delete?: boolean;
+  readonly force?: boolean;
+  readonly search: readonly string[];
+  readonly dryRun?: boolean;
+  readonly output: string;
+}
+
+const CACHE_MODES: readonly string[] = [
+  'none',
+  'off',
+  'directsync',
+  'writeback',
+  'unsafe',
+  'writethrough',
+];
+
+const collect = (value: string, list: readonly string[]): readonly string[] => [...list, value];
+
+function command(program: ProgramContext): Command {
+  return newCommand(program, 'commit')
+    .description('Merge the layers of a backing chain, from FILENAME down, into its base.')
+    .argument('[filename...]', 'the image to commit')
+    .option('-b, --base <name>', 'merge into this layer of the chain (implies -d)')
+    .option('-d, --drop', 'do not empty FILENAME afterwards')
+    .option('-f, --format <fmt>', 'format of FILENAME; without it, probed')
+    .option('-p, --progress', 'show the progress')
+    .option('-q, --quiet', 'print errors only')
+    .option('-r, --rate-limit <rate>', 'bytes per second, with suffix k, M, G, T, P or E')
+    .option('-t, --cache <mode>', `cache mode: ${CACHE_MODES.join(', ')}`, 'writeback')
+    .option('--object <object>', 'define an object (secret)', collect, [])
+    .option('--image-opts', 'FILENAME is a list of options: driver=qcow2,file.filename=NAME')
+    .option('--top <name>', 'merge from this layer down; its overlay is relinked to the base')
+    .option('--overlay <file>', 'with --top: relink this image too (repeatable)', collect, [])
+    .option('--relink', 'with -b: make FILENAME name the base as its backing file')
+    .option('--delete', 'with --top or --relink: remove the files that nobody needs any more')
+    .option('--force', 'commit in spite of other overlays of the base or too little space')
+    .option('--search <dir>', 'look for other overlays here too (repeatable)', collect, [])
+    .option('--dry-run', 'show what would be done; write nothing')
+    .option('--output <format>', 'with --dry-run: human or json', 'human');
+}
+
+/** Returns the exit code. Errors are thrown for the caller to report. */
+export async function runCommit(
+  argv: readonly string[],
+  program: ProgramContext,
+): Promise<number> {
+  const { flags, operands } = parseVerb<Flags>(command(program), argv, program);
+  for (const object of flags.object) parseObject(object);
+  const [operand] = operands;
+  if (operand === undefined || operands.length > 1) {
+    return program.usageError('Expecting one image file name');
+  }
+  if (!CACHE_MODES.includes(flags.cache)) {
+    throw new ImageError('invalid', `Invalid cache option: ${flags.cache}`);
+  }
+  if (flags.output !== 'human' && flags.output !== 'json') {
+    throw new ImageError('invalid', '--output must be used with human or json as argument.');
+  }
+  const named = flags.imageOpts ? filenameFromImageOpts(operand) : { filename: operand };
+  const options = toOptions(flags, program, named.format);
+  return await commitUntilDone(named.filename, flags, options, program);
+}
+
+function toOptions(
+  flags: Flags,
+  program: ProgramContext,
+  imageOptsFormat: string | undefined,
+): CommitOptions {
+  const format = flags.format ?? imageOptsFormat;
+  return {
+    host: nodeHost,
+    cache: (flags.cache === 'off' ? 'none' : flags.cache) as CacheMode,
+    ...(format !== undefined && { format }),
+    ...(flags.base !== undefined && { base: flags.base }),
+    ...(flags.top !== undefined && { top: flags.top }),
+    overlays: flags.overlay,
+    relink: flags.relink === true,
+    delete: flags.delete === true,
+    drop: flags.drop === true,
+    force: flags.force === true,
+    skipAdvice: program.asQemu && program.env['QIMG_STRICT'] !== '1',
+    search: flags.search,
+    rateLimit: parseRate(flags.rateLimit),
+    dryRun: flags.dryRun === true,
+  };
+}
+
+function parseRate(text: string | undefined): number {
+  const rate = text === undefined ? 0 : parseSize(text);
+  if (rate !== undefined) return rate;
+  throw new ImageError(
+    'invalid',
+    'Invalid rate limit specified. You may use k, M, G, T, P or E suffixes for',
+    { hint: 'kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.' },
+  );
+}
+
+async function commitUntilDone(
+  filename: string,
+  flags: Flags,
+  options: CommitOptions,
+  program: ProgramContext,
+): Promise<number> {
+  const stop = new AbortController();
+  let stoppedBy: NodeJS.Signals | undefined;
+  const onStop = (signal: NodeJS.Signals): void => {
+    stoppedBy ??= signal;
+    stop.abort(new Error(signal));
+  };
+  const progress = new ProgressLine(program, flags.progress === true && flags.quiet !== true);
+  const onShow = (): void => progress.showNext();
+  process.on('SIGINT', onStop).on('SIGTERM', onStop).on('SIGUSR1', onShow);
+  let plan: CommitPlan | undefined;
+  try {
+    const result = await commit(filename, {
+      ...options,
+      signal: stop.signal,
+      onProgress: (now) => progress.update(now),
+      onPlan: (made) => {
+        plan = made;
+        if (!program.asQemu) warnAboutForced(made, program);
+      },
+    });
+    progress.end(true);
+    if (result.dryRun) return reportPlan(result, flags, program);
+    report(result, flags, program);
+    return 0;
+  } catch (error) {
+    progress.end(false);
+    if (stoppedBy === undefined || error !== stop.signal.reason) throw error;
+    program.err(stoppedMessage(program, stoppedBy, plan, filename));
+    return 128 + (stoppedBy === 'SIGINT' ? 2 : 15);
+  } finally {
+    process.off('SIGINT', onStop).off('SIGTERM', onStop).off('SIGUSR1', onShow);
+  }
+}
+
+function warnAboutForced(plan: CommitPlan, program: ProgramContext): void {
+  for (const sibling of plan.siblings) {
+    program.err(`${program.name}: warning: '${sibling}' will see other data from now on\n`);
+  }
+}
+
+function report(result: CommitResult, flags: Flags, program: ProgramContext): void {
+  if (flags.quiet) return;
+  program.out('Image committed.\n');
+  if (program.asQemu) return;
+  const { relinks, invalidates, deletes, merged } = result.plan;
+  const tell = (line: string) => program.err(`${program.name}: ${line}\n`);
+  const names = (files: readonly string[]) => files.map((name) => `'${name}'`).join(', ');
+  for (const { overlay, backingFile } of relinks) {
+    tell(`'${overlay}' now has the backing file '${backingFile}'`);
+  }
+  if (deletes.length > 0) tell(`deleted: ${names(deletes)}`);
+  else if (invalidates.length > 0 && relinks.length > 0) {
+    tell(`no longer needed: ${names(invalidates)}`);
+  } else if (invalidates.length > 0) {
+    tell(
+      `no longer valid by itself: ${names(invalidates)} ` +
+        `('${merged[0]}' still stands on it; --relink makes it independent)`,
+    );
+  }
+}
+
+function reportPlan({ plan }: CommitResult, flags: Flags, program: ProgramContext): number {
+  program.out(flags.output === 'json' ? planToJson(plan) : describePlan(plan));
+  return plan.refusals.length > 0 ? 1 : 0;
+}
+
+function stoppedMessage(
+  program: ProgramContext,
+  signal: NodeJS.Signals,
+  plan: CommitPlan | undefined,
+  filename: string,
+): string {
+  if (plan === undefined) return `${program.name}: Stopped by ${signal}; nothing was written.\n`;
+  return (
+    `${program.name}: Stopped by ${signal}. '${plan.base}' is consistent, the view through ` +
+    `'${filename}' is unchanged; running the same command again continues.\n`
+  );
+}

@@ -1,0 +1,65 @@
+// The plan of a commit, for people and as JSON.
+
+import type { CommitPlan } from '../commit/options.ts';
+
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+
+export function humanBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  for (; value >= 1024 && unit < UNITS.length - 1; unit++) value /= 1024;
+  return unit === 0 ? `${bytes} B` : `${Number(value.toFixed(2))} ${UNITS[unit]}`;
+}
+
+export function describePlan(plan: CommitPlan): string {
+  const list = (label: string, items: readonly string[]) =>
+    items.length === 0 ? [] : [`${label}: ${items.join(', ')}`];
+  const lines = [
+    `merge: ${plan.merged.join(' -> ')} -> ${plan.base} (${plan.baseFormat})`,
+    `ranges: ${plan.ranges}`,
+    `copy: ${humanBytes(plan.copyBytes)}`,
+    `zero: ${humanBytes(plan.zeroBytes)}`,
+    `space needed at most: ${humanBytes(plan.growthBytes)}`,
+    ...(plan.newBaseSize > plan.baseSize
+      ? [`base grows: from ${plan.baseSize} to ${plan.newBaseSize} bytes`]
+      : []),
+    ...(plan.rebuildsRefcounts ? [`refcounts of ${plan.base}: rebuilt first (it is dirty)`] : []),
+    ...plan.relinks.map(({ overlay, backingFile }) => `relink: ${overlay} -> ${backingFile}`),
+    ...(plan.empties === null ? [] : [`empty: ${plan.empties}`]),
+    ...list('no longer valid', plan.invalidates),
+    ...list('delete', plan.deletes),
+    ...list('siblings that would see other data', plan.siblings),
+    ...plan.refusals.map((reason) => `refused: ${reason}`),
+    'Nothing was written.',
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+export function planToJson(plan: CommitPlan): string {
+  return `${JSON.stringify(
+    {
+      top: plan.top,
+      base: plan.base,
+      'base-format': plan.baseFormat,
+      merged: plan.merged,
+      ranges: plan.ranges,
+      'copy-bytes': plan.copyBytes,
+      'zero-bytes': plan.zeroBytes,
+      'growth-bytes': plan.growthBytes,
+      'base-size': plan.baseSize,
+      'new-base-size': plan.newBaseSize,
+      'rebuilds-refcounts': plan.rebuildsRefcounts,
+      empties: plan.empties,
+      relinks: plan.relinks.map(({ overlay, backingFile }) => ({
+        overlay,
+        'backing-file': backingFile,
+      })),
+      invalidates: plan.invalidates,
+      deletes: plan.deletes,
+      siblings: plan.siblings,
+      refusals: plan.refusals,
+    },
+    null,
+    4,
+  )}\n`;
+}

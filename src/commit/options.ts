@@ -1,0 +1,89 @@
+// What a caller of commit can ask for, what it is told, and which combinations make sense.
+
+import { ImageError } from '../errors.ts';
+import type { CacheMode, Host } from '../io/host.ts';
+import type { RateLimit } from '../io/throttle.ts';
+import type { CommitProgress } from './copy.ts';
+
+export interface CommitOptions {
+  /** Format of the image that is named; probed without it. */
+  readonly format?: string;
+  readonly cache?: CacheMode;
+  /** The layer that receives the data; default: the backing file of the top. */
+  readonly base?: string;
+  /**
+   * The uppermost layer that is merged, where that is not the named image itself. Its overlay is
+   * relinked to base then.
+   */
+  readonly top?: string;
+  /** With `top`: further images whose backing file it is, to be relinked too. */
+  readonly overlays?: readonly string[];
+  /** With `base` and without `top`: makes the named image name base as its backing file. */
+  readonly relink?: boolean;
+  /** With `top` or `relink`: removes the files that nobody needs any more, last of all. */
+  readonly delete?: boolean;
+  /** Leaves the top as it is (it is not emptied). Implied by `base`. */
+  readonly drop?: boolean;
+  /** Commits in spite of siblings and too little space. */
+  readonly force?: boolean;
+  /** Does not look for siblings or at the space at all, as QEMU does not. */
+  readonly skipAdvice?: boolean;
+  /** Further directories to look for siblings in. */
+  readonly search?: readonly string[];
+  /** Bytes of data copied per second; 0 or nothing: no limit. A RateLimit can be changed later. */
+  readonly rateLimit?: number | RateLimit;
+  /** Plans only; nothing is written. */
+  readonly dryRun?: boolean;
+  /** Stops at a safe point; the promise rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: CommitProgress) => void;
+  /** Told once all checks have passed, before the first write. */
+  readonly onPlan?: (plan: CommitPlan) => void;
+  readonly host: Host;
+}
+
+/** What a commit is going to do. Files are named as resolved. */
+export interface CommitPlan {
+  readonly top: string;
+  readonly base: string;
+  readonly baseFormat: 'qcow2' | 'raw';
+  /** Layers from top to above base whose data moves down. */
+  readonly merged: readonly string[];
+  readonly ranges: number;
+  readonly copyBytes: number;
+  readonly zeroBytes: number;
+  /** Bytes that base's file needs at most in addition. */
+  readonly growthBytes: number;
+  /** Size of base's disk before and after, in bytes. */
+  readonly baseSize: number;
+  readonly newBaseSize: number;
+  /** Base was not closed properly: its refcounts get rebuilt first. */
+  readonly rebuildsRefcounts: boolean;
+  readonly empties: string | null;
+  readonly relinks: readonly { readonly overlay: string; readonly backingFile: string }[];
+  /** Layers whose own view is no longer meaningful afterwards. */
+  readonly invalidates: readonly string[];
+  readonly deletes: readonly string[];
+  /** Other images whose view changes. Empty unless `force` or `dryRun`. */
+  readonly siblings: readonly string[];
+  /** Why it would be refused; only ever not empty for `dryRun`. */
+  readonly refusals: readonly string[];
+}
+
+export interface CommitResult {
+  readonly plan: CommitPlan;
+  readonly dryRun: boolean;
+}
+
+export function checkOptions(options: CommitOptions): void {
+  const refuse = (message: string) => {
+    throw new ImageError('invalid', message);
+  };
+  const { top, base, relink, overlays = [] } = options;
+  if (relink && top !== undefined) refuse('--relink goes without --top: --top relinks by itself');
+  if (relink && base === undefined) refuse('--relink needs a base (-b)');
+  if (overlays.length > 0 && top === undefined) refuse('--overlay needs --top');
+  if (options.delete && top === undefined && !relink) {
+    refuse('--delete needs --top or --relink: without, the files are still needed');
+  }
+}

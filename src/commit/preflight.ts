@@ -1,0 +1,293 @@
+// Everything that can refuse a commit, before its first write.
+
+import { asQcow2, type Chain, type ChainLayer } from '../chain/chain.ts';
+import { allocatedIn } from '../chain/extents.ts';
+import { baseNameOf, directoryOf, hostFileOf, resolveName } from '../chain/filename.ts';
+import { openChain } from '../chain/open.ts';
+import { prepareRelink, type Relink } from '../chain/relink.ts';
+import { findSiblings } from '../chain/siblings.ts';
+import { ImageError } from '../errors.ts';
+import { l1EntriesFor } from '../qcow2/geometry.ts';
+import { Qcow2Image } from '../qcow2/image.ts';
+import { checkReachable } from '../qcow2/resize.ts';
+import type { CommitOptions, CommitPlan } from './options.ts';
+import { type PlanStep, planSteps } from './plan.ts';
+import { measure, shortage } from './space.ts';
+
+/** The layers that a commit is about. Indexes count from the chain's top. */
+export interface Range {
+  readonly chain: Chain;
+  readonly topIndex: number;
+  readonly baseIndex: number;
+  readonly top: ChainLayer;
+  readonly base: ChainLayer;
+}
+
+export interface Prepared extends Range {
+  readonly plan: CommitPlan;
+  readonly relinks: readonly Relink[];
+  /** Images outside of the chain that were opened for relinking; the owner closes them. */
+  readonly overlays: readonly Chain[];
+  readonly steps: () => AsyncIterable<readonly PlanStep[]>;
+}
+
+export async function findRange(chain: Chain, options: CommitOptions): Promise<Range> {
+  const { filename } = chain.at(0);
+  if (chain.layers.length === 1) {
+    throw new ImageError('invalid', 'Image does not have a backing file');
+  }
+  const notFound = (name: string) =>
+    new ImageError('not-found', `Did not find '${name}' in the backing chain of '${filename}'`);
+  const find = async (name: string) => (await chain.find(name)) ?? (await chain.findByPath(name));
+  let topIndex = 0;
+  if (options.top !== undefined) {
+    const found = await find(options.top);
+    if (found === undefined) throw notFound(options.top);
+    topIndex = found;
+  }
+  let baseIndex = topIndex + 1;
+  if (options.base !== undefined) {
+    const found = options.skipAdvice ? await chain.find(options.base) : await find(options.base);
+    if (found === undefined || found <= topIndex) throw notFound(options.base);
+    baseIndex = found;
+  }
+  if (baseIndex >= chain.layers.length) {
+    throw new ImageError(
+      'invalid',
+      `'${chain.at(topIndex).filename}' does not have a backing file`,
+    );
+  }
+  return { chain, topIndex, baseIndex, top: chain.at(topIndex), base: chain.at(baseIndex) };
+}
+
+/** Checks all there is to check and plans. Refusals are thrown, or collected for a dry run. */
+export async function preflight(range: Range, options: CommitOptions): Promise<Prepared> {
+  const { chain, topIndex, baseIndex, top, base } = range;
+  const refusals: string[] = [];
+  const refuse = (error: ImageError) => {
+    if (!options.dryRun) throw error;
+    refusals.push(error.hint === undefined ? error.message : `${error.message}\n${error.hint}`);
+  };
+  checkFormat(range, refuse);
+  checkBase(range, refuse);
+  const empties = topIndex === 0 && options.base === undefined && !options.drop;
+  if (empties) checkTop(top, refuse);
+
+  const overlays: Chain[] = [];
+  try {
+    const relinks = await prepareRelinks(range, options, overlays);
+    const merged = chain.layers.slice(topIndex, baseIndex);
+    const between = merged.slice(1);
+    const dead = topIndex > 0 ? merged : between;
+    if (options.delete && topIndex === 0 && !options.relink) {
+      throw new ImageError('invalid', '--delete: the named image still needs the layers between');
+    }
+    const deletes = options.delete ? dead : [];
+    await checkDeletes(deletes, options, refuse);
+    const newBaseSize = Math.max(base.layer.size, top.layer.size);
+    const steps = () => planFor(range, relinks, newBaseSize);
+    const totals = await measure(steps(), base.layer);
+    const siblings = await checkSiblings(range, options, between, deletes, relinks, refuse);
+    await checkSpace(range, options, totals.growthBytes, refuse);
+    const plan: CommitPlan = {
+      top: top.filename,
+      base: base.filename,
+      baseFormat: base.layer.format,
+      merged: merged.map(({ filename }) => filename),
+      ...totals,
+      baseSize: base.layer.size,
+      newBaseSize,
+      rebuildsRefcounts: base.layer instanceof Qcow2Image && base.layer.dirty,
+      empties: empties ? top.filename : null,
+      relinks: relinks.map(({ overlay, name }) => ({
+        overlay: overlay.filename,
+        backingFile: name,
+      })),
+      invalidates: dead.map(({ filename }) => filename),
+      deletes: deletes.map(({ filename }) => filename),
+      siblings,
+      refusals,
+    };
+    return { ...range, plan, relinks, overlays, steps };
+  } catch (error) {
+    for (const overlay of overlays) await overlay.close().catch(() => undefined);
+    throw error;
+  }
+}
+
+type Refuse = (error: ImageError) => void;
+
+/** What a guest wrote into a raw disk can look like an image: a probed format is not written to. */
+function checkFormat({ chain, baseIndex, base }: Range, refuse: Refuse): void {
+  if (base.formatKnown) return;
+  const overlay = chain.at(baseIndex - 1).filename;
+  const { format } = base.layer;
+  refuse(
+    new ImageError(
+      'invalid',
+      `'${overlay}' does not store the format of its backing file '${base.storedName}', ` +
+        `and a guessed format (${format}) is not written to`,
+      {
+        hint:
+          'If that is its format, store it with: ' +
+          `qemu-img rebase -u -F ${format} -b ${quote(base.storedName)} ${quote(overlay)}`,
+      },
+    ),
+  );
+}
+
+function checkBase({ top, base }: Range, refuse: Refuse): void {
+  const { layer } = base;
+  const grows = top.layer.size > layer.size;
+  if (layer instanceof Qcow2Image) {
+    const refusal = layer.refusalToWrite({ dataUnchanged: false, writable: true });
+    if (refusal !== undefined) {
+      refuse(
+        new ImageError(refusal.code, `Could not open '${base.filename}': ${refusal.message}`, {
+          ...(refusal.hint !== undefined && { hint: refusal.hint }),
+        }),
+      );
+    }
+    if (grows && layer.header.version < 3 && layer.header.nbSnapshots > 0) {
+      refuse(sizeError(base, top, 'it is a version 2 image with internal snapshots'));
+    }
+    if (grows) checkReachable(base.filename, l1EntriesFor(top.layer.size, layer.geometry));
+  } else if (grows && !layer.storage.resizable) {
+    refuse(sizeError(base, top, 'it is a device'));
+  }
+}
+
+function sizeError(base: ChainLayer, top: ChainLayer, why: string): ImageError {
+  return new ImageError(
+    'invalid',
+    `'${base.filename}' has ${base.layer.size} bytes, '${top.filename}' has ${top.layer.size}, ` +
+      `and the base can't grow: ${why}`,
+  );
+}
+
+function checkTop(top: ChainLayer, refuse: Refuse): void {
+  const refusal = asQcow2(top.layer).refusalToWrite({ dataUnchanged: true, writable: true });
+  if (refusal !== undefined) refuse(refusal);
+}
+
+async function prepareRelinks(
+  { chain, topIndex, baseIndex, top, base }: Range,
+  options: CommitOptions,
+  opened: Chain[],
+): Promise<Relink[]> {
+  const { host } = options;
+  const via = chain.at(baseIndex - 1);
+  const relinks: Relink[] = [];
+  const add = async (overlay: Qcow2Image) => {
+    relinks.push(await prepareRelink(host, overlay, base, via));
+  };
+  if (options.relink && baseIndex > 1) await add(asQcow2(top.layer));
+  if (options.top === undefined || topIndex === 0) return relinks;
+  await add(asQcow2(chain.at(topIndex - 1).layer));
+  for (const name of options.overlays ?? []) {
+    const overlay = await openChain(name, {
+      host,
+      format: 'qcow2',
+      writable: !options.dryRun,
+      single: true,
+      forceShare: options.dryRun === true,
+    });
+    opened.push(overlay);
+    const image = asQcow2(overlay.top);
+    const stored = image.header.backingFile;
+    const backing = stored && hostFileOf(resolveName(image.filename, stored));
+    const identity = backing === null ? undefined : await host.identify(backing);
+    if (identity?.id !== top.id) {
+      throw new ImageError('invalid', `The backing file of '${name}' is not '${top.filename}'`);
+    }
+    if (overlay.at(0).id === chain.at(topIndex - 1).id) continue;
+    await add(image);
+  }
+  return relinks;
+}
+
+async function* planFor(
+  { chain, topIndex, baseIndex, top, base }: Range,
+  relinks: readonly Relink[],
+  diskSize: number,
+): AsyncGenerator<readonly PlanStep[]> {
+  const layers = chain.layers.slice(topIndex, baseIndex).map(({ layer }) => layer);
+  const { size } = top.layer;
+  const shape = { clusterSize: base.layer.clusterSize, diskSize };
+  yield* planSteps(allocatedIn(layers, 0, size), shape);
+  // A longer overlay saw zeros past top's end; base must not shine through there once it is below.
+  const longest = Math.max(0, ...relinks.map(({ overlay }) => overlay.size));
+  const end = Math.min(base.layer.size, longest);
+  if (end > size) yield [{ kind: 'zero', offset: size, length: end - size }];
+}
+
+async function checkDeletes(
+  deletes: readonly ChainLayer[],
+  { host }: CommitOptions,
+  refuse: Refuse,
+): Promise<void> {
+  for (const { filename } of deletes) {
+    if ((await host.identify(filename))?.kind === 'file') continue;
+    refuse(new ImageError('invalid', `'${filename}' can't be deleted: it is not a regular file`));
+  }
+}
+
+async function checkSiblings(
+  { chain, topIndex, top, base }: Range,
+  options: CommitOptions,
+  between: readonly ChainLayer[],
+  deletes: readonly ChainLayer[],
+  relinks: readonly Relink[],
+  refuse: Refuse,
+): Promise<readonly string[]> {
+  if (options.skipAdvice) return [];
+  const search = (options.search ?? []).map((name) => (name.endsWith('/') ? name : `${name}/`));
+  const relinked = new Set(relinks.map(({ overlay }) => overlay.filename));
+  const above = chain.layers.slice(0, topIndex);
+  const stable = new Set(above.map(({ id }) => id));
+  const changing = new Set([base, ...between, ...deletes].map(({ id }) => id));
+  if (!changing.has(top.id)) stable.add(top.id);
+  const found = await findSiblings({
+    host: options.host,
+    directories: [...chain.directories, ...search],
+    changing,
+    stable,
+  });
+  const siblings = found.filter((name) => !relinked.has(name));
+  if (siblings.length > 0 && !options.force) {
+    refuse(
+      new ImageError(
+        'siblings',
+        `Other images depend on '${base.filename}' or a layer between, and would see other data ` +
+          `afterwards: ${siblings.map((name) => `'${name}'`).join(', ')}`,
+        { hint: 'Use --force to commit all the same.' },
+      ),
+    );
+  }
+  return siblings;
+}
+
+async function checkSpace(
+  { base }: Range,
+  options: CommitOptions,
+  growthBytes: number,
+  refuse: Refuse,
+): Promise<void> {
+  if (options.force || options.skipAdvice) return;
+  const short = await shortage(options.host, base.layer, growthBytes);
+  if (short === undefined) return;
+  const where = directoryOf(base.filename) || './';
+  refuse(
+    new ImageError(
+      'no-space',
+      `'${baseNameOf(base.filename)}' needs ${short.needed} bytes more in '${where}', ` +
+        `and ${short.free} are free`,
+      { errno: 'ENOSPC', hint: 'Make room, or use --force to try all the same.' },
+    ),
+  );
+}
+
+/** A word for the shell. */
+function quote(word: string): string {
+  return /^[\w./:@%+=,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}

@@ -1,0 +1,83 @@
+// Decompression of qcow2 clusters by node:zlib, and by npm decoders where Node.js has no zstd.
+
+import * as zlib from 'node:zlib';
+import { ImageError } from '../errors.ts';
+import type { Codecs } from './host.ts';
+import { zstdFrameLength } from './zstd-frame.ts';
+
+export const nodeCodecs: Codecs = { inflateRaw, decompressZstd };
+
+function corrupt(what: string, cause?: unknown): ImageError {
+  return new ImageError('corrupt', what, { cause, errno: 'EIO' });
+}
+
+/**
+ * The stream may be followed by anything, or be cut once it has given `size` bytes: the bytes count
+ * whole sectors. So the end of the output decides, not the end of the stream.
+ */
+async function inflateRaw(compressed: Uint8Array, size: number): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    const output = new Uint8Array(size);
+    let length = 0;
+    const inflate = zlib.createInflateRaw({ chunkSize: Math.max(64, size) });
+    const finish = (): void => {
+      inflate.destroy();
+      resolve(length === size ? output : output.subarray(0, length));
+    };
+    inflate.on('data', (chunk: Buffer) => {
+      const part = chunk.subarray(0, size - length);
+      output.set(part, length);
+      length += part.length;
+      if (length === size) finish();
+    });
+    inflate.on('end', finish);
+    inflate.on('error', (error) => reject(corrupt('bad deflate stream', error)));
+    inflate.end(compressed);
+  });
+}
+
+type ZstdNative = (
+  buffer: Uint8Array,
+  options: { maxOutputLength: number },
+  callback: (error: Error | null, result: Uint8Array) => void,
+) => void;
+
+async function decompressZstd(compressed: Uint8Array, size: number): Promise<Uint8Array> {
+  // What follows the frame is padding to the end of the last sector.
+  const frame = compressed.subarray(0, zstdFrameLength(compressed, size));
+  const native = (zlib as unknown as { zstdDecompress?: ZstdNative }).zstdDecompress;
+  if (native !== undefined) {
+    return new Promise((resolve, reject) => {
+      native(frame, { maxOutputLength: size }, (error, result) =>
+        error ? reject(corrupt('bad zstd frame', error)) : resolve(result),
+      );
+    });
+  }
+  const decode = await zstdFallback();
+  try {
+    return decode(frame, size);
+  } catch (error) {
+    throw corrupt('bad zstd frame', error);
+  }
+}
+
+type Decode = (frame: Uint8Array, size: number) => Uint8Array;
+let fallback: Promise<Decode> | undefined;
+
+/** WebAssembly where it can get memory, else JavaScript: slow, but it works anywhere. */
+function zstdFallback(): Promise<Decode> {
+  fallback ??= loadWasm().catch(loadJavaScript);
+  return fallback;
+}
+
+async function loadWasm(): Promise<Decode> {
+  const { ZSTDDecoder } = await import('zstddec');
+  const decoder = new ZSTDDecoder();
+  await decoder.init();
+  return (frame, size) => decoder.decode(frame, size).slice();
+}
+
+async function loadJavaScript(): Promise<Decode> {
+  const { decompress } = await import('fzstd');
+  return (frame, size) => decompress(frame, new Uint8Array(size)).slice();
+}

@@ -1,0 +1,131 @@
+// The few system calls that Node.js lacks, reached through koffi, an optional dependency.
+// Loaded when first needed; without it (or off Linux) every caller has another way.
+
+import { constants } from 'node:os';
+import { errnoException } from './system-error.ts';
+
+export const FALLOC_FL_KEEP_SIZE = 0x01;
+export const FALLOC_FL_PUNCH_HOLE = 0x02;
+export const FALLOC_FL_ZERO_RANGE = 0x10;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+const BLKGETSIZE64 = 0x80081272;
+
+export interface Syscalls {
+  /** All of these throw a system error with its `code`, e.g. `EOPNOTSUPP`. */
+  fallocate(fd: number, mode: number, offset: number, length: number): void;
+  /** Start of the next data, or hole, at or after `offset`; undefined if there is none. */
+  seekData(fd: number, offset: number): number | undefined;
+  seekHole(fd: number, offset: number): number | undefined;
+  /** Bytes copied; may be fewer than asked for. Runs on the thread pool. */
+  copyFileRange(
+    from: number,
+    fromOffset: number,
+    to: number,
+    toOffset: number,
+    length: number,
+  ): Promise<number>;
+  blockDeviceSize(fd: number): number;
+  /** Shared open-file-description lock on one byte; false where somebody holds it exclusively. */
+  lockShared(fd: number, byte: number): boolean;
+  unlock(fd: number, byte: number): void;
+  /** True where another open file holds any lock on the byte. */
+  lockedByOthers(fd: number, byte: number): boolean;
+}
+
+let loaded: Promise<Syscalls | null> | undefined;
+
+/** The system calls; null where they can't be reached. */
+export function loadSyscalls(): Promise<Syscalls | null> {
+  loaded ??= tryLoad();
+  return loaded;
+}
+
+async function tryLoad(): Promise<Syscalls | null> {
+  if (process.platform !== 'linux' || process.env['QIMG_TS_NO_SYSCALLS'] === '1') return null;
+  try {
+    return bind((await import('koffi')).default);
+  } catch {
+    // Not installed, or not for this machine: the callers' other ways are complete.
+    return null;
+  }
+}
+
+type Koffi = typeof import('koffi')['default'];
+
+function bind(koffi: Koffi): Syscalls {
+  const libc = koffi.load(null);
+  const fallocate = libc.func('int fallocate64(int, int, int64_t, int64_t)');
+  const lseek = libc.func('int64_t lseek64(int, int64_t, int)');
+  const ioctl = libc.func('int ioctl(int, unsigned long, _Out_ uint64_t *)');
+  const copy = libc.func(
+    'int64_t copy_file_range(int, _Inout_ int64_t *, int, _Inout_ int64_t *, size_t, unsigned int)',
+  );
+  koffi.struct('qimg_flock64', {
+    l_type: 'int16_t',
+    l_whence: 'int16_t',
+    l_start: 'int64_t',
+    l_len: 'int64_t',
+    l_pid: 'int32_t',
+  });
+  const fcntl = libc.func('int fcntl64(int, int, _Inout_ qimg_flock64 *)');
+  const fail = (call: string): never => {
+    throw errnoException(call, nameOf(koffi.errno()));
+  };
+  const seek = (fd: number, offset: number, whence: number): number | undefined => {
+    const found = Number(lseek(fd, offset, whence));
+    if (found >= 0) return found;
+    return nameOf(koffi.errno()) === 'ENXIO' ? undefined : fail('lseek');
+  };
+  const lock = (fd: number, command: number, type: number, byte: number) => {
+    const flock = { l_type: type, l_whence: 0, l_start: byte, l_len: 1, l_pid: 0 };
+    return { result: fcntl(fd, command, flock) as number, type: flock.l_type };
+  };
+  return {
+    fallocate(fd, mode, offset, length) {
+      if (fallocate(fd, mode, offset, length) !== 0) fail('fallocate');
+    },
+    seekData: (fd, offset) => seek(fd, offset, SEEK_DATA),
+    seekHole: (fd, offset) => seek(fd, offset, SEEK_HOLE),
+    async copyFileRange(from, fromOffset, to, toOffset, length) {
+      const args = [from, [fromOffset], to, [toOffset], length, 0] as const;
+      const copied = await new Promise<number>((resolve, reject) => {
+        copy.async(...args, (error: unknown, result: unknown) =>
+          error ? reject(error) : resolve(Number(result)),
+        );
+      });
+      if (copied >= 0) return copied;
+      // errno belongs to the thread that made the call: the same call here tells what it is.
+      const again = Number(copy(from, [fromOffset], to, [toOffset], length, 0));
+      return again >= 0 ? again : fail('copy_file_range');
+    },
+    blockDeviceSize(fd) {
+      const size = [0];
+      if (ioctl(fd, BLKGETSIZE64, size) !== 0) fail('ioctl');
+      return Number(size[0]);
+    },
+    lockShared(fd, byte) {
+      if (lock(fd, F_OFD_SETLK, F_RDLCK, byte).result === 0) return true;
+      const errno = nameOf(koffi.errno());
+      return errno === 'EAGAIN' || errno === 'EACCES' ? false : fail('fcntl');
+    },
+    unlock(fd, byte) {
+      if (lock(fd, F_OFD_SETLK, F_UNLCK, byte).result !== 0) fail('fcntl');
+    },
+    lockedByOthers(fd, byte) {
+      const { result, type } = lock(fd, F_OFD_GETLK, F_WRLCK, byte);
+      if (result !== 0) fail('fcntl');
+      return type !== F_UNLCK;
+    },
+  };
+}
+
+function nameOf(errno: number): string {
+  const entry = Object.entries(constants.errno).find(([, value]) => value === errno);
+  return entry?.[0] ?? `errno ${errno}`;
+}

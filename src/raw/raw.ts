@@ -1,0 +1,108 @@
+// A raw file or device as a layer: the guest's bytes as they are. It has no backing file.
+
+import { ImageError } from '../errors.ts';
+import type { Storage } from '../io/storage.ts';
+import type { Extent, HostRange, Layer } from '../layer.ts';
+import { alignUp, MIB, SECTOR } from '../units.ts';
+
+const BUFFER = MIB;
+/** Holes are asked for one by one; an answer covers at most so many. */
+const MAX_EXTENTS = 1024;
+
+export class RawImage implements Layer {
+  readonly format = 'raw';
+  readonly clusterSize = SECTOR;
+  readonly backing = null;
+  readonly storage: Storage;
+
+  constructor(storage: Storage) {
+    this.storage = storage;
+  }
+
+  get filename(): string {
+    return this.storage.filename;
+  }
+
+  /** A disk has whole sectors: the last one is filled with zeros. */
+  get size(): number {
+    return alignUp(this.storage.size, SECTOR);
+  }
+
+  get writable(): boolean {
+    return this.storage.writable;
+  }
+
+  async extents(offset: number, length: number): Promise<readonly Extent[]> {
+    this.#checkRange(offset, length);
+    const extents: Extent[] = [];
+    const end = offset + length;
+    for (let at = offset; at < end && extents.length < MAX_EXTENTS; ) {
+      if (at >= this.storage.size) {
+        extents.push({ kind: 'zero', offset: at, length: end - at });
+        break;
+      }
+      const { data, end: stretchEnd } = await this.storage.extentAt(at);
+      const length = Math.min(stretchEnd, end) - at;
+      if (data) {
+        const host = { storage: this.storage, offset: at };
+        extents.push({ kind: 'data', offset: at, length, host });
+      } else extents.push({ kind: 'zero', offset: at, length });
+      at += length;
+    }
+    return extents;
+  }
+
+  async read(offset: number, target: Uint8Array): Promise<void> {
+    this.#checkRange(offset, target.length);
+    await this.storage.read(offset, target);
+  }
+
+  async write(offset: number, source: Uint8Array): Promise<void> {
+    this.#checkRange(offset, source.length);
+    await this.storage.write(offset, source, 'data');
+  }
+
+  async writeFrom(offset: number, source: HostRange, length: number): Promise<void> {
+    this.#checkRange(offset, length);
+    let done = await this.storage.copyFrom(source.storage, source.offset, offset, length);
+    const buffer = new Uint8Array(Math.min(BUFFER, length - done));
+    while (done < length) {
+      const piece = buffer.subarray(0, Math.min(buffer.length, length - done));
+      await source.storage.read(source.offset + done, piece);
+      await this.storage.write(offset + done, piece, 'data');
+      done += piece.length;
+    }
+  }
+
+  async zero(offset: number, length: number): Promise<void> {
+    this.#checkRange(offset, length);
+    if (length > 0) await this.storage.zero(offset, length, 'data');
+  }
+
+  async grow(size: number): Promise<void> {
+    if (size <= this.size) return;
+    if (!this.storage.resizable) {
+      throw new ImageError(
+        'invalid',
+        `${this.filename} has ${this.size} bytes and can't grow to ${size}: it is a device`,
+      );
+    }
+    await this.storage.resize(size);
+  }
+
+  async flush(): Promise<void> {
+    if (this.writable) await this.storage.flush();
+  }
+
+  async close(): Promise<void> {
+    await this.storage.close();
+  }
+
+  #checkRange(offset: number, length: number): void {
+    if (Number.isSafeInteger(offset) && offset >= 0 && offset + length <= this.size) return;
+    throw new ImageError(
+      'invalid',
+      `${this.filename}: range ${offset}+${length} is outside of the disk (${this.size} bytes)`,
+    );
+  }
+}
