@@ -1,8 +1,8 @@
 // qimg-ts commit: options in, words out. What it does is in commit/.
 
 import type { Command } from 'commander';
-import type { CommitOptions, CommitPlan, CommitResult } from '../commit/options.ts';
 import { commit } from '../commit/commit.ts';
+import type { CommitOptions, CommitPlan, CommitResult } from '../commit/options.ts';
 import { ImageError } from '../errors.ts';
 import type { CacheMode } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
@@ -67,10 +67,7 @@ function command(program: ProgramContext): Command {
 }
 
 /** Returns the exit code. Errors are thrown for the caller to report. */
-export async function runCommit(
-  argv: readonly string[],
-  program: ProgramContext,
-): Promise<number> {
+export async function runCommit(argv: readonly string[], program: ProgramContext): Promise<number> {
   const { flags, operands } = parseVerb<Flags>(command(program), argv, program);
   for (const object of flags.object) parseObject(object);
   const [operand] = operands;

@@ -3,7 +3,14 @@
 
 import { ImageError } from '../errors.ts';
 import { type HostOffset, hostOffset, joinU64, SECTOR } from '../units.ts';
-import { COMPRESSED_HIGH, COPIED_HIGH, OFFSET_HIGH, OFFSET_LOW, ZERO_LOW } from './spec.ts';
+import {
+  COMPRESSED_HIGH,
+  COPIED_HIGH,
+  MAX_HOST_OFFSET,
+  OFFSET_HIGH,
+  OFFSET_LOW,
+  ZERO_LOW,
+} from './spec.ts';
 
 export type L2Entry =
   | { readonly kind: 'unallocated' }
@@ -31,7 +38,12 @@ export function decodeL2Entry(
   version: number,
 ): L2Entry {
   if (high === 0 && low === 0) return UNALLOCATED;
-  if (high & COMPRESSED_HIGH) return decodeCompressed(high, low, clusterBits);
+  if (high & COMPRESSED_HIGH) {
+    if (high & COPIED_HIGH) throw corrupt('COPIED on a compressed cluster', high, low);
+    const entry = decodeCompressed(high, low, clusterBits);
+    if (entry.host >= MAX_HOST_OFFSET) throw corrupt('compressed offset beyond bit 55', high, low);
+    return entry;
+  }
   const reservedLow = version === 2 ? ~OFFSET_LOW : ~OFFSET_LOW & ~ZERO_LOW;
   if (high & ~OFFSET_HIGH & ~COPIED_HIGH || low & reservedLow) {
     throw corrupt('reserved bits are set', high, low);
@@ -44,15 +56,15 @@ export function decodeL2Entry(
   return { kind: 'data', host, copied };
 }
 
-/** "Compressed Clusters Descriptor". */
-function decodeCompressed(high: number, low: number, clusterBits: number): L2Entry {
-  if (high & COPIED_HIGH) throw corrupt('COPIED on a compressed cluster', high, low);
+type CompressedEntry = Extract<L2Entry, { kind: 'compressed' }>;
+
+/** "Compressed Clusters Descriptor": the fields, whatever the flags say. */
+export function decodeCompressed(high: number, low: number, clusterBits: number): CompressedEntry {
   // x = 62 - (cluster_bits - 8): offset in bits 0..x-1, additional sectors in bits x..61.
   const offsetBitsHigh = 62 - (clusterBits - 8) - 32;
   const offsetHigh = high & (2 ** offsetBitsHigh - 1);
-  if (offsetHigh & ~OFFSET_HIGH) throw corrupt('compressed offset beyond bit 55', high, low);
   const host = hostOffset(joinU64(offsetHigh, low));
-  const additionalSectors = (high & ~COMPRESSED_HIGH) >>> offsetBitsHigh;
+  const additionalSectors = (high & ~COMPRESSED_HIGH & ~COPIED_HIGH) >>> offsetBitsHigh;
   const lengthBytes = (additionalSectors + 1) * SECTOR - (host % SECTOR);
   return { kind: 'compressed', host, lengthBytes };
 }

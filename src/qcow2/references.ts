@@ -3,15 +3,22 @@
 
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
-import { divideUp } from '../units.ts';
+import { divideUp, SECTOR } from '../units.ts';
 import { findExtension, parseBitmapsExtension, parseEncryptionHeader } from './extensions.ts';
 import { readU64, viewOf } from './fields.ts';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
-import { clusterOffset, decodeL2Entry, type L2Entry } from './l2-entry.ts';
-import { compressedClusters } from './place.ts';
+import { clusterOffset, decodeCompressed } from './l2-entry.ts';
 import { readSnapshotTable } from './snapshots.ts';
-import { COPIED_HIGH, EXTENSION, INCOMPATIBLE } from './spec.ts';
+import {
+  COMPRESSED_HIGH,
+  COPIED_HIGH,
+  EXTENSION,
+  INCOMPATIBLE,
+  OFFSET_HIGH,
+  OFFSET_LOW,
+  ZERO_LOW,
+} from './spec.ts';
 import type { Tables } from './tables.ts';
 
 const MAX_COUNT = 0xffff;
@@ -30,7 +37,10 @@ export class ReferenceCounts {
     return this.counts[cluster] ?? 0;
   }
 
-  /** Adds a reference to each cluster of a byte range; false where it reaches past the file. */
+  /**
+   * Adds a reference to each cluster of a byte range; false where it reaches past the file by a
+   * cluster or more: the last cluster may be there in part.
+   */
   add(offset: number, length: number): boolean {
     if (length === 0) return true;
     const first = Math.floor(offset / this.#clusterSize);
@@ -49,15 +59,16 @@ export interface ReferencedImage {
   readonly tables: Tables;
 }
 
-/** What is met on the way; `check` reports from it. All positions are bytes unless they say index. */
+/** What is met on the way; `check` reports from it. Halves are those of the table entry. */
 export interface ReferenceVisitor {
-  /** A structure lies (partly) past the end of the file. */
-  pastEnd?(what: string, offset: number, length: number): void;
-  /** An L1 or L2 entry that makes no sense; its references are not counted. */
-  broken?(error: ImageError): void;
-  l1Entry?(active: boolean, l1Index: number, l2Offset: number, copied: boolean): void;
-  /** `guest` is the offset on the disk of the snapshot or the active state. */
-  l2Entry?(active: boolean, guest: number, entry: L2Entry, l2Offset: number): void;
+  /** A structure lies past the end of the file by a cluster or more. */
+  pastEnd?(offset: number, length: number): void;
+  /** Something that makes no sense, in the words of `qemu-img check`. */
+  broken?(message: string): void;
+  /** An L2 table of the active state begins. */
+  l1Entry?(): void;
+  /** An entry of the active state that holds a host cluster or compressed data. */
+  l2Entry?(kind: 'data' | 'zero' | 'compressed', host: number): void;
 }
 
 export async function countReferences(
@@ -70,98 +81,138 @@ export async function countReferences(
     divideUp(storage.size, geometry.clusterSize),
     geometry.clusterSize,
   );
-  const add = (what: string, offset: number, length: number) => {
-    if (!counts.add(offset, length)) visitor.pastEnd?.(what, offset, length);
+  const add = (offset: number, length: number) => {
+    if (!counts.add(offset, length)) visitor.pastEnd?.(offset, length);
   };
-  add('header', 0, geometry.clusterSize);
+  add(0, geometry.clusterSize);
   const active = await readL1(storage, tables.l1Offset, tables.l1Entries);
-  await countL1(image, active, tables.l1Offset, true, add, visitor);
+  add(tables.l1Offset, active.length);
+  await countL1(image, active, add, visitor);
   const { snapshots, length } = await readSnapshotTable(storage, header);
   for (const { l1TableOffset, l1Size } of snapshots) {
     const l1 = await readL1(storage, l1TableOffset, l1Size);
-    await countL1(image, l1, l1TableOffset, false, add, visitor);
+    add(l1TableOffset, l1.length);
+    const { pastEnd, broken } = visitor;
+    await countL1(image, l1, add, { ...(pastEnd && { pastEnd }), ...(broken && { broken }) });
   }
-  if (header.nbSnapshots > 0) add('snapshot table', header.snapshotsOffset, length);
-  add('refcount table', tables.refcountTablePlace.offset, tables.refcountTablePlace.length);
+  if (header.nbSnapshots > 0) add(header.snapshotsOffset, length);
+  add(tables.refcountTablePlace.offset, tables.refcountTablePlace.length);
   for (let i = 0; i < tables.refcountTableEntries; i++) {
     const offset = tables.refcountBlockOffset(i);
-    if (offset !== 0) add('refcount block', offset, geometry.clusterSize);
+    if (offset !== 0) add(offset, geometry.clusterSize);
   }
   await countExtensions(image, add);
   return counts;
 }
 
-async function readL1(storage: Storage, offset: number, entries: number): Promise<Uint8Array> {
+export async function readL1(
+  storage: Storage,
+  offset: number,
+  entries: number,
+): Promise<Uint8Array> {
   const bytes = new Uint8Array(entries * 8);
   await storage.read(offset, bytes);
   return bytes;
 }
 
-type Add = (what: string, offset: number, length: number) => void;
+type Add = (offset: number, length: number) => void;
 
-async function countL1(
-  image: ReferencedImage,
+/** One L2 table at a time: its L1 index, offset, and bytes (reused for the next one). */
+export async function* eachL2Table(
+  { storage, geometry }: ReferencedImage,
   l1: Uint8Array,
-  l1Offset: number,
-  active: boolean,
-  add: Add,
-  visitor: ReferenceVisitor,
-): Promise<void> {
-  const { storage, geometry } = image;
-  add('L1 table', l1Offset, l1.length);
-  const view = viewOf(l1);
+  broken?: (message: string) => void,
+  found?: (offset: number) => void,
+): AsyncGenerator<{ readonly index: number; readonly offset: number; readonly view: DataView }> {
+  const entries = viewOf(l1);
   const table = new Uint8Array(geometry.clusterSize);
-  for (let i = 0; i < l1.length / 8; i++) {
-    const high = view.getUint32(i * 8);
-    const offset = clusterOffset(high, view.getUint32(i * 8 + 4));
+  const view = viewOf(table);
+  for (let index = 0; index < l1.length / 8; index++) {
+    const high = entries.getUint32(index * 8);
+    const low = entries.getUint32(index * 8 + 4);
+    if (high === 0 && low === 0) continue;
+    if (high & ~OFFSET_HIGH & ~COPIED_HIGH || low & ~OFFSET_LOW) {
+      broken?.(`ERROR found L1 entry with reserved bits set: ${entryHex(high, low)}`);
+    }
+    const offset = clusterOffset(high, low);
     if (offset === 0) continue;
-    add('L2 table', offset, geometry.clusterSize);
-    visitor.l1Entry?.(active, i, offset, (high & COPIED_HIGH) !== 0);
+    found?.(offset);
     if (offset % geometry.clusterSize !== 0) {
-      visitor.broken?.(new ImageError('corrupt', `L2 table is not aligned (L1 index ${i})`));
+      broken?.(
+        `ERROR l2_offset=${entryHex(high & OFFSET_HIGH, low)}: Table is not cluster aligned; ` +
+          'L1 entry corrupted',
+      );
       continue;
     }
     if (offset >= storage.size) continue;
     await storage.read(offset, table);
-    countL2(image, table, offset, i * geometry.l2Coverage, active, add, visitor);
+    yield { index, offset, view };
+  }
+}
+
+async function countL1(
+  image: ReferencedImage,
+  l1: Uint8Array,
+  add: Add,
+  visitor: ReferenceVisitor,
+): Promise<void> {
+  const { geometry } = image;
+  const found = (offset: number) => add(offset, geometry.clusterSize);
+  for await (const { view } of eachL2Table(image, l1, visitor.broken, found)) {
+    visitor.l1Entry?.();
+    countL2(image, view, add, visitor);
   }
 }
 
 function countL2(
-  image: ReferencedImage,
-  table: Uint8Array,
-  l2Offset: number,
-  guest: number,
-  active: boolean,
+  { header, geometry }: ReferencedImage,
+  view: DataView,
   add: Add,
   visitor: ReferenceVisitor,
 ): void {
-  const { header, geometry } = image;
   const { clusterSize, clusterBits, l2EntryBytes } = geometry;
   // Data clusters of an external data file are counted nowhere.
-  const external = (header.incompatibleFeatures & INCOMPATIBLE.externalDataFile) !== 0n;
-  const view = viewOf(table);
-  for (let i = 0; i < geometry.l2Entries; i++) {
-    const high = view.getUint32(i * l2EntryBytes);
-    const low = view.getUint32(i * l2EntryBytes + 4);
+  if ((header.incompatibleFeatures & INCOMPATIBLE.externalDataFile) !== 0n) return;
+  // Bit 0 is the zero flag, but not in version 2 and not with subclusters.
+  const hasZeroFlag = header.version >= 3 && l2EntryBytes === 8;
+  const reservedLow = hasZeroFlag ? ~OFFSET_LOW & ~ZERO_LOW : ~OFFSET_LOW;
+  for (let at = 0; at < clusterSize; at += l2EntryBytes) {
+    const high = view.getUint32(at);
+    const low = view.getUint32(at + 4);
     if (high === 0 && low === 0) continue;
-    if (external) continue;
-    let entry: L2Entry;
-    try {
-      entry = decodeL2Entry(high, low, clusterBits, header.version);
-    } catch (error) {
-      if (!(error instanceof ImageError)) throw error;
-      visitor.broken?.(error);
+    if (high & COMPRESSED_HIGH) {
+      const { host, lengthBytes } = decodeCompressed(high, low, clusterBits);
+      if (high & COPIED_HIGH) {
+        visitor.broken?.(
+          `ERROR: coffset=0x${host.toString(16)}: copied flag must never be set for ` +
+            'compressed clusters',
+        );
+      }
+      const sector = host - (host % SECTOR);
+      add(sector, host + lengthBytes - sector);
+      visitor.l2Entry?.('compressed', host);
       continue;
     }
-    if (entry.kind === 'compressed') {
-      const { first, count } = compressedClusters(geometry, entry.host, entry.lengthBytes);
-      add('compressed cluster', first * clusterSize, count * clusterSize);
-    } else if (entry.kind !== 'unallocated' && entry.host !== null) {
-      add('data cluster', entry.host, clusterSize);
+    if (high & ~OFFSET_HIGH & ~COPIED_HIGH || low & reservedLow) {
+      visitor.broken?.(`ERROR found l2 entry with reserved bits set: ${entryHex(high, low)}`);
     }
-    visitor.l2Entry?.(active, guest + i * clusterSize, entry, l2Offset);
+    const host = clusterOffset(high, low);
+    if (host === 0) continue;
+    if (host % clusterSize !== 0) {
+      visitor.broken?.(
+        `ERROR offset=${host.toString(16)}: Cluster is not properly aligned; L2 entry corrupted.`,
+      );
+    }
+    add(host, clusterSize);
+    visitor.l2Entry?.(hasZeroFlag && low & ZERO_LOW ? 'zero' : 'data', host);
   }
+}
+
+/** A table entry as QEMU prints it: hexadecimal, without leading zeros. */
+export function entryHex(high: number, low: number): string {
+  const head = (high >>> 0).toString(16);
+  const tail = (low >>> 0).toString(16);
+  return head === '0' ? tail : head + tail.padStart(8, '0');
 }
 
 /** Clusters of the encryption header, and of bitmap directory, bitmap tables and bitmap data. */
@@ -169,7 +220,7 @@ async function countExtensions({ storage, header, geometry }: ReferencedImage, a
   const encryption = findExtension(header.extensions, EXTENSION.encryptionHeader);
   if (encryption !== undefined) {
     const { offset, length } = parseEncryptionHeader(encryption);
-    add('encryption header', offset, length);
+    add(offset, length);
   }
   const bitmaps = findExtension(header.extensions, EXTENSION.bitmaps);
   if (bitmaps === undefined) return;
@@ -177,7 +228,7 @@ async function countExtensions({ storage, header, geometry }: ReferencedImage, a
   if (directoryOffset + directorySize > storage.size) {
     throw new ImageError('corrupt', 'the bitmap directory ends past the file');
   }
-  add('bitmap directory', directoryOffset, directorySize);
+  add(directoryOffset, directorySize);
   const directory = new Uint8Array(directorySize);
   await storage.read(directoryOffset, directory);
   const view = viewOf(directory);
@@ -188,13 +239,13 @@ async function countExtensions({ storage, header, geometry }: ReferencedImage, a
     if (tableOffset + tableBytes > storage.size) {
       throw new ImageError('corrupt', 'a bitmap table ends past the file');
     }
-    add('bitmap table', tableOffset, tableBytes);
+    add(tableOffset, tableBytes);
     const table = new Uint8Array(tableBytes);
     await storage.read(tableOffset, table);
     const entries = viewOf(table);
     for (let i = 0; i < tableBytes; i += 8) {
       const offset = clusterOffset(entries.getUint32(i), entries.getUint32(i + 4));
-      if (offset !== 0) add('bitmap data', offset, geometry.clusterSize);
+      if (offset !== 0) add(offset, geometry.clusterSize);
     }
     const nameSize = view.getUint16(at + 18);
     at += Math.ceil((24 + nameSize + view.getUint32(at + 20)) / 8) * 8;

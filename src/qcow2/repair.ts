@@ -24,8 +24,8 @@ export async function rebuildRefcounts(
     );
   };
   const counts = await countReferences(image, {
-    pastEnd: (what, offset) => refuse(`${what} at offset 0x${offset.toString(16)} is past the end`),
-    broken: (error) => refuse(error.message),
+    pastEnd: (offset) => refuse(`a cluster at offset 0x${offset.toString(16)} is past the end`),
+    broken: (message) => refuse(message),
   });
   const ours = await addMissingBlocks(context, counts, refuse);
   await correct(context, counts, ours);

@@ -1,0 +1,73 @@
+// What every verb needs of the process: its name, its outputs, its words for wrong usage.
+
+import { writeSync } from 'node:fs';
+import { basename } from 'node:path';
+import { ImageError } from '../errors.ts';
+
+export interface ProgramContext {
+  /** As messages begin: `qimg-ts`, or `qemu-img` when started through a link of that name. */
+  readonly name: string;
+  /** Keeps to what QEMU prints, and to its checks. */
+  readonly asQemu: boolean;
+  readonly env: NodeJS.ProcessEnv;
+  out(text: string): void;
+  err(text: string): void;
+  /** Prints an error, where to find help, and returns the exit code. */
+  usageError(message: string): number;
+}
+
+export function processContext(): ProgramContext {
+  const asQemu = basename(process.argv[1] ?? '').replace(/\.c?js$/, '') === 'qemu-img';
+  return makeContext({
+    asQemu,
+    env: process.env,
+    out: (text) => writeAll(1, text),
+    err: (text) => writeAll(2, text),
+  });
+}
+
+export function makeContext(
+  parts: Pick<ProgramContext, 'asQemu' | 'env' | 'out' | 'err'>,
+): ProgramContext {
+  const name = parts.asQemu ? 'qemu-img' : 'qimg-ts';
+  return {
+    ...parts,
+    name,
+    usageError(message) {
+      parts.err(`${name}: ${message}\nTry '${name} --help' for more information\n`);
+      return 1;
+    },
+  };
+}
+
+/** Whole, in order, at once: scripts read both outputs through one file. */
+function writeAll(fd: number, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let done = 0; done < bytes.length; ) {
+    try {
+      done += writeSync(fd, bytes, done);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EPIPE') return;
+      if (code !== 'EAGAIN') throw error;
+      // A pipe that is full for the moment: give its reader time.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+    }
+  }
+}
+
+/** The hint that QEMU prints too. */
+const QEMU_HINTS = /^(Is another process using the image|kilobytes, megabytes)/;
+
+/** Prints an error as `PROG: message`; anything but an ImageError is a bug of ours and is thrown. */
+export function reportError(error: unknown, program: ProgramContext): number {
+  if (!(error instanceof ImageError)) throw error;
+  program.err(`${program.name}: ${error.message}\n`);
+  const { hint } = error;
+  if (hint === undefined) return 1;
+  if (QEMU_HINTS.test(hint)) {
+    const prefix = hint.startsWith('kilo') ? `${program.name}: ` : '';
+    program.err(`${prefix}${hint}\n`);
+  } else if (!program.asQemu) program.err(`${hint}\n`);
+  return 1;
+}

@@ -1,0 +1,100 @@
+// QEMU's own programs, the judges of what we write. Missing ones are an error, never a skip.
+
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+
+export interface Outcome {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const INSTALL = 'apt-get install -y qemu-utils qemu-system-common';
+
+/** Runs a program to its end, whatever its exit code. */
+export function run(
+  program: string,
+  args: readonly string[],
+  options: { readonly cwd?: string; readonly env?: NodeJS.ProcessEnv } = {},
+): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    const limit = { ...options, maxBuffer: 64 * 1024 * 1024 };
+    execFile(program, [...args], limit, (error, stdout, stderr) => {
+      const code: unknown = error?.code;
+      if (code === 'ENOENT') {
+        reject(new Error(`${program} is missing. Install it with: ${INSTALL}`));
+      } else if (error && typeof code !== 'number') reject(error);
+      else resolve({ code: typeof code === 'number' ? code : 0, stdout, stderr });
+    });
+  });
+}
+
+/** Runs a program that has to succeed; returns its stdout. */
+export async function must(program: string, ...args: readonly string[]): Promise<string> {
+  const { code, stdout, stderr } = await run(program, args);
+  if (code !== 0) {
+    throw new Error(`${program} ${args.join(' ')}: exit ${code}\n${stdout}${stderr}`);
+  }
+  return stdout;
+}
+
+export const qemuImg = (...args: readonly string[]): Promise<string> => must('qemu-img', ...args);
+
+/** qemu-io with all commands in one process; fails where one of them says that it failed. */
+export async function qemuIo(
+  file: string,
+  commands: readonly string[],
+  format = 'qcow2',
+): Promise<void> {
+  if (commands.length === 0) return;
+  const args = ['-f', format, ...commands.flatMap((command) => ['-c', command]), file];
+  const output = await must('qemu-io', ...args);
+  if (/failed|error|invalid/i.test(output)) throw new Error(`qemu-io ${args.join(' ')}\n${output}`);
+}
+
+/** Throws unless `qemu-img check` finds neither corruption nor leaks. */
+export async function checkClean(file: string): Promise<void> {
+  const { code, stdout, stderr } = await run('qemu-img', ['check', '-f', 'qcow2', file]);
+  if (code !== 0) throw new Error(`qemu-img check ${file}: exit ${code}\n${stdout}${stderr}`);
+}
+
+/** The guest's view through an image, as QEMU reads it. */
+export async function viewOf(file: string, format: string, scratch: string): Promise<Buffer> {
+  await qemuImg('convert', '-f', format, '-O', 'raw', file, scratch);
+  return readFile(scratch);
+}
+
+export async function snapshotView(file: string, name: string, scratch: string): Promise<Buffer> {
+  await qemuImg(
+    'convert',
+    '-f',
+    'qcow2',
+    '-l',
+    `snapshot.name=${name}`,
+    '-O',
+    'raw',
+    file,
+    scratch,
+  );
+  return readFile(scratch);
+}
+
+export interface MapEntry {
+  readonly start: number;
+  readonly length: number;
+  readonly depth: number;
+  readonly present: boolean;
+  readonly zero: boolean;
+  readonly data: boolean;
+}
+
+export async function mapOf(file: string): Promise<readonly MapEntry[]> {
+  return JSON.parse(await qemuImg('map', '--output=json', '-f', 'qcow2', file)) as MapEntry[];
+}
+
+export async function virtualSize(file: string, format: string): Promise<number> {
+  const info = JSON.parse(await qemuImg('info', '--output=json', '-f', format, file)) as {
+    'virtual-size': number;
+  };
+  return info['virtual-size'];
+}
