@@ -7,7 +7,7 @@ import { ImageError } from '../errors.ts';
 import type { CacheMode } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import { parseSize } from '../units.ts';
-import { filenameFromImageOpts, newCommand, parseObject, parseVerb } from './options.ts';
+import { collect, namedImage, newCommand, parseObject, parseVerb } from './options.ts';
 import { describePlan, planToJson } from './plan-output.ts';
 import type { ProgramContext } from './program.ts';
 import { ProgressLine } from './progress.ts';
@@ -40,8 +40,6 @@ const CACHE_MODES: readonly string[] = [
   'unsafe',
   'writethrough',
 ];
-
-const collect = (value: string, list: readonly string[]): readonly string[] => [...list, value];
 
 function command(program: ProgramContext): Command {
   return newCommand(program, 'commit')
@@ -80,7 +78,7 @@ export async function runCommit(argv: readonly string[], program: ProgramContext
   if (flags.output !== 'human' && flags.output !== 'json') {
     throw new ImageError('invalid', '--output must be used with human or json as argument.');
   }
-  const named = flags.imageOpts ? filenameFromImageOpts(operand) : { filename: operand };
+  const named = namedImage(operand, flags);
   const options = toOptions(flags, program, named.format);
   return await commitUntilDone(named.filename, flags, options, program);
 }
@@ -88,9 +86,8 @@ export async function runCommit(argv: readonly string[], program: ProgramContext
 function toOptions(
   flags: Flags,
   program: ProgramContext,
-  imageOptsFormat: string | undefined,
+  format: string | undefined,
 ): CommitOptions {
-  const format = flags.format ?? imageOptsFormat;
   return {
     host: nodeHost,
     cache: (flags.cache === 'off' ? 'none' : flags.cache) as CacheMode,

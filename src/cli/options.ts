@@ -33,6 +33,11 @@ export function parseVerb<Flags>(
     if (error.code === 'commander.helpDisplayed') throw new Exit(0);
     throw new Exit(program.usageError(inQemusWords(error)));
   }
+  // commander takes -5 for a number; for getopt it is an option like any other.
+  const negative = command.args.find((operand) => /^-\d/.test(operand));
+  if (negative !== undefined && !argv.includes('--')) {
+    throw new Exit(program.usageError(`unrecognized option '${negative}'`));
+  }
   return { flags: command.opts() as Flags, operands: command.args };
 }
 
@@ -43,6 +48,26 @@ function inQemusWords(error: CommanderError): string {
     return `missing argument for option '${named.split(/[ ,]/)[0]}'`;
   }
   return error.message.replace(/^error: /, '');
+}
+
+/** For options that may be repeated. */
+export const collect = (value: string, list: readonly string[]): readonly string[] => [
+  ...list,
+  value,
+];
+
+/** The image that the operand means, with `--image-opts` or `-f`. */
+export function namedImage(
+  operand: string,
+  flags: { readonly imageOpts?: boolean; readonly format?: string },
+): { readonly filename: string; readonly format?: string } {
+  if (!flags.imageOpts) {
+    return { filename: operand, ...(flags.format !== undefined && { format: flags.format }) };
+  }
+  if (flags.format !== undefined) {
+    throw new ImageError('invalid', '--image-opts and --format are mutually exclusive');
+  }
+  return filenameFromImageOpts(operand);
 }
 
 /**
@@ -66,7 +91,7 @@ export function parseObject(text: string): void {
 }
 
 /** `--image-opts`: driver=qcow2,file.filename=NAME, file.driver=file or host_device. */
-export function filenameFromImageOpts(text: string): {
+function filenameFromImageOpts(text: string): {
   readonly filename: string;
   readonly format?: string;
 } {

@@ -69,7 +69,7 @@ export class FileStorage implements Storage {
   }
 
   static async open(filename: string, options: FileOptions): Promise<FileStorage> {
-    const isDevice = checkKind(filename);
+    const isDevice = checkKind(filename, options.writable ? 'Could not open' : undefined);
     let fd: number | undefined;
     try {
       fd = fs.openSync(filename, openFlags(options.writable, options.cache));
@@ -343,13 +343,21 @@ function openFlags(writable: boolean, cache: CacheMode | undefined): number {
   return (writable ? O_RDWR : O_RDONLY) | (through ? O_DSYNC : 0) | O_NONBLOCK;
 }
 
-/** True for a block device, false for a regular file; anything else is refused before opening. */
-function checkKind(filename: string): boolean {
-  const stat = fs.statSync(filename, { throwIfNoEntry: false });
+/**
+ * True for a block device, false for a regular file; anything else is refused before opening.
+ * `writing`: the words for a directory, which the system refuses to open for writing.
+ */
+function checkKind(filename: string, writing: string | undefined): boolean {
+  let stat: fs.Stats | undefined;
+  try {
+    stat = fs.statSync(filename, { throwIfNoEntry: false });
+  } catch (error) {
+    throw openError(writing ?? 'Could not open', filename, error);
+  }
   if (stat === undefined || stat.isFile()) return false;
   if (stat.isBlockDevice()) return true;
-  if (stat.isDirectory()) {
-    throw openError('Could not open', filename, errnoException('open', 'EISDIR'));
+  if (stat.isDirectory() && writing !== undefined) {
+    throw openError(writing, filename, errnoException('open', 'EISDIR'));
   }
   throw new ImageError('invalid', `'file' driver requires '${filename}' to be a regular file`);
 }

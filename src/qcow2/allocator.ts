@@ -76,31 +76,43 @@ export class Allocator {
     return { host, count, zeroed };
   }
 
-  /** Takes `count` clusters in one piece. They lie where all refcounts are zero so far. */
+  /** Takes `count` clusters in one piece. */
   async takeContiguous(count: number): Promise<Run> {
-    await this.#tables.loadRefcountTable();
-    for (;;) {
-      const run = await this.take(count);
-      if (run.count === count) return run;
-      // The rest of a block, or a gap: keep looking further on, and give it back at the end.
-      const more = await this.#extend(run, count);
-      if (more !== undefined) return more;
-    }
+    const run = await this.take(count);
+    if (run.count === count) return run;
+    this.#tables.free(run.host / this.#geometry.clusterSize, run.count);
+    return this.#takeBeyond(count);
   }
 
-  /** Lengthens a run with the clusters that follow it; frees it where they are taken already. */
-  async #extend(run: Run, count: number): Promise<Run | undefined> {
-    const { clusterSize } = this.#geometry;
-    let { count: have } = run;
-    while (have < count) {
-      const next = await this.take(count - have);
-      if (next.host !== run.host + have * clusterSize) {
-        this.#tables.free(run.host / clusterSize, have);
-        return next.count === count ? next : this.#extend(next, count);
-      }
-      have += next.count;
+  /**
+   * A piece that may be larger than a refcount block covers: beyond all clusters that have a
+   * refcount block, first the blocks for the new clusters, then the clusters.
+   */
+  async #takeBeyond(count: number): Promise<Run> {
+    const { clusterSize, refcountBlockEntries } = this.#geometry;
+    const blocks = divideUp(count, refcountBlockEntries - 1);
+    let first = this.#tables.refcountBlocksEnd;
+    if (first + blocks > this.#tables.refcountTableEntries) {
+      await this.growRefcountTable(first, blocks);
+      first = this.#tables.refcountBlocksEnd;
     }
-    return { ...run, count, zeroed: false };
+    const start = first * refcountBlockEntries * clusterSize;
+    this.#checkTaken(start, blocks + count);
+    this.#addBlocks(first, blocks, blocks + count);
+    return { host: hostOffset(start + blocks * clusterSize), count, zeroed: false };
+  }
+
+  /** Refcount blocks `first ..` at the start of their own range, the first `used` clusters taken. */
+  #addBlocks(first: number, blocks: number, used: number): void {
+    const { clusterSize, refcountBlockEntries } = this.#geometry;
+    const start = first * refcountBlockEntries * clusterSize;
+    for (let i = 0; i < blocks; i++) {
+      const block = this.#tables.newRefcountBlock(first + i, start + i * clusterSize);
+      const covered = Math.min(used - i * refcountBlockEntries, refcountBlockEntries);
+      for (let within = 0; within < covered; within++) this.#tables.setRefcountIn(block, within, 1);
+    }
+    this.#tables.took(start, used);
+    this.#untouchedFrom = Math.max(this.#untouchedFrom, start + used * clusterSize);
   }
 
   /** A refcount block for a range of clusters that are all free: it lies in its own range. */
@@ -117,9 +129,10 @@ export class Allocator {
 
   /**
    * A refcount table with room for block `blockIndex`, placed where that block's range begins:
-   * first the blocks that cover the new clusters themselves, then the table.
+   * first the blocks that cover the new clusters themselves, then the table. `room`: so many more
+   * blocks must fit.
    */
-  async growRefcountTable(blockIndex: number): Promise<Run> {
+  async growRefcountTable(blockIndex: number, room = 0): Promise<Run> {
     const { clusterSize, refcountBlockEntries } = this.#geometry;
     const first = blockIndex * refcountBlockEntries;
     const entriesPerCluster = clusterSize / 8;
@@ -127,7 +140,7 @@ export class Allocator {
     let blocks = 0;
     for (let settled = false; !settled; ) {
       // Half as many again as needed, so that growth is rare.
-      const entries = Math.ceil((blockIndex + blocks) * 1.5) + 1;
+      const entries = Math.ceil((blockIndex + blocks + room) * 1.5) + 1;
       const nextClusters = divideUp(entries, entriesPerCluster);
       const nextBlocks = divideUp(nextClusters + blocks, refcountBlockEntries);
       settled = nextClusters === tableClusters && nextBlocks === blocks;
@@ -144,14 +157,7 @@ export class Allocator {
     const start = first * clusterSize;
     this.#checkTaken(start, blocks + tableClusters);
     this.#tables.moveRefcountTable(start + blocks * clusterSize, tableClusters);
-    for (let i = 0; i < blocks; i++) {
-      const block = this.#tables.newRefcountBlock(blockIndex + i, start + i * clusterSize);
-      const covered = Math.min(
-        blocks + tableClusters - i * refcountBlockEntries,
-        refcountBlockEntries,
-      );
-      for (let within = 0; within < covered; within++) this.#tables.setRefcountIn(block, within, 1);
-    }
+    this.#addBlocks(blockIndex, blocks, blocks + tableClusters);
     return { host: hostOffset(start), count: blocks + tableClusters, zeroed: false };
   }
 

@@ -4,8 +4,9 @@
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { divideUp, SECTOR } from '../units.ts';
+import { readBitmapDirectory } from './bitmaps.ts';
 import { findExtension, parseBitmapsExtension, parseEncryptionHeader } from './extensions.ts';
-import { readU64, viewOf } from './fields.ts';
+import { viewOf } from './fields.ts';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
 import { clusterOffset, decodeCompressed } from './l2-entry.ts';
@@ -225,17 +226,8 @@ async function countExtensions({ storage, header, geometry }: ReferencedImage, a
   const bitmaps = findExtension(header.extensions, EXTENSION.bitmaps);
   if (bitmaps === undefined) return;
   const { directoryOffset, directorySize } = parseBitmapsExtension(bitmaps);
-  if (directoryOffset + directorySize > storage.size) {
-    throw new ImageError('corrupt', 'the bitmap directory ends past the file');
-  }
   add(directoryOffset, directorySize);
-  const directory = new Uint8Array(directorySize);
-  await storage.read(directoryOffset, directory);
-  const view = viewOf(directory);
-  // "Bitmap directory entry": table offset, table size in entries, ..., name and extra sizes.
-  for (let at = 0; at + 24 <= directory.length; ) {
-    const tableOffset = readU64(view, at, 'bitmap table offset');
-    const tableBytes = view.getUint32(at + 8) * 8;
+  for (const { tableOffset, tableBytes } of await readBitmapDirectory(storage, header)) {
     if (tableOffset + tableBytes > storage.size) {
       throw new ImageError('corrupt', 'a bitmap table ends past the file');
     }
@@ -247,7 +239,5 @@ async function countExtensions({ storage, header, geometry }: ReferencedImage, a
       const offset = clusterOffset(entries.getUint32(i), entries.getUint32(i + 4));
       if (offset !== 0) add(offset, geometry.clusterSize);
     }
-    const nameSize = view.getUint16(at + 18);
-    at += Math.ceil((24 + nameSize + view.getUint32(at + 20)) / 8) * 8;
   }
 }

@@ -92,7 +92,8 @@ export class TableCache {
 
   #evict(): void {
     // A dirty table met on the way goes to the young end, so that it is not met at each eviction.
-    for (let left = this.#tables.size; left > 0; left--) {
+    // The youngest of all is the one that somebody is about to use: it stays.
+    for (let left = this.#tables.size - 1; left > 0; left--) {
       if (this.#tables.size * this.#tableSize <= this.#bound) return;
       const [offset, table] = this.#tables.entries().next().value as [number, Table];
       this.#tables.delete(offset);

@@ -179,6 +179,13 @@ export class Tables {
     return offset;
   }
 
+  /** One more than the highest index that has a refcount block. */
+  get refcountBlocksEnd(): number {
+    let end = this.refcountTableEntries;
+    while (end > 0 && this.refcountBlockOffset(end - 1) === 0) end--;
+    return end;
+  }
+
   async refcountBlock(index: number): Promise<Table | null> {
     const offset = this.refcountBlockOffset(index);
     return offset === 0 ? null : this.#cache.load(offset, 'refcount-block');
@@ -284,9 +291,6 @@ export class Tables {
   }
 
   async #stepNewClusters(): Promise<void> {
-    if (this.#takenEnd > this.#storage.size && this.#storage.resizable) {
-      await this.#storage.resize(this.#takenEnd);
-    }
     await this.#cache.write((table) => table.kind === 'refcount-block' || table.fresh);
     if (this.#l1.moved) await this.#storage.write(this.#l1.offset, this.#l1.bytes, 'l1');
     if (this.#refcountTable.moved) {
@@ -295,6 +299,11 @@ export class Tables {
         this.#refcountTable.bytes,
         'refcount-table',
       );
+    }
+    // The last cluster may be there in part (what is missing reads as zeros), not more than that.
+    const { size, resizable } = this.#storage;
+    if (resizable && this.#takenEnd - size >= this.#geometry.clusterSize) {
+      await this.#storage.resize(this.#takenEnd);
     }
     // Always flushed: data written in place must be durable too.
     await this.#flush();

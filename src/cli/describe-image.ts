@@ -1,0 +1,117 @@
+// What `info` tells of one image: an object whose members come in the order of qemu-img's JSON.
+
+import type { ChainLayer } from '../chain/chain.ts';
+import { resolveName } from '../chain/filename.ts';
+import { readBitmaps } from '../qcow2/bitmaps.ts';
+import { findExtension, parseEncryptionHeader } from '../qcow2/extensions.ts';
+import { Qcow2Image } from '../qcow2/image.ts';
+import type { Snapshot } from '../qcow2/snapshots.ts';
+import {
+  AUTOCLEAR,
+  COMPATIBLE,
+  CRYPT_AES,
+  CRYPT_LUKS,
+  CRYPT_NONE,
+  EXTENSION,
+  INCOMPATIBLE,
+} from '../qcow2/spec.ts';
+import { describeLuks } from './describe-luks.ts';
+
+export type Value =
+  | string
+  | number
+  | boolean
+  | readonly Value[]
+  | { readonly [key: string]: Value };
+export type Description = { readonly [key: string]: Value };
+
+export async function describeImage({ layer, filename }: ChainLayer): Promise<Description> {
+  const actualSize = layer.storage.resizable ? await layer.storage.allocatedBytes() : 0;
+  if (!(layer instanceof Qcow2Image)) {
+    return {
+      'virtual-size': layer.size,
+      filename,
+      format: layer.format,
+      'actual-size': actualSize,
+      'dirty-flag': false,
+    };
+  }
+  const { header } = layer;
+  const snapshots = await layer.snapshots();
+  const { backingFile, backingFormat } = header;
+  return {
+    ...(snapshots.length > 0 && { snapshots: snapshots.map(describeSnapshot) }),
+    ...(backingFile !== null &&
+      backingFormat !== null && {
+        'backing-filename-format': backingFormat,
+      }),
+    'virtual-size': layer.size,
+    filename,
+    'cluster-size': layer.clusterSize,
+    format: 'qcow2',
+    'actual-size': actualSize,
+    'format-specific': { type: 'qcow2', data: await describeFormat(layer) },
+    ...(backingFile !== null && {
+      'full-backing-filename': resolveName(filename, backingFile),
+      'backing-filename': backingFile,
+    }),
+    ...(header.cryptMethod !== CRYPT_NONE && { encrypted: true }),
+    'dirty-flag': layer.dirty,
+  };
+}
+
+function describeSnapshot(snapshot: Snapshot): Description {
+  const clock = snapshot.vmClockNanoseconds;
+  return {
+    ...(hasIcount(snapshot) && { icount: Number(snapshot.icount) }),
+    'vm-clock-nsec': Number(clock % 1_000_000_000n),
+    name: snapshot.name,
+    'date-sec': snapshot.seconds,
+    'date-nsec': snapshot.nanoseconds,
+    'vm-clock-sec': Number(clock / 1_000_000_000n),
+    id: snapshot.id,
+    'vm-state-size': snapshot.vmStateSize,
+  };
+}
+
+/** All ones stand for "not recorded". */
+function hasIcount({ icount }: Snapshot): boolean {
+  return icount !== null && icount !== 0xffff_ffff_ffff_ffffn;
+}
+
+async function describeFormat(image: Qcow2Image): Promise<Description> {
+  const { header, geometry } = image;
+  const common = { 'compression-type': header.compressionType };
+  if (header.version === 2) {
+    const encrypt = await describeEncryption(image);
+    return { compat: '0.10', ...common, 'refcount-bits': geometry.refcountBits, ...encrypt };
+  }
+  const has = (features: bigint, bit: bigint) => (features & bit) !== 0n;
+  const external = has(header.incompatibleFeatures, INCOMPATIBLE.externalDataFile);
+  const bitmaps = await readBitmaps(image.storage, header);
+  return {
+    compat: '1.1',
+    ...common,
+    'lazy-refcounts': has(header.compatibleFeatures, COMPATIBLE.lazyRefcounts),
+    ...(bitmaps.length > 0 && {
+      bitmaps: bitmaps.map(({ flags, name, granularity }) => ({ flags, name, granularity })),
+    }),
+    'refcount-bits': geometry.refcountBits,
+    ...(external && header.dataFile !== null && { 'data-file': header.dataFile }),
+    ...(external && {
+      'data-file-raw': has(header.autoclearFeatures, AUTOCLEAR.rawExternalData),
+    }),
+    ...(await describeEncryption(image)),
+    corrupt: image.corrupt,
+    'extended-l2': has(header.incompatibleFeatures, INCOMPATIBLE.extendedL2),
+  };
+}
+
+async function describeEncryption({ header, storage }: Qcow2Image): Promise<Description> {
+  if (header.cryptMethod === CRYPT_AES) return { encrypt: { format: 'aes' } };
+  if (header.cryptMethod !== CRYPT_LUKS) return {};
+  const pointer = findExtension(header.extensions, EXTENSION.encryptionHeader);
+  if (pointer === undefined) return { encrypt: { format: 'luks' } };
+  const { offset } = parseEncryptionHeader(pointer);
+  return { encrypt: await describeLuks(storage, offset) };
+}

@@ -1,0 +1,91 @@
+// qimg-ts info: describes an image, or each image of a backing chain.
+
+import { protocolOf, resolveName } from '../chain/filename.ts';
+import { openChain } from '../chain/open.ts';
+import { ImageError } from '../errors.ts';
+import { nodeHost } from '../io/node-host.ts';
+import { Qcow2Image } from '../qcow2/image.ts';
+import { type Description, describeImage } from './describe-image.ts';
+import { infoText } from './info-text.ts';
+import { collect, namedImage, newCommand, parseObject, parseVerb } from './options.ts';
+import type { ProgramContext } from './program.ts';
+
+interface Flags {
+  readonly object: readonly string[];
+  readonly imageOpts?: boolean;
+  readonly format?: string;
+  readonly output: string;
+  readonly backingChain?: boolean;
+  readonly forceShare?: boolean;
+}
+
+export async function runInfo(argv: readonly string[], program: ProgramContext): Promise<number> {
+  const command = newCommand(program, 'info')
+    .description('Describe an image, or each image of its backing chain.')
+    .argument('[filename...]', 'the image')
+    .option('-f, --format <fmt>', 'format of the image; without it, probed')
+    .option('--output <format>', 'human or json', 'human')
+    .option('--backing-chain', 'go on to the backing files')
+    .option('-U, --force-share', 'open the image although another process writes to it')
+    .option('--object <object>', 'define an object (secret)', collect, [])
+    .option('--image-opts', 'FILENAME is a list of options');
+  const { flags, operands } = parseVerb<Flags>(command, argv, program);
+  if (flags.output !== 'human' && flags.output !== 'json') {
+    throw new ImageError('invalid', '--output must be used with human or json as argument.');
+  }
+  for (const object of flags.object) parseObject(object);
+  const [operand] = operands;
+  if (operand === undefined || operands.length > 1) {
+    return program.usageError('Expecting one image file name');
+  }
+  const named = namedImage(operand, flags);
+  const images = await describeChain(named.filename, named.format, flags);
+  if (flags.output === 'json') {
+    const value = flags.backingChain ? images : images[0];
+    program.out(`${JSON.stringify(value, null, 4)}\n`);
+  } else program.out(images.map(infoText).join('\n'));
+  return 0;
+}
+
+/** Each image is opened by itself: what can't be read as a chain can still be described. */
+async function describeChain(
+  filename: string,
+  format: string | undefined,
+  flags: Flags,
+): Promise<readonly Description[]> {
+  const images: Description[] = [];
+  const seen = new Set<string>();
+  let next: { name: string; format: string | undefined } | undefined = { name: filename, format };
+  while (next !== undefined) {
+    const name: string = next.name;
+    const id = protocolOf(name) === null ? (await nodeHost.identify(name))?.id : undefined;
+    if (id !== undefined && seen.has(id)) {
+      throw new ImageError('invalid', `Backing file '${name}' creates an infinite loop.`);
+    }
+    if (id !== undefined) seen.add(id);
+    const chain = await openChain(name, {
+      host: nodeHost,
+      single: true,
+      describe: true,
+      forceShare: flags.forceShare === true,
+      ...(next.format !== undefined && { format: next.format }),
+    });
+    try {
+      const top = chain.at(0);
+      images.push(await describeImage({ ...top, filename: name }));
+      next = flags.backingChain ? backingOf(name, top.layer) : undefined;
+    } finally {
+      await chain.close();
+    }
+  }
+  return images;
+}
+
+function backingOf(
+  name: string,
+  layer: unknown,
+): { name: string; format: string | undefined } | undefined {
+  if (!(layer instanceof Qcow2Image) || layer.header.backingFile === null) return undefined;
+  const { backingFile, backingFormat } = layer.header;
+  return { name: resolveName(name, backingFile), format: backingFormat ?? undefined };
+}
