@@ -86,8 +86,9 @@ export class FileStorage implements Storage {
     let fd: number | undefined;
     try {
       const exists = fs.existsSync(filename);
-      if (exists && checkKind(filename))
+      if (exists && checkKind(filename, 'Could not create')) {
         return await FileStorage.open(filename, { writable: true });
+      }
       fd = fs.openSync(filename, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o644);
       const storage = new FileStorage(filename, fd, fs.fstatSync(fd).size, false, {
         writable: true,
