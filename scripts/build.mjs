@@ -2,7 +2,8 @@
 // with its types.
 
 import { execFileSync } from 'node:child_process';
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { build } from 'esbuild';
 
 rmSync('dist', { recursive: true, force: true });
@@ -25,3 +26,14 @@ await build({
   packages: 'external',
 });
 execFileSync('node_modules/.bin/tsc', ['-p', 'tsconfig.build.json'], { stdio: 'inherit' });
+renameTypeImports('dist/types');
+
+/** tsc leaves `./x.ts` in declarations, though only x.d.ts is there: `./x.js` is understood by all. */
+function renameTypeImports(dir) {
+  for (const name of readdirSync(dir, { recursive: true })) {
+    if (!name.endsWith('.d.ts')) continue;
+    const file = join(dir, name);
+    const text = readFileSync(file, 'utf8');
+    writeFileSync(file, text.replace(/((?:from |import\()'\.[^']*)\.ts'/g, "$1.js'"));
+  }
+}
