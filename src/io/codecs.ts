@@ -3,6 +3,7 @@
 import * as zlib from 'node:zlib';
 import { ImageError } from '../errors.ts';
 import type { Codecs } from './host.ts';
+import { loadZstdDecoder } from './zstd-fallback.ts';
 import { zstdFrameLength } from './zstd-frame.ts';
 
 export const nodeCodecs: Codecs = { inflateRaw, decompressZstd };
@@ -53,31 +54,10 @@ async function decompressZstd(compressed: Uint8Array, size: number): Promise<Uin
       );
     });
   }
-  const decode = await zstdFallback();
+  const decode = await loadZstdDecoder();
   try {
     return decode(frame, size);
   } catch (error) {
     throw corrupt('bad zstd frame', error);
   }
-}
-
-type Decode = (frame: Uint8Array, size: number) => Uint8Array;
-let fallback: Promise<Decode> | undefined;
-
-/** WebAssembly where it can get memory, else JavaScript: slow, but it works anywhere. */
-function zstdFallback(): Promise<Decode> {
-  fallback ??= loadWasm().catch(loadJavaScript);
-  return fallback;
-}
-
-async function loadWasm(): Promise<Decode> {
-  const { ZSTDDecoder } = await import('zstddec');
-  const decoder = new ZSTDDecoder();
-  await decoder.init();
-  return (frame, size) => decoder.decode(frame, size).slice();
-}
-
-async function loadJavaScript(): Promise<Decode> {
-  const { decompress } = await import('fzstd');
-  return (frame, size) => decompress(frame, new Uint8Array(size)).slice();
 }

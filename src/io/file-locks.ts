@@ -5,85 +5,120 @@
 
 import * as fs from 'node:fs';
 import { ImageError } from '../errors.ts';
-import { byteLocks, type Permission } from './locks.ts';
+import { deviceNumber } from './file-open.ts';
+import { type ByteLocks, byteLocks, type Permission } from './locks.ts';
 import type { Syscalls } from './syscalls.ts';
+import { ioError } from './system-error.ts';
 
-let warned = false;
+export type Warn = (message: string) => void;
+
+export const warnOnStderr: Warn = (message) => {
+  process.stderr.write(`qimg-ts: warning: ${message}\n`);
+};
+
+const CANT_KEEP_OUT =
+  'image locks can not be taken here (koffi is missing): ' +
+  'another process can not be kept from using the same images';
+/** Who has heard it. */
+const warned = new WeakSet<Warn>();
 
 export class FileLocks {
   readonly #filename: string;
   readonly #fd: number;
   readonly #syscalls: () => Promise<Syscalls | null>;
+  readonly #warn: Warn;
   #held: readonly number[] = [];
 
-  constructor(filename: string, fd: number, syscalls: () => Promise<Syscalls | null>) {
+  constructor(
+    filename: string,
+    fd: number,
+    syscalls: () => Promise<Syscalls | null>,
+    warn: Warn = warnOnStderr,
+  ) {
     this.#filename = filename;
     this.#fd = fd;
     this.#syscalls = syscalls;
+    this.#warn = warn;
   }
 
   /** New locks are taken and probed before old ones are dropped. */
   async change(use: readonly Permission[], share: readonly Permission[]): Promise<void> {
-    const { hold, probe } = byteLocks(use, share);
+    const locks = byteLocks(use, share);
     const calls = await this.#syscalls();
-    if (calls === null) {
-      this.#probeOnly(probe);
-      return;
-    }
-    this.#take(calls, hold);
-    try {
-      this.#probe(calls, probe);
-    } catch (error) {
-      for (const byte of hold) if (!this.#held.includes(byte)) calls.unlock(this.#fd, byte);
-      throw error;
-    }
-    for (const byte of this.#held) if (!hold.includes(byte)) calls.unlock(this.#fd, byte);
-    this.#held = hold;
+    if (calls === null) return this.#lookOnly(locks);
+    this.#attempt(calls, locks);
+    this.#drop(
+      calls,
+      this.#held.filter((byte) => !locks.hold.includes(byte)),
+    );
+    this.#held = locks.hold;
   }
 
   /**
-   * The same file by another descriptor `fd`, with other permissions: it holds its locks before
-   * ours are dropped, and probes afterwards. On a conflict ours are back when it throws.
+   * The locks for `fd`, another descriptor of the same file, which is to replace ours. Ours are held
+   * until our descriptor is closed, so that nobody gets in between; on a conflict all is as before.
    */
   async handOver(
     fd: number,
     use: readonly Permission[],
     share: readonly Permission[],
   ): Promise<FileLocks> {
-    const next = new FileLocks(this.#filename, fd, this.#syscalls);
+    const next = new FileLocks(this.#filename, fd, this.#syscalls, this.#warn);
+    const locks = byteLocks(use, share);
     const calls = await this.#syscalls();
-    if (calls === null) return next;
-    const { hold, probe } = byteLocks(use, share);
-    next.#take(calls, hold);
-    next.#held = hold;
-    for (const byte of this.#held) calls.unlock(this.#fd, byte);
+    if (calls === null) {
+      this.#lookOnly(locks);
+      return next;
+    }
+    // Probed from our descriptor, as locks that it holds are no conflict for it.
+    const taken = this.#attempt(calls, locks);
     try {
-      next.#probe(calls, probe);
+      next.#take(calls, locks.hold);
     } catch (error) {
-      for (const byte of this.#held) calls.lockShared(this.#fd, byte);
+      this.#drop(calls, taken);
       throw error;
     }
-    this.#held = [];
+    next.#held = locks.hold;
+    this.#held = [...this.#held, ...taken];
     return next;
   }
 
-  #take(calls: Syscalls, hold: readonly number[]): void {
-    for (const byte of hold) {
-      if (this.#held.includes(byte)) continue;
-      if (!calls.lockShared(this.#fd, byte)) throw this.#busy(`Failed to lock byte ${byte}`);
+  /** Takes what is not held yet and probes; returns what it took. On a conflict nothing is taken. */
+  #attempt(calls: Syscalls, { hold, probe }: ByteLocks): readonly number[] {
+    const taken = this.#take(
+      calls,
+      hold.filter((byte) => !this.#held.includes(byte)),
+    );
+    try {
+      for (const { byte, conflict } of probe) {
+        if (calls.lockedByOthers(this.#fd, byte)) throw this.#busy(conflict);
+      }
+    } catch (error) {
+      this.#drop(calls, taken);
+      throw ioError('Could not lock', this.#filename, undefined, error);
     }
+    return taken;
   }
 
-  #probe(
-    calls: Syscalls,
-    probe: readonly { readonly byte: number; readonly conflict: string }[],
-  ): void {
-    for (const { byte, conflict } of probe) {
-      if (calls.lockedByOthers(this.#fd, byte)) throw this.#busy(conflict);
+  #take(calls: Syscalls, bytes: readonly number[]): readonly number[] {
+    const taken: number[] = [];
+    try {
+      for (const byte of bytes) {
+        if (!calls.lockShared(this.#fd, byte)) throw this.#busy(`Failed to lock byte ${byte}`);
+        taken.push(byte);
+      }
+    } catch (error) {
+      this.#drop(calls, taken);
+      throw ioError('Could not lock', this.#filename, undefined, error);
     }
+    return taken;
   }
 
-  #probeOnly(probe: readonly { readonly byte: number; readonly conflict: string }[]): void {
+  #drop(calls: Syscalls, bytes: readonly number[]): void {
+    for (const byte of bytes) calls.unlock(this.#fd, byte);
+  }
+
+  #lookOnly({ probe }: ByteLocks): void {
     if (process.platform !== 'linux') return;
     const locked = lockedBytes(this.#fd);
     for (const { byte, conflict } of probe) {
@@ -91,12 +126,9 @@ export class FileLocks {
         throw this.#busy(conflict);
       }
     }
-    if (warned) return;
-    warned = true;
-    process.stderr.write(
-      'qimg-ts: warning: image locks can not be taken here (koffi is missing): ' +
-        'another process can not be kept from using the same images\n',
-    );
+    if (warned.has(this.#warn)) return;
+    warned.add(this.#warn);
+    this.#warn(CANT_KEEP_OUT);
   }
 
   #busy(conflict: string): ImageError {
@@ -107,15 +139,11 @@ export class FileLocks {
   }
 }
 
-/** Linux packs 12 bits of the major and 20 of the minor number into a device number. */
-export function deviceNumber(dev: number): { readonly major: number; readonly minor: number } {
-  return { major: (dev >>> 8) & 0xfff, minor: (dev & 0xff) | ((dev >>> 12) & 0xfff00) };
-}
-
-/** Byte ranges of open-file-description locks on the file, by anybody. */
+/** Byte ranges of open-file-description locks on the file, by anybody; none where unreadable. */
 function lockedBytes(fd: number): { first: number; last: number }[] {
-  const { dev, ino } = fs.fstatSync(fd);
-  const { major, minor } = deviceNumber(dev);
+  // An inode may be past 2^53 on XFS.
+  const { dev, ino } = fs.fstatSync(fd, { bigint: true });
+  const { major, minor } = deviceNumber(Number(dev));
   const hex = (value: number) => value.toString(16).padStart(2, '0');
   const wanted = `${hex(major)}:${hex(minor)}:${ino}`;
   let text: string;

@@ -4,27 +4,80 @@ import { ImageError } from '../errors.ts';
 import type { Permission } from './locks.ts';
 import type { Storage, StorageExtent, WriteKind } from './storage.ts';
 
-export class MemoryStorage implements Storage {
-  readonly filename: string;
-  readonly resizable = true;
-  readonly growsZeroed = true;
-  #writable: boolean;
+/** Content that outlives the storages through which it is used. */
+export class MemoryFile {
   #bytes: Uint8Array;
   #size: number;
 
   /** Starts with a copy of `content`. */
-  constructor(
-    content: Uint8Array = new Uint8Array(),
-    options: { readonly filename?: string; readonly writable?: boolean } = {},
-  ) {
+  constructor(content: Uint8Array = new Uint8Array()) {
     this.#bytes = content.slice();
     this.#size = content.length;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Not a copy; what lies past the end is left out. Valid until the next change of size. */
+  view(start: number, end: number): Uint8Array {
+    return this.#bytes.subarray(Math.min(start, this.#size), Math.min(end, this.#size));
+  }
+
+  growTo(size: number): void {
+    if (size > this.#size) this.resize(size);
+  }
+
+  resize(size: number): void {
+    if (size > this.#bytes.length) this.#reserve(Math.max(size, this.#bytes.length * 2), size);
+    // What is cut off must not come back when it grows again.
+    if (size < this.#size) this.#bytes.fill(0, size, this.#size);
+    this.#size = size;
+  }
+
+  /** Doubling keeps the cost of appending small; near the end of memory the bare size may do. */
+  #reserve(wanted: number, needed: number): void {
+    const bytes = allocate(wanted) ?? allocate(needed);
+    if (bytes === undefined) {
+      throw new ImageError('no-space', `no memory for ${needed} bytes`, { errno: 'ENOSPC' });
+    }
+    bytes.set(this.view(0, this.#size));
+    this.#bytes = bytes;
+  }
+}
+
+function allocate(length: number): Uint8Array | undefined {
+  try {
+    return new Uint8Array(length);
+  } catch {
+    return undefined;
+  }
+}
+
+export interface MemoryStorageOptions {
+  readonly filename?: string;
+  readonly writable?: boolean;
+}
+
+export class MemoryStorage implements Storage {
+  readonly filename: string;
+  readonly resizable = true;
+  readonly growsZeroed = true;
+  readonly #file: MemoryFile;
+  #writable: boolean;
+
+  /** Over a copy of `content`, or over a file in memory as it is. */
+  constructor(
+    content: Uint8Array | MemoryFile = new Uint8Array(),
+    options: MemoryStorageOptions = {},
+  ) {
+    this.#file = content instanceof MemoryFile ? content : new MemoryFile(content);
     this.filename = options.filename ?? 'memory';
     this.#writable = options.writable ?? true;
   }
 
   get size(): number {
-    return this.#size;
+    return this.#file.size;
   }
 
   get writable(): boolean {
@@ -33,32 +86,31 @@ export class MemoryStorage implements Storage {
 
   /** A copy of the content. */
   bytes(): Uint8Array {
-    return this.#bytes.slice(0, this.#size);
+    return this.#file.view(0, this.size).slice();
   }
 
   async read(offset: number, target: Uint8Array): Promise<void> {
-    const part = this.#bytes.subarray(offset, Math.min(offset + target.length, this.#size));
+    const part = this.#file.view(offset, offset + target.length);
     target.set(part);
     target.fill(0, part.length);
   }
 
   async write(offset: number, source: Uint8Array, _kind: WriteKind): Promise<void> {
     this.#checkWritable();
-    this.#reserve(offset + source.length);
-    this.#bytes.set(source, offset);
-    this.#size = Math.max(this.#size, offset + source.length);
+    if (source.length === 0) return;
+    this.#file.growTo(offset + source.length);
+    this.#file.view(offset, offset + source.length).set(source);
   }
 
   async zero(offset: number, length: number, _kind: WriteKind): Promise<void> {
     this.#checkWritable();
-    this.#reserve(offset + length);
-    this.#bytes.fill(0, offset, offset + length);
-    this.#size = Math.max(this.#size, offset + length);
+    this.#file.view(offset, offset + length).fill(0);
+    this.#file.growTo(offset + length);
   }
 
   async discard(offset: number, length: number): Promise<void> {
     this.#checkWritable();
-    this.#bytes.fill(0, offset, Math.min(offset + length, this.#size));
+    this.#file.view(offset, offset + length).fill(0);
   }
 
   async copyFrom(): Promise<number> {
@@ -66,21 +118,18 @@ export class MemoryStorage implements Storage {
   }
 
   async extentAt(): Promise<StorageExtent> {
-    return { data: true, end: this.#size };
+    return { data: true, end: this.size };
   }
 
   async allocatedBytes(): Promise<number> {
-    return this.#size;
+    return this.size;
   }
 
   async flush(): Promise<void> {}
 
   async resize(size: number): Promise<void> {
     this.#checkWritable();
-    this.#reserve(size);
-    // What is cut off must not come back when it grows again.
-    if (size < this.#size) this.#bytes.fill(0, size, this.#size);
-    this.#size = size;
+    this.#file.resize(size);
   }
 
   async lock(_use: readonly Permission[], _share: readonly Permission[]): Promise<void> {}
@@ -91,14 +140,10 @@ export class MemoryStorage implements Storage {
 
   async close(): Promise<void> {}
 
-  #reserve(size: number): void {
-    if (size <= this.#bytes.length) return;
-    const bytes = new Uint8Array(Math.max(size, this.#bytes.length * 2));
-    bytes.set(this.#bytes.subarray(0, this.#size));
-    this.#bytes = bytes;
-  }
-
   #checkWritable(): void {
-    if (!this.#writable) throw new ImageError('read-only', `${this.filename} is read-only`);
+    if (this.#writable) return;
+    throw new ImageError('read-only', `'${this.filename}' is open for reading only`, {
+      errno: 'EBADF',
+    });
   }
 }

@@ -4,79 +4,84 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { setTimeout as sleepFor } from 'node:timers/promises';
 import { nodeCodecs } from './codecs.ts';
-import { FileStorage } from './file.ts';
+import { type FileMachine, FileStorage } from './file.ts';
 import type { FileIdentity, Host } from './host.ts';
 import { openError } from './system-error.ts';
 
-export const nodeHost: Host = {
-  codecs: nodeCodecs,
-  now: () => performance.now(),
+export const nodeHost: Host = createNodeHost();
 
-  async sleep(milliseconds, signal) {
-    try {
-      await sleepFor(milliseconds, undefined, signal && { signal });
-    } catch (error) {
-      // node:timers wraps the reason; callers get it as it is.
-      signal?.throwIfAborted();
-      throw error;
-    }
-  },
+/** `machine`: how files are reached, for tests and for programs with their own place for warnings. */
+export function createNodeHost(machine: FileMachine = {}): Host {
+  return {
+    codecs: nodeCodecs,
+    now: () => performance.now(),
 
-  openStorage: (filename, options) => FileStorage.open(filename, options),
-  createStorage: (filename) => FileStorage.create(filename),
-
-  async identify(filename) {
-    let stat: fs.BigIntStats | undefined;
-    try {
-      stat = fs.statSync(filename, { throwIfNoEntry: false, bigint: true });
-    } catch {
-      // Not reachable: opening it will say why.
-      return undefined;
-    }
-    return stat && { id: identityOf(stat), kind: kindOf(stat) };
-  },
-
-  async realPath(filename) {
-    try {
-      return fs.realpathSync(filename);
-    } catch {
-      return path.resolve(filename);
-    }
-  },
-
-  async listFiles(directory) {
-    try {
-      const entries = fs.readdirSync(directory, { withFileTypes: true });
-      return entries.filter((entry) => entry.isFile()).map(({ name }) => name);
-    } catch (error) {
-      throw openError('Could not read the directory', directory, error);
-    }
-  },
-
-  async freeSpace(filename) {
-    try {
-      if (fs.statSync(filename).isBlockDevice()) return undefined;
-      const { bavail, bfree, bsize } = fs.statfsSync(filename);
-      return (process.getuid?.() === 0 ? bfree : bavail) * bsize;
-    } catch {
-      return undefined;
-    }
-  },
-
-  async remove(filename) {
-    try {
-      fs.unlinkSync(filename);
-      const fd = fs.openSync(path.dirname(filename), fs.constants.O_RDONLY);
+    async sleep(milliseconds, signal) {
       try {
-        fs.fsyncSync(fd);
-      } finally {
-        fs.closeSync(fd);
+        await sleepFor(milliseconds, undefined, signal && { signal });
+      } catch (error) {
+        // node:timers wraps the reason; callers get it as it is.
+        signal?.throwIfAborted();
+        throw error;
       }
-    } catch (error) {
-      throw openError('Could not remove', filename, error);
-    }
-  },
-};
+    },
+
+    openStorage: (filename, options) => FileStorage.open(filename, { ...machine, ...options }),
+    createStorage: (filename) => FileStorage.create(filename, machine),
+
+    async identify(filename) {
+      let stat: fs.BigIntStats | undefined;
+      try {
+        stat = fs.statSync(filename, { throwIfNoEntry: false, bigint: true });
+      } catch {
+        // Not reachable: opening it will say why.
+        return undefined;
+      }
+      return stat && { id: identityOf(stat), kind: kindOf(stat) };
+    },
+
+    async realPath(filename) {
+      try {
+        return fs.realpathSync(filename);
+      } catch {
+        return path.resolve(filename);
+      }
+    },
+
+    async listFiles(directory) {
+      try {
+        const entries = fs.readdirSync(directory, { withFileTypes: true });
+        return entries.filter((entry) => entry.isFile()).map(({ name }) => name);
+      } catch (error) {
+        throw openError('Could not read the directory', directory, error, 'open-for-reading');
+      }
+    },
+
+    async freeSpace(filename) {
+      try {
+        if (fs.statSync(filename).isBlockDevice()) return undefined;
+        const { bavail, bfree, bsize } = fs.statfsSync(filename);
+        return (process.getuid?.() === 0 ? bfree : bavail) * bsize;
+      } catch {
+        return undefined;
+      }
+    },
+
+    async remove(filename) {
+      try {
+        fs.unlinkSync(filename);
+        const fd = fs.openSync(path.dirname(filename), fs.constants.O_RDONLY);
+        try {
+          fs.fsyncSync(fd);
+        } finally {
+          fs.closeSync(fd);
+        }
+      } catch (error) {
+        throw openError('Could not remove', filename, error, 'open-for-writing');
+      }
+    },
+  };
+}
 
 /** A device is the same under all of its names, a file by its inode. */
 function identityOf(stat: fs.BigIntStats): string {

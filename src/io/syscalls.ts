@@ -66,14 +66,17 @@ function bind(koffi: Koffi): Syscalls {
   const copy = libc.func(
     'int64_t copy_file_range(int, _Inout_ int64_t *, int, _Inout_ int64_t *, size_t, unsigned int)',
   );
-  koffi.struct('qimg_flock64', {
+  // Without a name: names are koffi's for the whole process, and we may be loaded twice (a bundle
+  // beside the library).
+  const flock64 = koffi.struct({
     l_type: 'int16_t',
     l_whence: 'int16_t',
     l_start: 'int64_t',
     l_len: 'int64_t',
     l_pid: 'int32_t',
   });
-  const fcntl = libc.func('int fcntl64(int, int, _Inout_ qimg_flock64 *)');
+  const flockPointer = koffi.inout(koffi.pointer(flock64));
+  const fcntl = libc.func('fcntl64', 'int', ['int', 'int', flockPointer]);
   const fail = (call: string): never => {
     throw errnoException(call, nameOf(koffi.errno()));
   };
@@ -92,17 +95,16 @@ function bind(koffi: Koffi): Syscalls {
     },
     seekData: (fd, offset) => seek(fd, offset, SEEK_DATA),
     seekHole: (fd, offset) => seek(fd, offset, SEEK_HOLE),
-    async copyFileRange(from, fromOffset, to, toOffset, length) {
-      const args = [from, [fromOffset], to, [toOffset], length, 0] as const;
-      const copied = await new Promise<number>((resolve, reject) => {
-        copy.async(...args, (error: unknown, result: unknown) =>
-          error ? reject(error) : resolve(Number(result)),
-        );
+    copyFileRange(from, fromOffset, to, toOffset, length) {
+      return new Promise((resolve, reject) => {
+        // The callback sees the errno of the thread that made the call, if it asks at once.
+        const done = (error: unknown, result: unknown): void => {
+          if (error) reject(error);
+          else if (Number(result) >= 0) resolve(Number(result));
+          else reject(errnoException('copy_file_range', nameOf(koffi.errno())));
+        };
+        copy.async(from, [fromOffset], to, [toOffset], length, 0, done);
       });
-      if (copied >= 0) return copied;
-      // errno belongs to the thread that made the call: the same call here tells what it is.
-      const again = Number(copy(from, [fromOffset], to, [toOffset], length, 0));
-      return again >= 0 ? again : fail('copy_file_range');
     },
     blockDeviceSize(fd) {
       const size = [0];

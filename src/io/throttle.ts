@@ -1,28 +1,31 @@
-// Rate limit: how long a piece of work has to wait so that no more than so many bytes move per
-// second. Time is cut into slices of 100 ms, each with a quota; what exceeds the quota is paid off
-// in the following slices.
+// Rate limit: how long bytes have to wait so that no more than so many move per second. Time is cut
+// into slices of 100 ms, each with a quota:
+//
+//   quota   |--------|--------|--------|--------|
+//   charged |####|##########|         bytes that go past the quota take up the following slices, and
+//                           ^ end     may move when those are over
 
 import type { Host } from './host.ts';
 
 export const SLICE_MS = 100;
+/** Timers of 2^31 ms and more end at once. */
+const LONGEST_SLEEP_MS = 3_600_000;
 
 export interface ThrottleState {
-  /** Start of the current slice, in milliseconds of the host's clock. */
+  /** Start of the first slice that the bytes below take up, in milliseconds of the clock. */
   readonly sliceStart: number;
-  /** Bytes charged since then; may exceed the quota, and then covers later slices too. */
+  /** Bytes charged since then; may exceed the quota, and then take up later slices too. */
   readonly charged: number;
 }
 
-export const INITIAL: ThrottleState = { sliceStart: 0, charged: 0 };
+export const INITIAL: ThrottleState = { sliceStart: Number.NEGATIVE_INFINITY, charged: 0 };
 
+/** Bytes per slice. */
 export function quotaOf(bytesPerSecond: number): number {
   return Math.max(bytesPerSecond / (1000 / SLICE_MS), 1);
 }
 
-/**
- * Charges `bytes` at time `now`. `waitMs` is how long the next piece has to wait: until the slices
- * that the bytes charged so far take up are over; 0 while the quota lasts.
- */
+/** Charges `bytes` at time `now`; they may move after `waitMs`, 0 while the slice's quota lasts. */
 export function charge(
   state: ThrottleState,
   now: number,
@@ -30,15 +33,15 @@ export function charge(
   bytesPerSecond: number,
 ): { readonly state: ThrottleState; readonly waitMs: number } {
   const quota = quotaOf(bytesPerSecond);
-  const slicesTaken = Math.max(1, Math.ceil(state.charged / quota));
-  const fresh = now >= state.sliceStart + slicesTaken * SLICE_MS;
-  const sliceStart = fresh ? now : state.sliceStart;
-  const charged = (fresh ? 0 : state.charged) + bytes;
-  const end = sliceStart + (charged / quota) * SLICE_MS;
-  return {
-    state: { sliceStart, charged },
-    waitMs: charged < quota ? 0 : Math.max(0, end - now),
-  };
+  const slices = (charged: number): number => (charged / quota) * SLICE_MS;
+  const over = state.sliceStart + Math.max(SLICE_MS, slices(state.charged));
+  const next =
+    now < over
+      ? { sliceStart: state.sliceStart, charged: state.charged + bytes }
+      : // Timers are late: the next slice begins where the last one ended, or the rate would sink.
+        { sliceStart: now - over < SLICE_MS ? over : now, charged: bytes };
+  const end = next.sliceStart + slices(next.charged);
+  return { state: next, waitMs: next.charged < quota ? 0 : Math.max(0, end - now) };
 }
 
 /** The limit of one job. Its rate can be changed at any time, also while somebody waits. */
@@ -46,8 +49,6 @@ export class RateLimit {
   readonly #clock: Pick<Host, 'now' | 'sleep'>;
   #rate: number;
   #state: ThrottleState = INITIAL;
-  /** Until then (host's clock, milliseconds) nothing may move. */
-  #blockedUntil = 0;
   #changed = new AbortController();
 
   /** `bytesPerSecond` 0: no limit. */
@@ -61,33 +62,44 @@ export class RateLimit {
     return this.#rate;
   }
 
-  /** Takes effect at once. */
+  /** Takes effect at once: whoever waits is charged anew, at the new rate. */
   setRate(bytesPerSecond: number): void {
     this.#rate = bytesPerSecond;
     this.#state = INITIAL;
-    this.#blockedUntil = 0;
-    this.#changed.abort();
+    const before = this.#changed;
     this.#changed = new AbortController();
+    before.abort();
   }
 
-  /** Resolves when `bytes` may move; rejects with the signal's reason. */
+  /**
+   * Resolves when `bytes` may move, in the order of the calls; rejects with the signal's reason.
+   * Bytes wait for their own time: what a job moves last is paid for when the job ends.
+   */
   async take(bytes: number, signal?: AbortSignal): Promise<void> {
     for (;;) {
       signal?.throwIfAborted();
       if (this.#rate === 0) return;
-      const wait = this.#blockedUntil - this.#clock.now();
-      if (wait <= 0) break;
+      const { state, waitMs } = charge(this.#state, this.#clock.now(), bytes, this.#rate);
+      this.#state = state;
+      if (waitMs === 0) return;
       const changed = this.#changed.signal;
-      const either = signal === undefined ? changed : AbortSignal.any([changed, signal]);
-      try {
-        await this.#clock.sleep(wait, either);
-      } catch (error) {
-        if (!changed.aborted || signal?.aborted) throw error;
-      }
+      if (await this.#wait(waitMs, changed, signal)) return;
     }
-    const now = this.#clock.now();
-    const { state, waitMs } = charge(this.#state, now, bytes, this.#rate);
-    this.#state = state;
-    this.#blockedUntil = now + waitMs;
+  }
+
+  /** True when the time is over, false when the rate was changed before. */
+  async #wait(waitMs: number, changed: AbortSignal, signal?: AbortSignal): Promise<boolean> {
+    const either = signal === undefined ? changed : AbortSignal.any([changed, signal]);
+    const end = this.#clock.now() + waitMs;
+    try {
+      for (let left = waitMs; left > 0; left = end - this.#clock.now()) {
+        await this.#clock.sleep(Math.min(left, LONGEST_SLEEP_MS), either);
+      }
+      return true;
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (changed.aborted) return false;
+      throw error;
+    }
   }
 }

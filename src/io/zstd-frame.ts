@@ -3,6 +3,8 @@
 import { ImageError } from '../errors.ts';
 
 const MAGIC = 0xfd2fb528;
+/** What decoders take by default: they keep that many bytes of output in memory. */
+const MAX_WINDOW = 2 ** 27;
 const BLOCK_RLE = 1;
 const BLOCK_RESERVED = 3;
 
@@ -12,7 +14,7 @@ function bad(what: string): ImageError {
 
 /**
  * Bytes of the frame at the start of `bytes`. Throws `corrupt` where there is none, where it is cut,
- * or where it declares more than `maxOutput` bytes of output.
+ * or where it declares more than `maxOutput` bytes of output or a window past 128 MiB.
  */
 export function zstdFrameLength(bytes: Uint8Array, maxOutput: number): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -26,6 +28,7 @@ export function zstdFrameLength(bytes: Uint8Array, maxOutput: number): number {
   const dictionaryBytes = [0, 1, 2, 4][descriptor & 3] ?? 0;
   const contentFlag = descriptor >> 6;
   const contentBytes = contentFlag === 0 ? (singleSegment ? 1 : 0) : 2 ** contentFlag;
+  if (!singleSegment && windowSize(view.getUint8(5)) > MAX_WINDOW) throw bad('window too large');
   let position = 5 + (singleSegment ? 0 : 1) + dictionaryBytes;
   need(position + contentBytes);
   if (contentSize(view, position, contentBytes) > maxOutput) throw bad('its content is too large');
@@ -45,6 +48,11 @@ export function zstdFrameLength(bytes: Uint8Array, maxOutput: number): number {
   const checksumBytes = descriptor & 4 ? 4 : 0;
   need(position + checksumBytes);
   return position + checksumBytes;
+}
+
+function windowSize(descriptor: number): number {
+  const base = 2 ** (10 + (descriptor >> 3));
+  return base + (base / 8) * (descriptor & 7);
 }
 
 function contentSize(view: DataView, position: number, bytes: number): number {

@@ -1,0 +1,82 @@
+// What a name stands for, and how it is opened: regular files and devices, nothing else.
+
+import * as fs from 'node:fs';
+import { ImageError } from '../errors.ts';
+import { SECTOR } from '../units.ts';
+import type { CacheMode } from './host.ts';
+import type { Syscalls } from './syscalls.ts';
+import { errnoException, openError } from './system-error.ts';
+
+/** Linux packs 12 bits of the major and 20 of the minor number into the low half of a device. */
+export function deviceNumber(dev: number): { readonly major: number; readonly minor: number } {
+  return { major: (dev >>> 8) & 0xfff, minor: (dev & 0xff) | ((dev >>> 12) & 0xfff00) };
+}
+
+/** Writes are durable when they return. */
+export function isThrough(cache: CacheMode): boolean {
+  return cache === 'writethrough' || cache === 'directsync';
+}
+
+export function openFlags(writable: boolean, cache: CacheMode): number {
+  const { O_RDWR, O_RDONLY, O_DSYNC, O_NONBLOCK } = fs.constants;
+  // Shared locks need a descriptor that can read, so there is no opening for writing only.
+  const access = writable ? O_RDWR : O_RDONLY;
+  // O_NONBLOCK means nothing to files; should the name become a FIFO, opening it must not hang.
+  return access | (isThrough(cache) ? O_DSYNC : 0) | O_NONBLOCK;
+}
+
+/**
+ * Refuses, before it is opened, what is neither a file nor a device: opening a FIFO has effects and
+ * may hang. A directory is an error of the system where it is to be written, as open(2) has it.
+ */
+export function checkKind(filename: string, writing: boolean, doing: string): void {
+  const access = writing ? 'open-for-writing' : 'open-for-reading';
+  let stat: fs.Stats | undefined;
+  try {
+    stat = fs.statSync(filename, { throwIfNoEntry: false });
+  } catch (error) {
+    throw openError(doing, filename, error, access);
+  }
+  if (stat === undefined || stat.isFile() || stat.isBlockDevice() || stat.isCharacterDevice()) {
+    return;
+  }
+  if (stat.isSocket()) throw openError(doing, filename, errnoException('open', 'ENXIO'), access);
+  if (stat.isDirectory() && writing) {
+    throw openError(doing, filename, errnoException('open', 'EISDIR'), access);
+  }
+  throw new ImageError('invalid', `'file' driver requires '${filename}' to be a regular file`);
+}
+
+export interface OpenedKind {
+  readonly size: number;
+  /** Fixed length; not zeroed when it is reused. */
+  readonly isDevice: boolean;
+}
+
+/** Length and kind of what was opened; a character device (/dev/null) has no bytes. */
+export async function measure(
+  fd: number,
+  syscalls: () => Promise<Syscalls | null>,
+): Promise<OpenedKind> {
+  const stat = fs.fstatSync(fd);
+  if (stat.isBlockDevice()) {
+    return { size: await blockDeviceSize(fd, stat.rdev, syscalls), isDevice: true };
+  }
+  return stat.isFile() ? { size: stat.size, isDevice: false } : { size: 0, isDevice: true };
+}
+
+/** A device's length is not in its stat: the kernel's table has it, in sectors of 512 bytes. */
+async function blockDeviceSize(
+  fd: number,
+  rdev: number,
+  syscalls: () => Promise<Syscalls | null>,
+): Promise<number> {
+  const { major, minor } = deviceNumber(rdev);
+  try {
+    return Number(fs.readFileSync(`/sys/dev/block/${major}:${minor}/size`, 'utf8')) * SECTOR;
+  } catch (error) {
+    const calls = await syscalls();
+    if (calls !== null) return calls.blockDeviceSize(fd);
+    throw error;
+  }
+}

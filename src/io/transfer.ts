@@ -1,0 +1,75 @@
+// Whole transfers between buffers and a file descriptor, by the callbacks of node:fs (the fastest
+// way that Node.js has): short ones are continued, interrupted ones repeated.
+
+import * as fs from 'node:fs';
+import { errnoException, ioError } from './system-error.ts';
+
+const TRANSIENT = new Set(['EINTR', 'EAGAIN']);
+const MAX_RETRIES = 100;
+
+type Call = (
+  fd: number,
+  buffer: Uint8Array,
+  from: number,
+  length: number,
+  position: number,
+  callback: (error: NodeJS.ErrnoException | null, count: number) => void,
+) => void;
+
+/** Fills `target`; resolves to the bytes read, fewer only where the file ends before. */
+export async function readAll(
+  fd: number,
+  filename: string,
+  offset: number,
+  target: Uint8Array,
+): Promise<number> {
+  let done = 0;
+  while (done < target.length) {
+    const count = await once(fs.read, fd, target, done, offset).catch((error: unknown) => {
+      throw ioError('Could not read from', filename, offset + done, error);
+    });
+    if (count === 0) break;
+    done += count;
+  }
+  return done;
+}
+
+/** Writes all of `source`; `reached` hears the end of each part, also when a later one fails. */
+export async function writeAll(
+  fd: number,
+  filename: string,
+  offset: number,
+  source: Uint8Array,
+  reached: (end: number) => void,
+): Promise<void> {
+  let done = 0;
+  while (done < source.length) {
+    const count = await once(fs.write, fd, source, done, offset).catch((error: unknown) => {
+      throw ioError('Could not write to', filename, offset + done, error);
+    });
+    if (count === 0) {
+      throw ioError('Could not write to', filename, offset + done, errnoException('write', 'EIO'));
+    }
+    done += count;
+    reached(offset + done);
+  }
+}
+
+/** One pread or pwrite of what is left of the buffer. */
+async function once(
+  call: Call,
+  fd: number,
+  buffer: Uint8Array,
+  done: number,
+  offset: number,
+): Promise<number> {
+  for (let tries = 0; ; tries++) {
+    const outcome = await new Promise<number | NodeJS.ErrnoException>((resolve) => {
+      call(fd, buffer, done, buffer.length - done, offset + done, (error, count) =>
+        resolve(error ?? count),
+      );
+    });
+    if (typeof outcome === 'number') return outcome;
+    if (!TRANSIENT.has(outcome.code ?? '') || tries === MAX_RETRIES) throw outcome;
+  }
+}
