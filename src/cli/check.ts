@@ -1,12 +1,23 @@
 // qimg-ts check, without repair: prints what is wrong, exits 0, 1, 2, 3 or 63.
 
-import { openChain } from '../chain/open.ts';
-import { ImageError } from '../errors.ts';
+import { hostFileOf, resolveName } from '../chain/filename.ts';
+import { ImageError, strerror } from '../errors.ts';
+import type { CacheMode } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import { type CheckResult, checkImage } from '../qcow2/check.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
-import { collect, namedImage, newCommand, parseObject, parseVerb } from './options.ts';
-import type { ProgramContext } from './program.ts';
+import { CRYPT_NONE, INCOMPATIBLE } from '../qcow2/spec.ts';
+import { checkText, checkToJson } from './check-output.ts';
+import { openNamed } from './open-named.ts';
+import {
+  collect,
+  type NamedImage,
+  namedImage,
+  newCommand,
+  parseObject,
+  parseVerb,
+} from './options.ts';
+import { type ProgramContext, reportError } from './program.ts';
 
 interface Flags {
   readonly object: readonly string[];
@@ -16,11 +27,22 @@ interface Flags {
   readonly output: string;
   readonly repair?: string;
   readonly forceShare?: boolean;
+  readonly sourceCache: string;
 }
 
+const FAILED = 1;
 const CORRUPT = 2;
 const LEAKED = 3;
 const NOT_CHECKABLE = 63;
+
+const CACHE_MODES: readonly string[] = [
+  'none',
+  'off',
+  'directsync',
+  'writeback',
+  'unsafe',
+  'writethrough',
+];
 
 export async function runCheck(argv: readonly string[], program: ProgramContext): Promise<number> {
   const command = newCommand(program, 'check')
@@ -30,46 +52,99 @@ export async function runCheck(argv: readonly string[], program: ProgramContext)
     .option('-q, --quiet', 'print errors only')
     .option('--output <format>', 'human or json', 'human')
     .option('-r, --repair <what>', 'not supported yet')
+    .option('-T, --source-cache <mode>', `cache mode: ${CACHE_MODES.join(', ')}`, 'writeback')
     .option('-U, --force-share', 'open the image although another process writes to it')
     .option('--object <object>', 'define an object (secret)', collect, [])
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
-  if (flags.output !== 'human' && flags.output !== 'json') {
-    throw new ImageError('invalid', '--output must be used with human or json as argument.');
-  }
-  if (flags.repair !== undefined) {
-    if (flags.repair !== 'leaks' && flags.repair !== 'all') {
-      return program.usageError(
-        `Unknown option value for -r (expecting 'leaks' or 'all'): ${flags.repair}`,
-      );
-    }
-    throw new ImageError('unsupported', 'Repairing is not supported yet; nothing was changed');
+  if (flags.repair !== undefined && flags.repair !== 'leaks' && flags.repair !== 'all') {
+    return program.usageError(
+      `Unknown option value for -r (expecting 'leaks' or 'all'): ${flags.repair}`,
+    );
   }
   for (const object of flags.object) parseObject(object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');
   }
-  const named = namedImage(operand, flags);
-  const chain = await openChain(named.filename, {
-    host: nodeHost,
-    single: true,
-    describe: true,
-    forceShare: flags.forceShare === true,
-    ...(named.format !== undefined && { format: named.format }),
-  });
+  if (flags.output !== 'human' && flags.output !== 'json') {
+    throw new ImageError('invalid', '--output must be used with human or json as argument.');
+  }
+  if (!CACHE_MODES.includes(flags.sourceCache)) {
+    throw new ImageError('invalid', `Invalid source cache option: ${flags.sourceCache}`);
+  }
+  if (flags.repair !== undefined) {
+    throw new ImageError('unsupported', 'Repairing is not supported yet; nothing was changed');
+  }
+  return await check(namedImage(operand, flags), flags, program);
+}
+
+async function check(named: NamedImage, flags: Flags, program: ProgramContext): Promise<number> {
+  const cache = (flags.sourceCache === 'off' ? 'none' : flags.sourceCache) as CacheMode;
+  const chain = await openNamed(named, { forceShare: flags.forceShare === true, cache }).catch(
+    (error: unknown) => {
+      throw inCheckWords(error, named.label);
+    },
+  );
   try {
     const image = chain.top;
     if (!(image instanceof Qcow2Image)) {
       program.err(`${program.name}: This image format does not support checks\n`);
       return NOT_CHECKABLE;
     }
+    await checkCompanions(image, named, program);
     const result = await checkImage(image, (message) => program.err(`${message}\n`));
     report(result, named.filename, flags, program);
+    if (result.checkErrors > 0) {
+      program.err(`${program.name}: Check failed\n`);
+      return FAILED;
+    }
     if (result.corruptions > 0) return CORRUPT;
     return result.leaks > 0 ? LEAKED : 0;
+  } catch (error) {
+    if (!(error instanceof ImageError) || error instanceof OpenError) throw error;
+    if (error.message !== '') reportError(error, program);
+    program.err(`${program.name}: Check failed: ${strerror(error.errno ?? 'EINVAL')}\n`);
+    return FAILED;
   } finally {
     await chain.close();
+  }
+}
+
+class OpenError extends ImageError {}
+
+/** A check reads the snapshot table by itself, and not when it opens the image. */
+function inCheckWords(error: unknown, label: string): unknown {
+  if (!(error instanceof ImageError)) return error;
+  const head = `Could not open '${label}': Snapshot table `;
+  if (!error.message.startsWith(head)) return error;
+  const tooLarge = error.message.endsWith('too large');
+  const message = `ERROR snapshot table ${error.message.slice(head.length)}`;
+  const failed = `Check failed: ${strerror(tooLarge ? 'EFBIG' : 'EINVAL')}`;
+  return new ImageError(error.code, message, { cause: error, hint: failed });
+}
+
+/** What QEMU opens beside the image: the data file, and the key of an encrypted one. */
+async function checkCompanions(
+  image: Qcow2Image,
+  named: NamedImage,
+  program: ProgramContext,
+): Promise<void> {
+  const { header } = image;
+  const fail = (error: string, code: ImageError['code'] = 'invalid') =>
+    new OpenError(code, `Could not open '${named.label}': ${error}`);
+  if ((header.incompatibleFeatures & INCOMPATIBLE.externalDataFile) !== 0n) {
+    if (header.dataFile === null) throw fail("'data-file' is required for this image");
+    const name = hostFileOf(resolveName(named.filename, header.dataFile));
+    try {
+      await (await nodeHost.openStorage(name, { writable: false })).close();
+    } catch (error) {
+      throw error instanceof ImageError ? fail(error.message, error.code) : error;
+    }
+  }
+  // Nothing of a check needs the key, but QEMU asks for it.
+  if (program.asQemu && header.cryptMethod !== CRYPT_NONE && !named.hasKey) {
+    throw fail("Parameter 'encrypt.key-secret' is required for cipher");
   }
 }
 
@@ -79,48 +154,8 @@ function report(
   flags: Flags,
   program: ProgramContext,
 ): void {
-  if (flags.output === 'json')
-    program.out(`${JSON.stringify(toJson(result, filename), null, 4)}\n`);
-  else if (!flags.quiet) program.out(toText(result));
-}
-
-/** In the order of qemu-img; what is zero is left out where it leaves it out. */
-function toJson(result: CheckResult, filename: string): Record<string, unknown> {
-  const count = (name: string, value: number) => (value === 0 ? {} : { [name]: value });
-  return {
-    'image-end-offset': result.imageEndOffset,
-    ...count('compressed-clusters', result.compressedClusters),
-    ...count('total-clusters', result.totalClusters),
-    ...count('corruptions', result.corruptions),
-    'check-errors': 0,
-    ...count('leaks', result.leaks),
-    ...count('allocated-clusters', result.allocatedClusters),
-    filename,
-    format: 'qcow2',
-    ...count('fragmented-clusters', result.fragmentedClusters),
-  };
-}
-
-function toText(result: CheckResult): string {
-  const { corruptions, leaks, totalClusters, allocatedClusters } = result;
-  const percent = (part: number, of: number) => ((part * 100) / of).toFixed(2);
-  let text = '';
-  if (corruptions === 0 && leaks === 0) text += 'No errors were found on the image.\n';
-  if (corruptions > 0) {
-    text +=
-      `\n${corruptions} errors were found on the image.\n` +
-      'Data may be corrupted, or further writes to the image may corrupt it.\n';
-  }
-  if (leaks > 0) {
-    text +=
-      `\n${leaks} leaked clusters were found on the image.\n` +
-      'This means waste of disk space, but no harm to data.\n';
-  }
-  if (totalClusters > 0 && allocatedClusters > 0) {
-    text +=
-      `${allocatedClusters}/${totalClusters} = ${percent(allocatedClusters, totalClusters)}% ` +
-      `allocated, ${percent(result.fragmentedClusters, allocatedClusters)}% fragmented, ` +
-      `${percent(result.compressedClusters, allocatedClusters)}% compressed clusters\n`;
-  }
-  return `${text}Image end offset: ${result.imageEndOffset}\n`;
+  if (flags.quiet) return;
+  if (flags.output === 'json') {
+    program.out(`${JSON.stringify(checkToJson(result, filename), null, 4)}\n`);
+  } else program.out(checkText(result));
 }

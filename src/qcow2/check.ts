@@ -1,23 +1,21 @@
 // Looks for errors in an image without changing it: what the refcounts say beside what the tables
-// point to. Messages and counts are those of `qemu-img check`.
+// point to. Messages, their order and the counts are those of `qemu-img check`.
 
+import { ImageError } from '../errors.ts';
 import { divideUp } from '../units.ts';
-import { clusterIndexOf } from './geometry.ts';
-import { clusterOffset } from './l2-entry.ts';
-import { getRefcount } from './refcount.ts';
-import {
-  countReferences,
-  eachL2Table,
-  entryHex,
-  type ReferenceCounts,
-  type ReferencedImage,
-  readL1,
-} from './references.ts';
-import { COMPRESSED_HIGH, COPIED_HIGH, INCOMPATIBLE } from './spec.ts';
+import { CopiedCheck } from './check-copied.ts';
+import { clustersPerRange } from './reference-counts.ts';
+import { readTable } from './reference-walk.ts';
+import { countReferences, type ReferenceCounts, type ReferencedImage } from './references.ts';
+import { readSnapshotTable } from './snapshots.ts';
+import { SNAPSHOT_EXTRA, SNAPSHOT_FIXED_LENGTH } from './spec.ts';
+import { StoredRefcounts } from './stored-refcounts.ts';
 
 export interface CheckResult {
   readonly corruptions: number;
   readonly leaks: number;
+  /** What could not be checked. */
+  readonly checkErrors: number;
   /** Clusters of the virtual disk. */
   readonly totalClusters: number;
   readonly allocatedClusters: number;
@@ -27,39 +25,70 @@ export interface CheckResult {
   readonly imageEndOffset: number;
 }
 
-/** `tell` gets each finding as it is made, in QEMU's words. */
+/** Clusters of a file that can be checked: what QEMU takes. */
+const MAX_CLUSTERS = 2 ** 31 - 1;
+/** Bound for the counters in memory; more clusters are checked in several walks over the tables. */
+const COUNTER_BYTES = 128 * 1024 * 1024;
+/** A hostile image has room for billions of errors. */
+const MAX_MESSAGES = 1_000_000;
+
+/**
+ * `tell` gets each finding as it is made, in QEMU's words. Looks at the file, so that an image that
+ * was written to has to be flushed before.
+ */
 export async function checkImage(
   image: ReferencedImage,
   tell: (message: string) => void,
 ): Promise<CheckResult> {
-  const findings = { corruptions: 0, leaks: 0 };
-  const corrupt = (message: string): void => {
-    tell(message);
-    findings.corruptions++;
-  };
-  const usage = new Usage(image.geometry.clusterSize);
-  const counts = await countReferences(image, {
-    pastEnd: (offset, length) =>
-      corrupt(
-        'ERROR: counting reference for region exceeding the end of the file by one cluster or ' +
-          `more: offset 0x${offset.toString(16)} size 0x${length.toString(16)}`,
-      ),
-    broken: corrupt,
-    l1Entry: () => usage.startTable(),
-    l2Entry: (kind, host) => usage.add(kind, host),
-  });
-  const imageEndOffset = await compareRefcounts(image, counts, corrupt, (message) => {
-    tell(message);
-    findings.leaks++;
-  });
-  await compareCopied(image, corrupt);
+  const { storage, header, geometry, tables } = image;
+  if (divideUp(storage.size, geometry.clusterSize) > MAX_CLUSTERS) {
+    throw new ImageError('unsupported', 'The file has too many clusters', { errno: 'EFBIG' });
+  }
+  const findings = new Findings(tell);
+  await checkSnapshotTable(image, findings);
+  const usage = new Usage(geometry.clusterSize);
+  const refcountTable = tables.refcountTablePlace;
+  const stored = new StoredRefcounts(
+    storage,
+    geometry,
+    await readTable(storage, refcountTable.offset, refcountTable.length),
+    findings.tell,
+  );
+  const imageEndOffset = await compareRefcounts(image, stored, findings, usage);
+  await new CopiedCheck(image, stored, findings.corrupt).run();
   return {
-    ...findings,
-    totalClusters: divideUp(image.header.size, image.geometry.clusterSize),
+    corruptions: findings.corruptions,
+    leaks: findings.leaks,
+    checkErrors: findings.checkErrors,
+    totalClusters: divideUp(header.size, geometry.clusterSize),
     allocatedClusters: usage.allocated,
     fragmentedClusters: usage.fragmented,
     compressedClusters: usage.compressed,
     imageEndOffset,
+  };
+}
+
+class Findings {
+  corruptions = 0;
+  leaks = 0;
+  checkErrors = 0;
+  readonly #tell: (message: string) => void;
+  #messages = 0;
+
+  constructor(tell: (message: string) => void) {
+    this.#tell = tell;
+  }
+
+  readonly tell = (message: string): void => {
+    this.#messages++;
+    if (this.#messages <= MAX_MESSAGES) this.#tell(message);
+    else if (this.#messages === MAX_MESSAGES + 1) this.#tell('(further messages are left out)');
+  };
+
+  /** `times` that are told about only once. */
+  readonly corrupt = (message: string | null, times = 1): void => {
+    if (message !== null) this.tell(message);
+    this.corruptions += times;
   };
 }
 
@@ -69,85 +98,110 @@ class Usage {
   fragmented = 0;
   compressed = 0;
   readonly #clusterSize: number;
-  #next = 0;
 
   constructor(clusterSize: number) {
     this.#clusterSize = clusterSize;
   }
 
-  startTable(): void {
-    this.#next = 0;
-  }
-
-  add(kind: 'data' | 'zero' | 'compressed', host: number): void {
-    if (kind === 'zero') return;
-    this.allocated++;
-    if (kind === 'compressed') {
-      this.compressed++;
+  add(host: number | null, previous: number | null, times: number): void {
+    this.allocated += times;
+    if (host === null) {
+      this.compressed += times;
       // They share sectors, and so are fragmented by nature.
-      this.fragmented++;
-      return;
+      this.fragmented += times;
+    } else if (previous !== null && host !== previous + this.#clusterSize) {
+      this.fragmented += times;
     }
-    if (this.#next !== 0 && host !== this.#next) this.fragmented++;
-    this.#next = host + this.#clusterSize;
   }
+}
+
+async function checkSnapshotTable(
+  { storage, header }: ReferencedImage,
+  findings: Findings,
+): Promise<void> {
+  const { snapshots } = await readSnapshotTable(storage, header).catch((error: unknown) => {
+    if (!(error instanceof ImageError)) throw error;
+    const { errno = 'EINVAL', hint } = error;
+    const message = `ERROR failed to read the snapshot table: ${error.message}`;
+    throw new ImageError(error.code, message, { errno, ...(hint !== undefined && { hint }) });
+  });
+  if (header.version < 3) return;
+  snapshots.forEach(({ extraDataSize }, i) => {
+    const needed = SNAPSHOT_EXTRA.diskSize + 8 - SNAPSHOT_FIXED_LENGTH;
+    if (extraDataSize < needed) findings.corrupt(`ERROR snapshot table entry ${i} is incomplete`);
+  });
 }
 
 /** Returns the first byte after the last cluster that is in use or marked so. */
 async function compareRefcounts(
-  { geometry, tables }: ReferencedImage,
-  counts: ReferenceCounts,
-  corrupt: (message: string) => void,
-  leaked: (message: string) => void,
+  image: ReferencedImage,
+  stored: StoredRefcounts,
+  findings: Findings,
+  usage: Usage,
 ): Promise<number> {
-  const { refcountBlockEntries, refcountOrder, clusterSize } = geometry;
-  const clusters = counts.counts.length;
+  const { corrupt } = findings;
+  const count = clustersPerRange(image.geometry, COUNTER_BYTES);
+  const overflow = (cluster: number, times: number): void => {
+    const offset = (cluster * image.geometry.clusterSize).toString(16);
+    const advice =
+      'Use qemu-img amend to increase the refcount entry width or qemu-img convert to create a ' +
+      'clean copy if the image cannot be opened for writing';
+    corrupt(`ERROR: overflow cluster offset=0x${offset}\n${advice}`, times);
+  };
+  const visitor = {
+    overflow,
+    broken: (message: string) => corrupt(message),
+    brokenBitmapEntry: () => corrupt(null),
+    repeated: (times: number) => corrupt(null, times),
+    pastEnd: (offset: number | bigint, length: number) =>
+      corrupt(
+        'ERROR: counting reference for region exceeding the end of the file by one cluster or ' +
+          `more: offset 0x${offset.toString(16)} size 0x${length.toString(16)}`,
+      ),
+    cluster: (host: number | null, previous: number | null, times: number) =>
+      usage.add(host, previous, times),
+  };
+  let counts = await countReferences(image, visitor, { first: 0, count });
+  const { end } = counts;
   let last = -1;
-  for (let first = 0; first < clusters; first += refcountBlockEntries) {
-    const block = await tables.refcountBlock(first / refcountBlockEntries);
-    const count = Math.min(refcountBlockEntries, clusters - first);
-    for (let within = 0; within < count; within++) {
-      const refcount = block === null ? 0 : getRefcount(block.bytes, within, refcountOrder);
-      const references = counts.get(first + within);
-      if (refcount > 0 || references > 0) last = first + within;
-      if (refcount === references) continue;
-      const text = `cluster ${first + within} refcount=${refcount} reference=${references}`;
-      if (refcount < references) corrupt(`ERROR ${text}`);
-      else leaked(`Leaked ${text}`);
-    }
+  for (let first = 0; first < end; first += count) {
+    if (first > 0) counts = await countReferences(image, { overflow }, { first, count });
+    last = Math.max(last, await compareRange(image, stored, counts, findings));
   }
-  return (last + 1) * clusterSize;
+  return Math.max(1, last + 1) * image.geometry.clusterSize;
 }
 
-/** COPIED in the active state must say whether the refcount is exactly one. */
-async function compareCopied(
-  image: ReferencedImage,
-  corrupt: (message: string) => void,
-): Promise<void> {
-  const { geometry, header, storage, tables } = image;
-  const { clusterSize, l2EntryBytes } = geometry;
-  const external = (header.incompatibleFeatures & INCOMPATIBLE.externalDataFile) !== 0n;
-  const refcount = (host: number) => tables.refcount(clusterIndexOf(host, geometry));
-  const l1 = await readL1(storage, tables.l1Offset, tables.l1Entries);
-  const l1View = new DataView(l1.buffer);
-  for await (const { index, offset, view } of eachL2Table(image, l1)) {
-    const l1High = l1View.getUint32(index * 8);
-    const tableRefcount = await refcount(offset);
-    if ((tableRefcount === 1) !== ((l1High & COPIED_HIGH) !== 0)) {
-      const text = entryHex(l1High, l1View.getUint32(index * 8 + 4));
-      corrupt(
-        `ERROR OFLAG_COPIED L2 cluster: l1_index=${index} l1_entry=${text} ` +
-          `refcount=${tableRefcount}`,
-      );
-    }
-    for (let at = 0; !external && at < clusterSize; at += l2EntryBytes) {
-      const high = view.getUint32(at);
-      const low = view.getUint32(at + 4);
-      const host = high & COMPRESSED_HIGH ? 0 : clusterOffset(high, low);
-      if (host === 0) continue;
-      const count = await refcount(host);
-      if ((count === 1) === ((high & COPIED_HIGH) !== 0)) continue;
-      corrupt(`ERROR OFLAG_COPIED data cluster: l2_entry=${entryHex(high, low)} refcount=${count}`);
+/** Returns the index of the last cluster in use or marked so; -1 without one. */
+async function compareRange(
+  { geometry }: ReferencedImage,
+  stored: StoredRefcounts,
+  counts: ReferenceCounts,
+  findings: Findings,
+): Promise<number> {
+  const { refcountBlockEntries } = geometry;
+  const end = counts.first + counts.counts.length;
+  let last = -1;
+  for (let cluster = counts.first; cluster < end; ) {
+    const blockIndex = Math.floor(cluster / refcountBlockEntries);
+    const block = await stored.block(blockIndex);
+    const stop = Math.min(end, (blockIndex + 1) * refcountBlockEntries);
+    for (; cluster < stop; cluster++) {
+      const refcount = stored.getIn(block, cluster % refcountBlockEntries);
+      const references = counts.get(cluster);
+      if (refcount === 'unreadable') {
+        findings.tell(`Can't get refcount for cluster ${cluster}: Input/output error`);
+        findings.checkErrors++;
+        continue;
+      }
+      if (refcount > 0 || references > 0) last = cluster;
+      if (refcount === references) continue;
+      const text = `cluster ${cluster} refcount=${refcount} reference=${references}`;
+      if (refcount < references) findings.corrupt(`ERROR ${text}`);
+      else {
+        findings.tell(`Leaked ${text}`);
+        findings.leaks++;
+      }
     }
   }
+  return last;
 }

@@ -19,14 +19,15 @@ export function parseExtensions(
   const view = viewOf(bytes);
   const extensions: HeaderExtension[] = [];
   let position = start;
-  while (position + 8 <= end) {
-    const type = view.getUint32(position);
-    const length = view.getUint32(position + 4);
+  while (position < end) {
+    const isCut = position + 8 > end;
+    const type = isCut ? 0 : view.getUint32(position);
+    const length = isCut ? 0 : view.getUint32(position + 4);
     position += 8;
-    if (type === EXTENSION.end) return { extensions, end: position };
-    if (length > end - position) {
+    if (isCut || length > end - position) {
       throw new ImageError('corrupt', 'Header extension too large');
     }
+    if (type === EXTENSION.end) return { extensions, end: position };
     extensions.push({ type, data: bytes.slice(position, position + length) });
     position += alignUp(length, 8);
   }

@@ -65,7 +65,8 @@ export function decodeCompressed(high: number, low: number, clusterBits: number)
   const offsetHigh = high & (2 ** offsetBitsHigh - 1);
   const host = hostOffset(joinU64(offsetHigh, low));
   const additionalSectors = (high & ~COMPRESSED_HIGH & ~COPIED_HIGH) >>> offsetBitsHigh;
-  const lengthBytes = (additionalSectors + 1) * SECTOR - (host % SECTOR);
+  // From the low half: above 2^53 `host` is not exact.
+  const lengthBytes = (additionalSectors + 1) * SECTOR - ((low >>> 0) % SECTOR);
   return { kind: 'compressed', host, lengthBytes };
 }
 

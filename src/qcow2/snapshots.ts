@@ -6,7 +6,6 @@ import { alignUp } from '../units.ts';
 import { readFields, readU64, viewOf } from './fields.ts';
 import type { Header } from './header.ts';
 import {
-  MAX_L1_BYTES,
   MAX_SNAPSHOT_EXTRA_DATA,
   MAX_SNAPSHOT_TABLE_BYTES,
   SNAPSHOT,
@@ -30,6 +29,8 @@ export interface Snapshot {
   readonly diskSize: number;
   /** Instructions executed, where recorded (record/replay). */
   readonly icount: bigint | null;
+  /** Bytes between the fixed part of the entry and its id. */
+  readonly extraDataSize: number;
 }
 
 export interface SnapshotTable {
@@ -52,7 +53,7 @@ export async function readSnapshotTable(storage: Storage, header: Header): Promi
         errno: 'EINVAL',
       });
     }
-    const entry = await readEntry(storage, offset, header);
+    const entry = await readEntry(storage, offset, header, i);
     snapshots.push(entry.snapshot);
     length += entry.length;
   }
@@ -63,15 +64,16 @@ async function readEntry(
   storage: Storage,
   offset: number,
   header: Header,
+  index: number,
 ): Promise<{ snapshot: Snapshot; length: number }> {
   const fixed = new Uint8Array(SNAPSHOT_FIXED_LENGTH);
   await storage.read(offset, fixed);
   const fields = readFields(SNAPSHOT, fixed);
   if (fields.extraDataSize > MAX_SNAPSHOT_EXTRA_DATA) {
-    throw new ImageError('corrupt', 'Too much extra metadata in snapshot table entry');
-  }
-  if (fields.l1Size * 8 > MAX_L1_BYTES) {
-    throw new ImageError('corrupt', 'Snapshot L1 table too large');
+    throw new ImageError('corrupt', `Too much extra metadata in snapshot table entry ${index}`, {
+      errno: 'EFBIG',
+      hint: 'You can force-remove this extra metadata with qemu-img check -r all',
+    });
   }
   const view = viewOf(fixed);
   const idLength = view.getUint16(SNAPSHOT_ID_LENGTH_OFFSET);
@@ -98,6 +100,7 @@ async function readEntry(
       ? readU64(whole, SNAPSHOT_EXTRA.diskSize, 'snapshot disk size')
       : header.size,
     icount: has(SNAPSHOT_EXTRA.icount) ? whole.getBigUint64(SNAPSHOT_EXTRA.icount) : null,
+    extraDataSize: fields.extraDataSize,
   };
   return { snapshot, length: alignUp(bytes.length, 8) };
 }

@@ -1,0 +1,48 @@
+// Opens the one image that a reading command names, so that it can at least be described.
+
+import type { Chain } from '../chain/chain.ts';
+import { openChain } from '../chain/open.ts';
+import { ImageError } from '../errors.ts';
+import type { CacheMode } from '../io/host.ts';
+import { nodeHost } from '../io/node-host.ts';
+import type { NamedImage } from './options.ts';
+
+export interface OpenNamedOptions {
+  readonly forceShare: boolean;
+  readonly cache?: CacheMode;
+}
+
+/** The image alone, without its backing file. Close it in the end. */
+export async function openNamed(
+  { filename, format, label }: Pick<NamedImage, 'filename' | 'format' | 'label'>,
+  options: OpenNamedOptions,
+): Promise<Chain> {
+  if (filename === '') {
+    throw new ImageError(
+      'invalid',
+      `Could not open '${label}': The 'file' block driver requires a file name`,
+    );
+  }
+  try {
+    return await openChain(filename, {
+      ...options,
+      host: nodeHost,
+      single: true,
+      describe: true,
+      ...(format !== undefined && { format }),
+    });
+  } catch (error) {
+    throw error instanceof ImageError ? relabel(error, filename, label) : error;
+  }
+}
+
+function relabel(error: ImageError, filename: string, label: string): ImageError {
+  const head = `Could not open '${filename}': `;
+  if (filename === label || !error.message.startsWith(head)) return error;
+  const message = `Could not open '${label}': ${error.message.slice(head.length)}`;
+  return new ImageError(error.code, message, {
+    cause: error,
+    ...(error.hint !== undefined && { hint: error.hint }),
+    ...(error.errno !== undefined && { errno: error.errno }),
+  });
+}

@@ -1,0 +1,81 @@
+// Counters of references, one per host cluster, for a range of the clusters of a file.
+
+import { divideUp } from '../units.ts';
+import type { Geometry } from './geometry.ts';
+
+/** Cluster indexes `first .. first + count`. */
+export interface ClusterRange {
+  readonly first: number;
+  readonly count: number;
+}
+
+/** Counters as wide as the image's refcounts; nobody counts up to 2^32. */
+function bytesPerCount(refcountBits: number): 1 | 2 | 4 {
+  return refcountBits <= 8 ? 1 : refcountBits === 16 ? 2 : 4;
+}
+
+/** How many clusters fit into one range so that the counters stay in bounds. */
+export function clustersPerRange(geometry: Geometry, bytes: number): number {
+  return Math.floor(bytes / bytesPerCount(geometry.refcountBits));
+}
+
+export class ReferenceCounts {
+  readonly first: number;
+  readonly #clusterSize: number;
+  readonly #fileSize: number;
+  readonly #max: number;
+  readonly #all: Uint8Array | Uint16Array | Uint32Array;
+  /** Clusters of the file, and one more once something reaches into the rest of the last one. */
+  #end: number;
+
+  constructor(geometry: Geometry, fileSize: number, range: ClusterRange) {
+    this.first = range.first;
+    this.#clusterSize = geometry.clusterSize;
+    this.#fileSize = fileSize;
+    this.#max = Math.min(geometry.maxRefcount, 0xffff_ffff);
+    this.#end = divideUp(fileSize, geometry.clusterSize);
+    const length = Math.min(range.count, this.#end + 1 - range.first);
+    const width = bytesPerCount(geometry.refcountBits);
+    const CountArray = width === 1 ? Uint8Array : width === 2 ? Uint16Array : Uint32Array;
+    this.#all = new CountArray(length);
+  }
+
+  /** Index after the last cluster of the file, as far as it is known. */
+  get end(): number {
+    return this.#end;
+  }
+
+  /** The counters of the clusters from `first` on. */
+  get counts(): Uint8Array | Uint16Array | Uint32Array {
+    return this.#all.subarray(0, Math.max(0, this.#end - this.first));
+  }
+
+  get(cluster: number): number {
+    return this.#all[cluster - this.first] ?? 0;
+  }
+
+  /**
+   * Adds references to each cluster of a byte range. `overflow` hears how many could not be added.
+   * Adds nothing and returns false where the range ends past the file by a cluster or more: the
+   * last cluster may be there in part.
+   */
+  add(
+    offset: number,
+    length: number,
+    times: number,
+    overflow?: (cluster: number, times: number) => void,
+  ): boolean {
+    if (length === 0) return true;
+    if (offset + length - this.#fileSize >= this.#clusterSize) return false;
+    const last = Math.floor((offset + length - 1) / this.#clusterSize);
+    this.#end = Math.max(this.#end, last + 1);
+    const stop = Math.min(last, this.first + this.#all.length - 1);
+    let cluster = Math.max(Math.floor(offset / this.#clusterSize), this.first);
+    for (; cluster <= stop; cluster++) {
+      const wanted = this.get(cluster) + times;
+      this.#all[cluster - this.first] = Math.min(wanted, this.#max);
+      if (wanted > this.#max) overflow?.(cluster, wanted - this.#max);
+    }
+    return true;
+  }
+}
