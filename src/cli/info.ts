@@ -1,13 +1,20 @@
 // qimg-ts info: describes an image, or each image of a backing chain.
 
 import { protocolOf, resolveName } from '../chain/filename.ts';
-import { openChain } from '../chain/open.ts';
 import { ImageError } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Description, describeImage } from './describe-image.ts';
 import { infoText } from './info-text.ts';
-import { collect, namedImage, newCommand, parseObject, parseVerb } from './options.ts';
+import { openNamed } from './open-named.ts';
+import {
+  collect,
+  type NamedImage,
+  namedImage,
+  newCommand,
+  parseObject,
+  parseVerb,
+} from './options.ts';
 import type { ProgramContext } from './program.ts';
 
 interface Flags {
@@ -39,7 +46,7 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
     return program.usageError('Expecting one image file name');
   }
   const named = namedImage(operand, flags);
-  const images = await describeChain(named.filename, named.format, flags);
+  const images = await describeChain(named, flags);
   if (flags.output === 'json') {
     const value = flags.backingChain ? images : images[0];
     program.out(`${JSON.stringify(value, null, 4)}\n`);
@@ -48,28 +55,18 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
 }
 
 /** Each image is opened by itself: what can't be read as a chain can still be described. */
-async function describeChain(
-  filename: string,
-  format: string | undefined,
-  flags: Flags,
-): Promise<readonly Description[]> {
+async function describeChain(named: NamedImage, flags: Flags): Promise<readonly Description[]> {
   const images: Description[] = [];
   const seen = new Set<string>();
-  let next: { name: string; format: string | undefined } | undefined = { name: filename, format };
+  let next: Next | undefined = named;
   while (next !== undefined) {
-    const name: string = next.name;
+    const name: string = next.filename;
     const id = protocolOf(name) === null ? (await nodeHost.identify(name))?.id : undefined;
     if (id !== undefined && seen.has(id)) {
       throw new ImageError('invalid', `Backing file '${name}' creates an infinite loop.`);
     }
     if (id !== undefined) seen.add(id);
-    const chain = await openChain(name, {
-      host: nodeHost,
-      single: true,
-      describe: true,
-      forceShare: flags.forceShare === true,
-      ...(next.format !== undefined && { format: next.format }),
-    });
+    const chain = await openNamed(next, { forceShare: flags.forceShare === true });
     try {
       const top = chain.at(0);
       images.push(await describeImage({ ...top, filename: name }));
@@ -81,11 +78,11 @@ async function describeChain(
   return images;
 }
 
-function backingOf(
-  name: string,
-  layer: unknown,
-): { name: string; format: string | undefined } | undefined {
+type Next = Pick<NamedImage, 'filename' | 'format' | 'label'>;
+
+function backingOf(name: string, layer: unknown): Next | undefined {
   if (!(layer instanceof Qcow2Image) || layer.header.backingFile === null) return undefined;
   const { backingFile, backingFormat } = layer.header;
-  return { name: resolveName(name, backingFile), format: backingFormat ?? undefined };
+  const filename = resolveName(name, backingFile);
+  return { filename, label: filename, ...(backingFormat !== null && { format: backingFormat }) };
 }

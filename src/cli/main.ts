@@ -25,6 +25,8 @@ const VERBS: Readonly<Record<string, { readonly about: string; load(): Promise<V
 };
 
 const VERSION = '0.1.0';
+/** The release that is imitated. */
+const QEMU_VERSION = '7.2.0';
 
 function help(program: ProgramContext): string {
   const verbs = Object.entries(VERBS).map(([name, { about }]) => `  ${name.padEnd(8)} ${about}`);
@@ -39,18 +41,25 @@ function help(program: ProgramContext): string {
   ].join('\n');
 }
 
+function beforeVerb(word: string, program: ProgramContext): number {
+  if (/^(-h|--h(e(lp?)?)?)$/.test(word)) program.out(help(program));
+  else if (/^(-V|--v(e(r(s(i(on?)?)?)?)?)?)$/.test(word)) program.out(version(program));
+  else return program.usageError(`unrecognized option '${word}'`);
+  return 0;
+}
+
+/** Scripts look for the version of QEMU whose behaviour they can count on. */
+function version({ name, asQemu }: ProgramContext): string {
+  return asQemu
+    ? `${name} version ${QEMU_VERSION} (qimg-ts ${VERSION})\n`
+    : `${name} version ${VERSION}\n`;
+}
+
 export async function main(argv: readonly string[], program: ProgramContext): Promise<number> {
   const [name, ...rest] = argv;
   try {
     if (name === undefined) return program.usageError('Not enough arguments');
-    if (name === '--help' || name === '-h') {
-      program.out(help(program));
-      return 0;
-    }
-    if (name === '--version' || name === '-V') {
-      program.out(`${program.name} version ${VERSION}\n`);
-      return 0;
-    }
+    if (name.startsWith('-')) return beforeVerb(name, program);
     const verb = Object.hasOwn(VERBS, name) ? VERBS[name] : undefined;
     if (verb === undefined) return program.usageError(`Command not found: ${name}`);
     return await (await verb.load())(rest, program);

@@ -1,7 +1,8 @@
 // Options of a verb, read by commander, with QEMU's words for what is wrong with them.
 
-import { Command, CommanderError } from 'commander';
+import { Command } from 'commander';
 import { ImageError } from '../errors.ts';
+import { getopt, type OptionSpec, UsageError, type Words } from './getopt.ts';
 import type { ProgramContext } from './program.ts';
 
 /** Thrown when the verb has said all there is to say: with this exit code. */
@@ -16,8 +17,7 @@ export class Exit extends Error {
 export function newCommand(program: ProgramContext, verb: string): Command {
   return new Command(`${program.name} ${verb}`)
     .helpOption('-h, --help', 'show this help')
-    .exitOverride()
-    .configureOutput({ writeOut: (text) => program.out(text), writeErr: () => undefined });
+    .exitOverride();
 }
 
 /** Flags and operands; wrong usage is reported and thrown as Exit. */
@@ -26,28 +26,36 @@ export function parseVerb<Flags>(
   argv: readonly string[],
   program: ProgramContext,
 ): { readonly flags: Flags; readonly operands: readonly string[] } {
-  try {
-    command.parse([...argv], { from: 'user' });
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    if (error.code === 'commander.helpDisplayed') throw new Exit(0);
-    throw new Exit(program.usageError(inQemusWords(error)));
+  const { options, operands } = takeApart(command, argv, program);
+  if (options.some(({ long }) => long === HELP.long)) {
+    program.out(command.helpInformation());
+    throw new Exit(0);
   }
-  // commander takes -5 for a number; for getopt it is an option like any other.
-  const negative = command.args.find((operand) => /^-\d/.test(operand));
-  if (negative !== undefined && !argv.includes('--')) {
-    throw new Exit(program.usageError(`unrecognized option '${negative}'`));
-  }
-  return { flags: command.opts() as Flags, operands: command.args };
+  const words = options.map(({ long, value }) =>
+    value === undefined ? `--${long}` : `--${long}=${value}`,
+  );
+  command.parse([...words, '--', ...operands], { from: 'user' });
+  return { flags: command.opts() as Flags, operands };
 }
 
-function inQemusWords(error: CommanderError): string {
-  const named = /'([^']*)'/.exec(error.message)?.[1] ?? '';
-  if (error.code === 'commander.unknownOption') return `unrecognized option '${named}'`;
-  if (error.code === 'commander.optionMissingArgument') {
-    return `missing argument for option '${named.split(/[ ,]/)[0]}'`;
+const HELP: OptionSpec = { short: 'h', long: 'help', takesValue: false };
+
+/** commander is given each option by its long name: it is not as lenient as getopt. */
+function takeApart(command: Command, argv: readonly string[], program: ProgramContext): Words {
+  const specs = command.options.map(
+    ({ short, long, required }): OptionSpec => ({
+      short: short?.slice(1),
+      long: long?.slice(2) ?? '',
+      takesValue: required,
+    }),
+  );
+  const verb = command.name().split(' ').at(-1) ?? '';
+  try {
+    return getopt(argv, [...specs, HELP], verb, HELP.long);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    throw new Exit(program.usageError(error.message));
   }
-  return error.message.replace(/^error: /, '');
 }
 
 /** For options that may be repeated. */
@@ -56,18 +64,28 @@ export const collect = (value: string, list: readonly string[]): readonly string
   value,
 ];
 
+export interface NamedImage {
+  readonly filename: string;
+  readonly format?: string;
+  /** What the user wrote: messages begin with it. */
+  readonly label: string;
+  /** A key was given for an encrypted image. */
+  readonly hasKey: boolean;
+}
+
 /** The image that the operand means, with `--image-opts` or `-f`. */
 export function namedImage(
   operand: string,
   flags: { readonly imageOpts?: boolean; readonly format?: string },
-): { readonly filename: string; readonly format?: string } {
+): NamedImage {
   if (!flags.imageOpts) {
-    return { filename: operand, ...(flags.format !== undefined && { format: flags.format }) };
+    const format = flags.format !== undefined && { format: flags.format };
+    return { filename: operand, label: operand, hasKey: false, ...format };
   }
   if (flags.format !== undefined) {
     throw new ImageError('invalid', '--image-opts and --format are mutually exclusive');
   }
-  return filenameFromImageOpts(operand);
+  return imageFromOpts(operand);
 }
 
 /**
@@ -90,11 +108,17 @@ export function parseObject(text: string): void {
   }
 }
 
+const IMAGE_OPTS: readonly string[] = [
+  'driver',
+  'encrypt.format',
+  'encrypt.key-secret',
+  'file.driver',
+  'file.filename',
+  'filename',
+];
+
 /** `--image-opts`: driver=qcow2,file.filename=NAME, file.driver=file or host_device. */
-function filenameFromImageOpts(text: string): {
-  readonly filename: string;
-  readonly format?: string;
-} {
+function imageFromOpts(text: string): NamedImage {
   const members = new Map<string, string>();
   // Two commas stand for one.
   for (const part of text.split(/(?<!,),(?!,)/)) {
@@ -113,11 +137,11 @@ function filenameFromImageOpts(text: string): {
   if (protocol !== 'file' && protocol !== 'host_device') {
     throw fail(`Unknown driver '${protocol}'`);
   }
-  const known = ['driver', 'file.filename', 'filename', 'file.driver'];
   for (const key of members.keys()) {
-    if (!known.includes(key)) throw fail(`The option '${key}' is not supported`);
+    if (!IMAGE_OPTS.includes(key)) throw fail(`The option '${key}' is not supported`);
   }
-  return { filename, ...(driver !== undefined && { format: driver }) };
+  const hasKey = members.has('encrypt.key-secret');
+  return { filename, label: text, hasKey, ...(driver !== undefined && { format: driver }) };
 }
 
 function splitOnce(text: string, separator: string): [string, string] {

@@ -56,8 +56,11 @@ function writeAll(fd: number, text: string): void {
   }
 }
 
-/** The hint that QEMU prints too. */
-const QEMU_HINTS = /^(Is another process using the image|kilobytes, megabytes)/;
+/** Hints that QEMU prints too. */
+const QEMU_HINTS =
+  /^(Is another process using the image|You can force-remove|kilobytes, megabytes|Check failed)/;
+/** Those that it prints as a message of their own. */
+const WITH_NAME = /^(kilobytes|Check failed)/;
 
 /** Prints an error as `PROG: message`; anything but an ImageError is a bug of ours and is thrown. */
 export function reportError(error: unknown, program: ProgramContext): number {
@@ -66,7 +69,7 @@ export function reportError(error: unknown, program: ProgramContext): number {
   const { hint } = error;
   if (hint === undefined) return 1;
   if (QEMU_HINTS.test(hint)) {
-    const prefix = hint.startsWith('kilo') ? `${program.name}: ` : '';
+    const prefix = WITH_NAME.test(hint) ? `${program.name}: ` : '';
     program.err(`${prefix}${hint}\n`);
   } else if (!program.asQemu) program.err(`${hint}\n`);
   return 1;
