@@ -1,98 +1,134 @@
-// A random chain made real by qemu-img and qemu-io, and the commands that do it, for a report.
+// A random chain made real by qemu-img and qemu-io, and the shell commands that make it again.
 
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { qemuImg, qemuIo } from './qemu.ts';
-import type { ChainSpec, LayerSpec, Operation } from './random-chain.ts';
-
-const SECTOR = 512;
+import {
+  type ChainSpec,
+  type LayerSpec,
+  type Operation,
+  type Pattern,
+  SECTOR,
+} from './arbitraries.ts';
+import { PATTERN_LENGTH, patternByte } from './chain-model.ts';
+import { mustIn, qemuIo } from './qemu.ts';
 
 export interface BuiltLayer {
+  /** File name within the chain's directory. */
+  readonly name: string;
   readonly file: string;
   readonly format: 'qcow2' | 'raw';
   readonly snapshots: readonly string[];
 }
 
 export interface BuiltChain {
+  readonly dir: string;
   /** Base first. */
   readonly layers: readonly BuiltLayer[];
-  readonly commands: readonly string[];
 }
 
-export async function buildChain(spec: ChainSpec, dir: string): Promise<BuiltChain> {
-  const layers: BuiltLayer[] = [];
-  const commands: string[] = [];
-  for (const [i, layer] of spec.layers.entries()) {
-    const below = layers.at(-1);
-    const name = i === 0 ? `base.${layer.format}` : `sn${i}.qcow2`;
-    const args = createArguments(
-      layer,
-      below && { ...below, file: below.file.slice(dir.length + 1) },
-    );
-    commands.push(`qemu-img create ${args.join(' ')} ${name} ${layer.sectors * SECTOR}`);
-    const file = join(dir, name);
-    await qemuImg('create', '-q', ...args, file, String(layer.sectors * SECTOR));
-    const snapshots = await apply(layer, file, name, commands);
-    layers.push({ file, format: layer.format, snapshots });
-  }
-  return { layers, commands };
-}
-
-function createArguments(layer: LayerSpec, below: BuiltLayer | undefined): string[] {
-  if (layer.format === 'raw') return ['-f', 'raw'];
-  const options = [
-    `compat=${layer.compat}`,
-    `cluster_size=${layer.clusterSize}`,
-    ...(layer.compat === '1.1' ? [`refcount_bits=${layer.refcountBits}`] : []),
-    ...(layer.compat === '1.1' && layer.zstd ? ['compression_type=zstd'] : []),
-  ];
-  const backing = below === undefined ? [] : ['-b', below.file, '-F', below.format];
-  return ['-f', 'qcow2', '-o', options.join(','), ...backing];
-}
-
-async function apply(
-  layer: LayerSpec,
-  file: string,
-  name: string,
+/** Builds the chain in `dir`; each command is appended to `commands` before it runs. */
+export async function buildChain(
+  spec: ChainSpec,
+  dir: string,
   commands: string[],
-): Promise<string[]> {
-  const snapshots: string[] = [];
-  let pending: string[] = [];
-  const flush = async () => {
-    if (pending.length === 0) return;
-    const quoted = pending.map((command) => `-c '${command}'`).join(' ');
-    commands.push(`qemu-io -f ${layer.format} ${quoted} ${name}`);
-    await qemuIo(file, pending, layer.format);
-    pending = [];
-  };
-  for (const operation of layer.operations) {
-    if (operation.kind !== 'snapshot') pending.push(ioCommand(operation, layer.clusterSize));
-    else {
-      await flush();
-      const snapshot = `s${snapshots.length}`;
-      commands.push(`qemu-img snapshot -c ${snapshot} ${name}`);
-      await qemuImg('snapshot', '-c', snapshot, file);
-      snapshots.push(snapshot);
+): Promise<BuiltChain> {
+  const builder = new Builder(dir, commands);
+  const layers: BuiltLayer[] = [];
+  for (const [i, layer] of spec.layers.entries()) {
+    const name = i === 0 ? `base.${layer.format}` : `sn${i}.qcow2`;
+    await builder.create(layer, name, layers.at(-1));
+    const snapshots = await builder.apply(layer, name);
+    layers.push({ name, file: join(dir, name), format: layer.format, snapshots });
+  }
+  return { dir, layers };
+}
+
+class Builder {
+  readonly #dir: string;
+  readonly #commands: string[];
+  readonly #patterns = new Set<number>();
+
+  constructor(dir: string, commands: string[]) {
+    this.#dir = dir;
+    this.#commands = commands;
+  }
+
+  async create(layer: LayerSpec, name: string, below: BuiltLayer | undefined): Promise<void> {
+    const options = layer.format === 'raw' ? [] : ['-o', createOptions(layer)];
+    const backing = below === undefined ? [] : ['-b', below.name, '-F', below.format];
+    const size = String(layer.sectors * SECTOR);
+    await this.#qemuImg('create', '-q', '-f', layer.format, ...options, ...backing, name, size);
+  }
+
+  /** Carries the operations out; those between two snapshots in one process. */
+  async apply(layer: LayerSpec, name: string): Promise<string[]> {
+    const snapshots: string[] = [];
+    let pending: string[] = [];
+    const flush = async () => {
+      const batch = pending;
+      pending = [];
+      if (batch.length === 0) return;
+      const quoted = batch.map((command) => `-c '${command}'`).join(' ');
+      this.#commands.push(`qemu-io -f ${layer.format} ${quoted} ${name}`);
+      await qemuIo(name, batch, layer.format, this.#dir);
+    };
+    for (const operation of layer.operations) {
+      if (operation.kind !== 'snapshot') pending.push(this.#ioCommand(operation));
+      else {
+        await flush();
+        const snapshot = `s${snapshots.length}`;
+        await this.#qemuImg('snapshot', '-c', snapshot, name);
+        snapshots.push(snapshot);
+      }
+    }
+    await flush();
+    return snapshots;
+  }
+
+  #ioCommand(operation: Exclude<Operation, { kind: 'snapshot' }>): string {
+    const range = `${operation.at * SECTOR} ${operation.count * SECTOR}`;
+    switch (operation.kind) {
+      case 'write':
+        return `write ${this.#pattern(operation.pattern)} ${range}`;
+      case 'compressed':
+        return `write -c ${this.#pattern(operation.pattern)} ${range}`;
+      case 'zero':
+        return `write -z ${operation.unmap ? '-u ' : ''}${range}`;
+      case 'discard':
+        return `discard ${range}`;
+      default:
+        return operation satisfies never;
     }
   }
-  await flush();
-  return snapshots;
+
+  #pattern(pattern: Pattern): string {
+    if (pattern.plain) return `-P ${pattern.seed}`;
+    const name = `pattern${pattern.seed}`;
+    if (!this.#patterns.has(pattern.seed)) {
+      this.#patterns.add(pattern.seed);
+      const bytes = Array.from({ length: PATTERN_LENGTH }, (_, i) => patternByte(pattern, i));
+      writeFileSync(join(this.#dir, name), Uint8Array.from(bytes));
+      this.#commands.push(
+        `node -e 'process.stdout.write(Buffer.from(Array.from({ length: ${PATTERN_LENGTH} }, ` +
+          `(_, i) => 1 + ((${pattern.seed} + 7 * i) % 250))))' > ${name}`,
+      );
+    }
+    return `-s ${name}`;
+  }
+
+  async #qemuImg(...args: string[]): Promise<void> {
+    this.#commands.push(`qemu-img ${args.join(' ')}`);
+    await mustIn(this.#dir, 'qemu-img', ...args);
+  }
 }
 
-function ioCommand(
-  operation: Exclude<Operation, { kind: 'snapshot' }>,
-  clusterSize: number,
-): string {
-  const at = operation.at * SECTOR;
-  switch (operation.kind) {
-    case 'write':
-      return `write -P ${operation.pattern} ${at} ${operation.count * SECTOR}`;
-    case 'zero':
-      return `write -z ${operation.unmap ? '-u ' : ''}${at} ${operation.count * SECTOR}`;
-    case 'discard':
-      return `discard ${at} ${operation.count * SECTOR}`;
-    case 'compressed':
-      return `write -c -P ${operation.pattern} ${at} ${clusterSize}`;
-    default:
-      return operation satisfies never;
-  }
+function createOptions(layer: LayerSpec): string {
+  return [
+    `compat=${layer.compat}`,
+    `cluster_size=${layer.clusterSize}`,
+    ...(layer.preallocated ? ['preallocation=metadata'] : []),
+    ...(layer.compat === '1.1' ? [`refcount_bits=${layer.refcountBits}`] : []),
+    ...(layer.zstd ? ['compression_type=zstd'] : []),
+    ...(layer.lazyRefcounts ? ['lazy_refcounts=on'] : []),
+  ].join(',');
 }

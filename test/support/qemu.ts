@@ -30,8 +30,15 @@ export function run(
 }
 
 /** Runs a program that has to succeed; returns its stdout. */
-export async function must(program: string, ...args: readonly string[]): Promise<string> {
-  const { code, stdout, stderr } = await run(program, args);
+export const must = (program: string, ...args: readonly string[]): Promise<string> =>
+  mustIn(process.cwd(), program, ...args);
+
+export async function mustIn(
+  cwd: string,
+  program: string,
+  ...args: readonly string[]
+): Promise<string> {
+  const { code, stdout, stderr } = await run(program, args, { cwd });
   if (code !== 0) {
     throw new Error(`${program} ${args.join(' ')}: exit ${code}\n${stdout}${stderr}`);
   }
@@ -45,10 +52,11 @@ export async function qemuIo(
   file: string,
   commands: readonly string[],
   format = 'qcow2',
+  cwd = process.cwd(),
 ): Promise<void> {
   if (commands.length === 0) return;
   const args = ['-f', format, ...commands.flatMap((command) => ['-c', command]), file];
-  const output = await must('qemu-io', ...args);
+  const output = await mustIn(cwd, 'qemu-io', ...args);
   if (/failed|error|invalid/i.test(output)) throw new Error(`qemu-io ${args.join(' ')}\n${output}`);
 }
 
@@ -58,24 +66,25 @@ export async function checkClean(file: string): Promise<void> {
   if (code !== 0) throw new Error(`qemu-img check ${file}: exit ${code}\n${stdout}${stderr}`);
 }
 
+/** Throws unless both images show the guest the same bytes; a longer one must end in zeros. */
+export async function compare(a: string, fmtA: string, b: string, fmtB: string): Promise<void> {
+  await qemuImg('compare', '-f', fmtA, '-F', fmtB, a, b);
+}
+
 /** The guest's view through an image, as QEMU reads it. */
 export async function viewOf(file: string, format: string, scratch: string): Promise<Buffer> {
   await qemuImg('convert', '-f', format, '-O', 'raw', file, scratch);
   return readFile(scratch);
 }
 
-export async function snapshotView(file: string, name: string, scratch: string): Promise<Buffer> {
-  await qemuImg(
-    'convert',
-    '-f',
-    'qcow2',
-    '-l',
-    `snapshot.name=${name}`,
-    '-O',
-    'raw',
-    file,
-    scratch,
-  );
+/**
+ * What an internal snapshot holds in this image alone, as if there were nothing below it: what lies
+ * below may change with a commit, this must not.
+ */
+export async function snapshotOwn(file: string, name: string, scratch: string): Promise<Buffer> {
+  const alone = { driver: 'qcow2', file: { driver: 'file', filename: file }, backing: null };
+  const snapshot = `snapshot.name=${name}`;
+  await qemuImg('convert', '-l', snapshot, '-O', 'raw', `json:${JSON.stringify(alone)}`, scratch);
   return readFile(scratch);
 }
 
@@ -86,15 +95,25 @@ export interface MapEntry {
   readonly present: boolean;
   readonly zero: boolean;
   readonly data: boolean;
+  readonly offset?: number;
 }
 
-export async function mapOf(file: string): Promise<readonly MapEntry[]> {
-  return JSON.parse(await qemuImg('map', '--output=json', '-f', 'qcow2', file)) as MapEntry[];
+export async function mapOf(file: string, format = 'qcow2'): Promise<readonly MapEntry[]> {
+  return JSON.parse(await qemuImg('map', '--output=json', '-f', format, file)) as MapEntry[];
+}
+
+export interface ImageInfo {
+  readonly 'virtual-size': number;
+  readonly 'cluster-size'?: number;
+  readonly 'backing-filename'?: string;
+  readonly 'backing-filename-format'?: string;
+  readonly snapshots?: readonly { readonly name: string }[];
+}
+
+export async function infoOf(file: string, format = 'qcow2'): Promise<ImageInfo> {
+  return JSON.parse(await qemuImg('info', '--output=json', '-f', format, file)) as ImageInfo;
 }
 
 export async function virtualSize(file: string, format: string): Promise<number> {
-  const info = JSON.parse(await qemuImg('info', '--output=json', '-f', format, file)) as {
-    'virtual-size': number;
-  };
-  return info['virtual-size'];
+  return (await infoOf(file, format))['virtual-size'];
 }
