@@ -49,6 +49,16 @@ export class ImageError extends Error {
   }
 }
 
+/** The same failure told in other words: its code, errno and hint stay. */
+export function reworded(error: ImageError, message: string): ImageError {
+  const { code, errno, hint } = error;
+  return new ImageError(code, message, {
+    cause: error,
+    ...(errno !== undefined && { errno }),
+    ...(hint !== undefined && { hint }),
+  });
+}
+
 /** A broken invariant of ours, never the fault of an image: stops before anything is written. */
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`internal error: ${message}`);

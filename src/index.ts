@@ -8,6 +8,7 @@ export { ImageError, type ImageErrorCode } from './errors.ts';
 export { nodeCodecs } from './io/codecs.ts';
 export type { CacheMode, Codecs, Host } from './io/host.ts';
 export { MemoryStorage } from './io/memory.ts';
+export { MemoryHost, type MemoryHostOptions } from './io/memory-host.ts';
 export { nodeHost } from './io/node-host.ts';
 export type { Storage, StorageExtent, WriteKind } from './io/storage.ts';
 export { RateLimit } from './io/throttle.ts';

@@ -1,6 +1,6 @@
 // Opens a chain: each layer by the name and format that the one above it stores.
 
-import { ImageError } from '../errors.ts';
+import { ImageError, reworded } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
 import { PERMISSIONS, type Permission } from '../io/locks.ts';
 import type { Storage } from '../io/storage.ts';
@@ -60,9 +60,8 @@ export async function openChain(filename: string, options: OpenChainOptions): Pr
 /** The words of the layers above: each one says that its backing file could not be opened. */
 function describe(error: unknown, filename: string, depth: number): unknown {
   if (!(error instanceof ImageError) || error instanceof LoopError) return error;
-  const details = { cause: error, hint: error.hint, errno: error.errno };
   const nested = 'Could not open backing file: '.repeat(depth) + error.message;
-  return new ImageError(error.code, `Could not open '${filename}': ${nested}`, compact(details));
+  return reworded(error, `Could not open '${filename}': ${nested}`);
 }
 
 class LoopError extends ImageError {}
@@ -138,15 +137,8 @@ async function probe(storage: Storage): Promise<string> {
 
 function checkDriver(format: string): void {
   if (format === 'qcow2' || format === 'raw') return;
-  // A raw file through the driver of its kind of file: what `-f file` means to QEMU.
   if (FOREIGN.has(format)) {
     throw new ImageError('unsupported', `The format '${format}' is not supported`);
   }
   throw new ImageError('invalid', `Unknown driver '${format}'`);
-}
-
-/** Without the members that are undefined, as exact optional types want it. */
-function compact<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
-  const entries = Object.entries(value).filter(([, member]) => member !== undefined);
-  return Object.fromEntries(entries) as { [K in keyof T]: Exclude<T[K], undefined> };
 }

@@ -3,7 +3,7 @@
 
 import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import { checkBackingFits, rewriteBacking } from '../qcow2/backing.ts';
+import { checkBackingFits } from '../qcow2/backing.ts';
 import type { Qcow2Image } from '../qcow2/image.ts';
 import type { ChainLayer } from './chain.ts';
 import {
@@ -46,7 +46,7 @@ export async function prepareRelink(
 
 /** Rewrites the header; durable when it resolves. */
 export async function relink({ overlay, name, format }: Relink): Promise<void> {
-  await rewriteBacking(overlay.storage, name, format);
+  await overlay.setBackingFile(name, format);
 }
 
 /** As base is named now, where that means the same file; else relative, absolute where it was. */

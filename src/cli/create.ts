@@ -2,7 +2,7 @@
 
 import { hostFileOf, resolveName } from '../chain/filename.ts';
 import { openChain } from '../chain/open.ts';
-import { ImageError } from '../errors.ts';
+import { ImageError, reworded } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
 import { type CreateOptions, createImage } from '../qcow2/create.ts';
 import { alignUp, parseSize, SECTOR } from '../units.ts';
@@ -88,11 +88,11 @@ async function create(
   if (!flags.quiet) program.out(formattingLine(filename, flags.format, options));
   const diskSize = alignUp(size, SECTOR);
   if (flags.format === 'raw') {
-    await createRaw(filename, diskSize, fail);
+    await createRaw(filename, diskSize);
     return;
   }
   const imageOptions = toImageOptions(options, diskSize, (message) => fail(message));
-  await createQcow2(filename, imageOptions, fail);
+  await createQcow2(filename, imageOptions);
 }
 
 type Fail = (message: string, second?: string) => ImageError;
@@ -140,7 +140,7 @@ async function checkBacking(
 
 class ProbedError extends Error {}
 
-async function createRaw(filename: string, size: number, fail: Fail): Promise<void> {
+async function createRaw(filename: string, size: number): Promise<void> {
   try {
     await using closing = closeLater(await nodeHost.createStorage(hostFileOf(filename)));
     const { storage } = closing;
@@ -150,17 +150,17 @@ async function createRaw(filename: string, size: number, fail: Fail): Promise<vo
     }
     await storage.flush();
   } catch (error) {
-    throw error instanceof ImageError ? fail(error.message) : error;
+    throw error instanceof ImageError ? reworded(error, `${filename}: ${error.message}`) : error;
   }
 }
 
-async function createQcow2(filename: string, options: CreateOptions, fail: Fail): Promise<void> {
+async function createQcow2(filename: string, options: CreateOptions): Promise<void> {
   try {
     await using closing = closeLater(await nodeHost.createStorage(hostFileOf(filename)));
     await createImage(closing.storage, options);
     await closing.storage.flush();
   } catch (error) {
-    throw error instanceof ImageError ? fail(error.message) : error;
+    throw error instanceof ImageError ? reworded(error, `${filename}: ${error.message}`) : error;
   }
 }
 

@@ -2,7 +2,7 @@
 
 import type { Chain } from '../chain/chain.ts';
 import { openChain } from '../chain/open.ts';
-import { ImageError } from '../errors.ts';
+import { ImageError, reworded } from '../errors.ts';
 import type { CacheMode } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import type { NamedImage } from './options.ts';
@@ -39,10 +39,5 @@ export async function openNamed(
 function relabel(error: ImageError, filename: string, label: string): ImageError {
   const head = `Could not open '${filename}': `;
   if (filename === label || !error.message.startsWith(head)) return error;
-  const message = `Could not open '${label}': ${error.message.slice(head.length)}`;
-  return new ImageError(error.code, message, {
-    cause: error,
-    ...(error.hint !== undefined && { hint: error.hint }),
-    ...(error.errno !== undefined && { errno: error.errno }),
-  });
+  return reworded(error, `Could not open '${label}': ${error.message.slice(head.length)}`);
 }

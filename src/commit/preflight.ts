@@ -6,7 +6,7 @@ import { baseNameOf, directoryOf, hostFileOf, resolveName } from '../chain/filen
 import { openChain } from '../chain/open.ts';
 import { prepareRelink, type Relink } from '../chain/relink.ts';
 import { findSiblings } from '../chain/siblings.ts';
-import { ImageError } from '../errors.ts';
+import { ImageError, reworded } from '../errors.ts';
 import { l1EntriesFor } from '../qcow2/geometry.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { checkReachable } from '../qcow2/resize.ts';
@@ -69,13 +69,13 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     refusals.push(error.hint === undefined ? error.message : `${error.message}\n${error.hint}`);
   };
   checkFormat(range, refuse);
-  checkBase(range, refuse);
+  await checkBase(range, refuse);
   const empties = topIndex === 0 && options.base === undefined && !options.drop;
   if (empties) checkTop(top, refuse);
 
   const overlays: Chain[] = [];
   try {
-    const relinks = await prepareRelinks(range, options, overlays);
+    const relinks = await prepareRelinks(range, options, overlays, refuse);
     const merged = chain.layers.slice(topIndex, baseIndex);
     const between = merged.slice(1);
     const dead = topIndex > 0 ? merged : between;
@@ -136,21 +136,16 @@ function checkFormat({ chain, baseIndex, base }: Range, refuse: Refuse): void {
   );
 }
 
-function checkBase({ top, base }: Range, refuse: Refuse): void {
+async function checkBase({ top, base }: Range, refuse: Refuse): Promise<void> {
   const { layer } = base;
   const grows = top.layer.size > layer.size;
   if (layer instanceof Qcow2Image) {
     const refusal = layer.refusalToWrite({ dataUnchanged: false, writable: true });
     if (refusal !== undefined) {
-      refuse(
-        new ImageError(refusal.code, `Could not open '${base.filename}': ${refusal.message}`, {
-          ...(refusal.hint !== undefined && { hint: refusal.hint }),
-        }),
-      );
+      refuse(reworded(refusal, `Could not open '${base.filename}': ${refusal.message}`));
     }
-    if (grows && layer.header.version < 3 && layer.header.nbSnapshots > 0) {
-      refuse(sizeError(base, top, 'it is a version 2 image with internal snapshots'));
-    }
+    const why = grows ? await layer.whyFixedSize() : null;
+    if (why !== null) refuse(sizeError(base, top, why));
     if (grows) checkReachable(base.filename, l1EntriesFor(top.layer.size, layer.geometry));
   } else if (grows && !layer.storage.resizable) {
     refuse(sizeError(base, top, 'it is a device'));
@@ -174,17 +169,23 @@ async function prepareRelinks(
   { chain, topIndex, baseIndex, top, base }: Range,
   options: CommitOptions,
   opened: Chain[],
+  refuse: Refuse,
 ): Promise<Relink[]> {
   const { host } = options;
   const via = chain.at(baseIndex - 1);
   const relinks: Relink[] = [];
   const add = async (overlay: Qcow2Image) => {
+    const refusal = overlay.refusalToWrite({ dataUnchanged: true, writable: true });
+    if (refusal !== undefined) refuse(refusal);
     relinks.push(await prepareRelink(host, overlay, base, via));
   };
   if (options.relink && baseIndex > 1) await add(asQcow2(top.layer));
   if (options.top === undefined || topIndex === 0) return relinks;
   await add(asQcow2(chain.at(topIndex - 1).layer));
   for (const name of options.overlays ?? []) {
+    // The one in the chain is open already.
+    const id = (await host.identify(hostFileOf(name)))?.id;
+    if (id === chain.at(topIndex - 1).id) continue;
     const overlay = await openChain(name, {
       host,
       format: 'qcow2',
@@ -200,7 +201,6 @@ async function prepareRelinks(
     if (identity?.id !== top.id) {
       throw new ImageError('invalid', `The backing file of '${name}' is not '${top.filename}'`);
     }
-    if (overlay.at(0).id === chain.at(topIndex - 1).id) continue;
     await add(image);
   }
   return relinks;

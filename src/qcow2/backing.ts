@@ -1,9 +1,9 @@
 // Rewrites the backing file name and format in an image's header, so that at every instant the
 // header names either the old backing file or the new one.
 //
-// The switch is one write of the first sector: backing_file_offset, backing_file_size and (where it
-// lies there) the format extension. Before it, the new name is written where neither the old name
-// nor the extensions lie, and made durable.
+// The switch is one write of the first sector: backing_file_offset, backing_file_size and the
+// extensions that lie there. Before it comes, each made durable, what the old header does not look
+// at: the new name, and extensions that get to lie behind the first sector.
 
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
@@ -13,10 +13,15 @@ import { writeField } from './fields.ts';
 import { type Header, headerClusterSize, parseHeader } from './header.ts';
 import { EXTENSION, HEADER, MAX_BACKING_NAME } from './spec.ts';
 
-interface NewHeaderCluster {
+/** One write to the header cluster. */
+interface Patch {
+  readonly offset: number;
   readonly bytes: Uint8Array;
-  readonly nameOffset: number;
-  readonly nameLength: number;
+}
+
+interface Range {
+  readonly start: number;
+  readonly end: number;
 }
 
 /** Refuses, before anything is written, a name that has no room in the header cluster. */
@@ -25,7 +30,7 @@ export async function checkBackingFits(
   name: string,
   format: string,
 ): Promise<void> {
-  layOut(await readCluster(storage), name, format, storage.filename);
+  patchesFor(await readCluster(storage), name, format, storage.filename);
 }
 
 /** Durable when it resolves. The file must be open for writing; its tables are not touched. */
@@ -34,22 +39,11 @@ export async function rewriteBacking(
   name: string,
   format: string,
 ): Promise<void> {
-  const old = await readCluster(storage);
-  const { bytes, nameOffset, nameLength } = layOut(old, name, format, storage.filename);
-  // 1. What nothing points to yet: the name.
-  const nameEnd = nameOffset + nameLength;
-  if (nameOffset >= SECTOR) {
-    await storage.write(nameOffset, bytes.subarray(nameOffset, nameEnd), 'header');
+  const patches = patchesFor(await readCluster(storage), name, format, storage.filename);
+  for (const { offset, bytes } of patches) {
+    await storage.write(offset, bytes, 'header');
     await storage.flush();
   }
-  // 2. The rest of the header area, where it changed: last the first sector, which switches.
-  const end = lastDifference(old, bytes, nameOffset) + 1;
-  if (end > SECTOR) {
-    await storage.write(SECTOR, bytes.subarray(SECTOR, end), 'header');
-    await storage.flush();
-  }
-  await storage.write(0, bytes.subarray(0, SECTOR), 'header');
-  await storage.flush();
 }
 
 async function readCluster(storage: Storage): Promise<Uint8Array> {
@@ -60,45 +54,113 @@ async function readCluster(storage: Storage): Promise<Uint8Array> {
   return cluster;
 }
 
-/** The header cluster with the new name; everything else, unknown extensions too, stays. */
-function layOut(old: Uint8Array, name: string, format: string, filename: string): NewHeaderCluster {
-  const header = parseHeader(old);
-  const nameBytes = new TextEncoder().encode(name);
-  const extensions = encodeExtensions(withFormat(header.extensions, format));
-  const extensionsEnd = header.headerLength + extensions.length;
-  const nameOffset = findRoom(header, extensionsEnd, nameBytes.length, old.length);
-  if (nameBytes.length > MAX_BACKING_NAME || nameOffset === undefined) {
-    throw new ImageError(
-      'invalid',
-      `${filename}: the header has no room for the backing file name '${name}'`,
-    );
-  }
-  const bytes = old.slice();
-  bytes.set(extensions, header.headerLength);
-  bytes.set(nameBytes, nameOffset);
-  writeField(bytes, HEADER.backingFileOffset, nameOffset);
-  writeField(bytes, HEADER.backingFileSize, nameBytes.length);
-  return { bytes, nameOffset, nameLength: nameBytes.length };
+/** The writes that bring the new name in; everything else, unknown extensions too, stays. */
+function patchesFor(
+  old: Uint8Array,
+  name: string,
+  format: string,
+  filename: string,
+): readonly Patch[] {
+  const rewrite = new HeaderRewrite(old, name, format, filename);
+  rewrite.placeTail();
+  rewrite.placeName();
+  return rewrite.patches;
 }
 
-/**
- * Where the new name goes: outside of the old one, so that the old header stays valid until the
- * switch. A name within the first sector switches together with it and may lie anywhere.
- */
-function findRoom(
-  header: Header,
-  extensionsEnd: number,
-  length: number,
-  clusterSize: number,
-): number | undefined {
-  if (extensionsEnd + length <= SECTOR) return extensionsEnd;
-  const oldStart = header.backingFileOffset;
-  const oldEnd = oldStart + header.backingFileSize;
-  const beyond = Math.max(extensionsEnd, SECTOR, oldStart === 0 ? 0 : oldEnd);
-  if (beyond + length <= clusterSize) return beyond;
-  const before = Math.max(extensionsEnd, SECTOR);
-  if (oldStart !== 0 && before + length <= oldStart) return before;
-  return extensionsEnd + length <= clusterSize ? extensionsEnd : undefined;
+class HeaderRewrite {
+  readonly patches: Patch[] = [];
+  readonly #cluster: Uint8Array;
+  readonly #header: Header;
+  readonly #name: Uint8Array;
+  readonly #extensions: Uint8Array;
+  readonly #extensionsEnd: number;
+  readonly #refuse: (why: string) => ImageError;
+  /** Where the name lies that the header names after the patches so far. */
+  #inUse: Range;
+
+  constructor(old: Uint8Array, name: string, format: string, filename: string) {
+    this.#refuse = (why) =>
+      new ImageError(
+        'invalid',
+        `${filename}: the header has no room to change the backing file to '${name}': ${why}`,
+      );
+    this.#cluster = old.slice();
+    this.#header = parseHeader(old);
+    this.#inUse = nameOf(this.#header);
+    this.#name = new TextEncoder().encode(name);
+    this.#extensions = encodeExtensions(withFormat(this.#header.extensions, format));
+    this.#extensionsEnd = this.#header.headerLength + this.#extensions.length;
+    if (this.#name.length > MAX_BACKING_NAME) throw this.#refuse('the name is too long');
+    if (this.#extensionsEnd > old.length) throw this.#refuse('its extensions fill it');
+  }
+
+  /** The part of the extensions that lies behind the first sector, where it is new. */
+  placeTail(): void {
+    const { headerLength } = this.#header;
+    const start = Math.max(SECTOR, headerLength);
+    const tail = this.#extensions.slice(start - headerLength);
+    if (equals(tail, this.#cluster.subarray(start, start + tail.length))) return;
+    if (this.#header.extensionsEnd > SECTOR) {
+      throw this.#refuse('its extensions reach past what can be written at once');
+    }
+    if (this.#inUse.end > SECTOR && this.#inUse.start < this.#extensionsEnd) this.#moveName();
+    this.#put(start, tail);
+  }
+
+  /** The name in use makes room. */
+  #moveName(): void {
+    const { start, end } = this.#inUse;
+    // Without an end marker the extensions end where the name starts: it can't go elsewhere.
+    const marker = this.#cluster.subarray(
+      this.#header.extensionsEnd - 8,
+      this.#header.extensionsEnd,
+    );
+    if (marker.some((byte) => byte !== 0)) throw this.#refuse('its extensions have no end');
+    const place = this.#roomFor(end - start);
+    this.#put(place, this.#cluster.slice(start, end));
+    this.#switch(place, end - start);
+  }
+
+  placeName(): void {
+    const { length } = this.#name;
+    // In the first sector the name comes with the switch itself.
+    const together = this.#extensionsEnd + length <= SECTOR;
+    const place = together ? this.#extensionsEnd : this.#roomFor(length);
+    if (!together) this.#put(place, this.#name);
+    const start = this.#header.headerLength;
+    this.#cluster.set(this.#extensions.subarray(0, Math.max(0, SECTOR - start)), start);
+    if (together) this.#cluster.set(this.#name, place);
+    this.#switch(place, length);
+  }
+
+  /** Where `length` bytes can lie: behind both extension areas, apart from the name in use. */
+  #roomFor(length: number): number {
+    const first = Math.max(this.#extensionsEnd, this.#header.extensionsEnd, SECTOR);
+    const isFree = first + length <= this.#inUse.start;
+    const place = isFree ? first : Math.max(first, this.#inUse.end);
+    if (place + length <= this.#cluster.length) return place;
+    throw this.#refuse('the old name has to stay until the new one is there');
+  }
+
+  #put(offset: number, bytes: Uint8Array): void {
+    this.#cluster.set(bytes, offset);
+    this.patches.push({ offset, bytes });
+  }
+
+  #switch(offset: number, length: number): void {
+    writeField(this.#cluster, HEADER.backingFileOffset, offset);
+    writeField(this.#cluster, HEADER.backingFileSize, length);
+    this.patches.push({ offset: 0, bytes: this.#cluster.slice(0, SECTOR) });
+    this.#inUse = { start: offset, end: offset + length };
+  }
+}
+
+function nameOf({ backingFileOffset: start, backingFileSize: length }: Header): Range {
+  return { start, end: start === 0 ? 0 : start + length };
+}
+
+function equals(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
 /** The format goes first, into the first sector; one that is there is replaced in its place. */
@@ -108,12 +170,4 @@ function withFormat(extensions: readonly HeaderExtension[], format: string): Hea
   const entry: HeaderExtension = { type: EXTENSION.backingFormat, data };
   if (!extensions.some(isFormat)) return [entry, ...extensions];
   return extensions.map((extension) => (isFormat(extension) ? entry : extension));
-}
-
-/** The last byte that differs, the name itself left out; -1 if none. */
-function lastDifference(old: Uint8Array, bytes: Uint8Array, nameOffset: number): number {
-  for (let i = Math.max(nameOffset, SECTOR) - 1; i >= 0; i--) {
-    if (old[i] !== bytes[i]) return i;
-  }
-  return -1;
 }

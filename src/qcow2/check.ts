@@ -8,7 +8,6 @@ import { clustersPerRange } from './reference-counts.ts';
 import { readTable } from './reference-walk.ts';
 import { countReferences, type ReferenceCounts, type ReferencedImage } from './references.ts';
 import { readSnapshotTable } from './snapshots.ts';
-import { SNAPSHOT_EXTRA, SNAPSHOT_FIXED_LENGTH } from './spec.ts';
 import { StoredRefcounts } from './stored-refcounts.ts';
 
 export interface CheckResult {
@@ -126,9 +125,8 @@ async function checkSnapshotTable(
     throw new ImageError(error.code, message, { errno, ...(hint !== undefined && { hint }) });
   });
   if (header.version < 3) return;
-  snapshots.forEach(({ extraDataSize }, i) => {
-    const needed = SNAPSHOT_EXTRA.diskSize + 8 - SNAPSHOT_FIXED_LENGTH;
-    if (extraDataSize < needed) findings.corrupt(`ERROR snapshot table entry ${i} is incomplete`);
+  snapshots.forEach(({ hasDiskSize }, i) => {
+    if (!hasDiskSize) findings.corrupt(`ERROR snapshot table entry ${i} is incomplete`);
   });
 }
 

@@ -2,11 +2,13 @@
 // no chain beyond the layer below it, and no job.
 
 import { assert, ImageError } from '../errors.ts';
+import { copyBytes } from '../io/copy.ts';
 import type { Codecs } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
 import type { Extent, HostRange, Layer } from '../layer.ts';
-import { alignDown, alignUp, divideUp, MIB } from '../units.ts';
+import { MIB } from '../units.ts';
 import { Allocator } from './allocator.ts';
+import { rewriteBacking } from './backing.ts';
 import { decompressCluster } from './compression.ts';
 import { emptyImage } from './empty.ts';
 import { findExtension } from './extensions.ts';
@@ -14,13 +16,12 @@ import type { Geometry } from './geometry.ts';
 import { countFree, GrowthCounter } from './growth.ts';
 import { geometryOfHeader, type Header, headerClusterSize, parseHeader } from './header.ts';
 import { type MapRun, mapRuns } from './mapping.ts';
-import { Mutex, RangeLocks } from './mutex.ts';
-import { abandon, type PlaceContext, type Placement, place, publish, unmap } from './place.ts';
+import type { PlaceContext } from './place.ts';
 import { rebuildRefcounts } from './repair.ts';
-import { growTables } from './resize.ts';
 import { readSnapshots, type Snapshot } from './snapshots.ts';
 import { CRYPT_NONE, EXTENSION, INCOMPATIBLE, KNOWN_AUTOCLEAR } from './spec.ts';
 import { Tables } from './tables.ts';
+import { type Mover, Writer } from './writer.ts';
 
 export interface OpenImageOptions {
   /** Needed for compressed clusters alone. */
@@ -36,11 +37,6 @@ export interface WriteIntent {
   readonly writable?: boolean;
 }
 
-/** Moves bytes `from .. from + length` of what is being written to `host` in the image's file. */
-type Mover = (host: number, from: number, length: number) => Promise<void>;
-
-/** Reads and writes through buffers go in pieces of at most this size. */
-const BUFFER = MIB;
 const DEFAULT_CACHE = 16 * MIB;
 
 export class Qcow2Image implements Layer {
@@ -52,8 +48,7 @@ export class Qcow2Image implements Layer {
   readonly #cacheBytes: number;
   #header: Header;
   #context: PlaceContext;
-  readonly #queue = new Mutex();
-  readonly #ranges = new RangeLocks();
+  readonly #writer: Writer;
   #size: number;
   #ready: Promise<void> | undefined;
 
@@ -65,6 +60,13 @@ export class Qcow2Image implements Layer {
     this.#cacheBytes = options.cacheBytes ?? DEFAULT_CACHE;
     this.#size = header.size;
     this.#context = this.#newContext(tables);
+    this.#writer = new Writer({
+      storage,
+      backing: () => this.backing,
+      context: () => this.#context,
+      size: () => this.#size,
+      readHeld: (offset, target) => this.#readHeld(offset, target),
+    });
   }
 
   #newContext(tables: Tables): PlaceContext {
@@ -173,6 +175,13 @@ export class Qcow2Image implements Layer {
   async read(offset: number, target: Uint8Array): Promise<void> {
     this.#checkRange(offset, target.length);
     this.#checkReadable();
+    // While we read, what the map points to must not be let go and given to somebody else.
+    await this.#writer.ranges.shared(offset, offset + target.length, () =>
+      this.#readHeld(offset, target),
+    );
+  }
+
+  async #readHeld(offset: number, target: Uint8Array): Promise<void> {
     for (let done = 0; done < target.length; ) {
       const runs = await mapRuns(this.#context, offset + done, target.length - done);
       for (const run of runs) {
@@ -210,173 +219,42 @@ export class Qcow2Image implements Layer {
   }
 
   async writeFrom(offset: number, source: HostRange, length: number): Promise<void> {
-    await this.#writeRange(offset, length, async (host, from, count) => {
-      let done = await this.storage.copyFrom(source.storage, source.offset + from, host, count);
-      if (done === count) return;
-      const buffer = new Uint8Array(Math.min(BUFFER, count - done));
-      while (done < count) {
-        const piece = buffer.subarray(0, Math.min(buffer.length, count - done));
-        await source.storage.read(source.offset + from + done, piece);
-        await this.storage.write(host + done, piece, 'data');
-        done += piece.length;
-      }
-    });
+    await this.#writeRange(offset, length, (host, from, count) =>
+      copyBytes(source, from, { storage: this.storage, offset: host }, count),
+    );
+  }
+
+  async #writeRange(offset: number, length: number, move: Mover): Promise<void> {
+    this.#checkRange(offset, length);
+    await this.prepareToWrite();
+    await this.#writer.write(offset, length, move, this.#size);
   }
 
   async zero(offset: number, length: number): Promise<void> {
     this.#checkRange(offset, length);
     await this.prepareToWrite();
-    await this.#zeroRange(offset, length, this.#size);
-  }
-
-  /** Zeros in a range that may lie past `size` (while growing); `diskEnd` is the new end. */
-  async #zeroRange(offset: number, length: number, diskEnd: number): Promise<void> {
-    const { clusterSize } = this;
-    const end = offset + length;
-    const bodyStart = alignUp(offset, clusterSize);
-    const bodyEnd = end === diskEnd ? alignUp(end, clusterSize) : alignDown(end, clusterSize);
-    if (bodyStart >= bodyEnd) {
-      await this.#writeZeros(offset, end);
-      return;
-    }
-    await this.#writeZeros(offset, bodyStart);
-    if (this.header.version >= 3) await this.#unmap(bodyStart, bodyEnd, 'zero');
-    else {
-      // Version 2 has no zero flag: without an entry, the part past the backing file reads zeros.
-      const covered = alignUp(Math.min(this.backing?.size ?? 0, diskEnd), clusterSize);
-      const split = Math.min(Math.max(covered, bodyStart), bodyEnd);
-      await this.#writeZeros(bodyStart, Math.min(split, diskEnd));
-      if (split < bodyEnd) await this.#unmap(split, bodyEnd, 'unallocated');
-    }
-    await this.#writeZeros(Math.min(bodyEnd, end), end);
-  }
-
-  async #unmap(start: number, end: number, becomes: 'zero' | 'unallocated'): Promise<void> {
-    const { clusterSize } = this;
-    await this.#ranges.run(start, end, () =>
-      this.#queue.run(async () => {
-        // In pieces, so that dirty tables stay bounded on terabytes of zeros.
-        for (let at = start; at < end; at += this.geometry.l2Coverage) {
-          const clusters = divideUp(Math.min(end - at, this.geometry.l2Coverage), clusterSize);
-          await unmap(this.#context, at, clusters, becomes);
-          await this.#checkpointIfFull();
-        }
-      }),
-    );
-  }
-
-  /** Writes zeros as data, except where the range reads as zeros by its map already. */
-  async #writeZeros(start: number, end: number): Promise<void> {
-    for (let at = start; at < end; ) {
-      const runs = await mapRuns(this.#context, at, end - at);
-      for (const run of runs) {
-        const backed = this.backing !== null && run.offset < this.backing.size;
-        const isZero = run.kind === 'zero' || (run.kind === 'unallocated' && !backed);
-        if (!isZero) await this.#writeZeroData(run.offset, run.length);
-        at += run.length;
-      }
-    }
-  }
-
-  async #writeZeroData(offset: number, length: number): Promise<void> {
-    const zeros = new Uint8Array(Math.min(BUFFER, length));
-    for (let done = 0; done < length; done += BUFFER) {
-      const count = Math.min(BUFFER, length - done);
-      await this.#writeRange(
-        offset + done,
-        count,
-        (host, _from, n) => this.storage.write(host, zeros.subarray(0, n), 'data'),
-        Math.max(this.#size, offset + length),
-      );
-    }
-  }
-
-  async #writeRange(
-    offset: number,
-    length: number,
-    move: Mover,
-    diskEnd = this.#size,
-  ): Promise<void> {
-    if (diskEnd === this.#size) this.#checkRange(offset, length);
-    if (length === 0) return;
-    await this.prepareToWrite();
-    const start = alignDown(offset, this.clusterSize);
-    const end = alignUp(offset + length, this.clusterSize);
-    await this.#ranges.run(start, end, async () => {
-      const context = this.#context;
-      const placements = await this.#queue.run(() => place(context, offset, length));
-      try {
-        for (const placement of placements) {
-          await this.#fill(placement, offset, offset + length, move);
-        }
-      } catch (error) {
-        await this.#queue.run(async () => abandon(context, placements));
-        throw error;
-      }
-      if (placements.every(({ state }) => state === 'in-place')) return;
-      await this.#queue.run(async () => {
-        await publish(context, placements);
-        await this.#checkpointIfFull();
-      });
-    });
-  }
-
-  /** Moves the bytes that lie in one placement, and completes the ragged ends of new clusters. */
-  async #fill(placement: Placement, from: number, to: number, move: Mover): Promise<void> {
-    const { guest, host, state } = placement;
-    const placementEnd = guest + placement.clusters * this.clusterSize;
-    const start = Math.max(from, guest);
-    const end = Math.min(to, placementEnd);
-    if (state === 'new') await this.#carryOver(placement, guest, start);
-    await move(host + (start - guest), start - from, end - start);
-    if (state === 'new') await this.#carryOver(placement, end, placementEnd);
-  }
-
-  /** Copy on write: what the guest sees in `from .. to` now goes into the new clusters. */
-  async #carryOver(placement: Placement, from: number, to: number): Promise<void> {
-    if (from >= to) return;
-    const bytes = new Uint8Array(to - from);
-    const onDisk = Math.max(0, Math.min(to, this.#size) - from);
-    if (onDisk > 0) await this.read(from, bytes.subarray(0, onDisk));
-    if (placement.zeroed && bytes.every((byte) => byte === 0)) return;
-    await this.storage.write(placement.host + (from - placement.guest), bytes, 'data');
+    await this.#writer.zero(offset, length, this.#size);
   }
 
   async grow(size: number): Promise<void> {
     assert(size >= this.#size, 'grow to a smaller size');
     if (size === this.#size) return;
-    await this.prepareToWrite();
-    if (this.header.version < 3 && this.header.nbSnapshots > 0) {
-      throw new ImageError(
-        'unsupported',
-        `${this.filename}: a version 2 image with internal snapshots can't be resized`,
-      );
+    const why = await this.whyFixedSize();
+    if (why !== null) {
+      throw new ImageError('unsupported', `${this.filename} can't be resized: ${why}`);
     }
-    const old = this.#size;
-    await this.#queue.run(() => growTables(this.#context, size));
-    await this.#zeroNewArea(old, size);
-    // The new area reads as zeros, durably, before the header says that it exists.
-    await this.#queue.run(async () => {
-      await this.tables.checkpoint();
-      this.tables.patchMap({ size });
-      await this.tables.checkpoint();
-    });
+    await this.prepareToWrite();
+    await this.#writer.grow(size);
     this.#size = size;
   }
 
-  async #zeroNewArea(old: number, size: number): Promise<void> {
-    for (let at = old; at < size; ) {
-      for (const run of await mapRuns(this.#context, at, size - at)) {
-        const end = run.offset + run.length;
-        const backedEnd = Math.min(end, this.backing?.size ?? 0);
-        if (run.kind === 'data' || run.kind === 'compressed') {
-          await this.#zeroRange(run.offset, run.length, size);
-        } else if (run.kind === 'unallocated' && backedEnd > run.offset) {
-          await this.#zeroRange(run.offset, backedEnd - run.offset, size);
-        }
-        at = end;
-      }
-    }
+  /** Why the disk can't get another size; null if it can. */
+  async whyFixedSize(): Promise<string | null> {
+    if (this.header.nbSnapshots === 0) return null;
+    if (this.header.version < 3) return 'it is a version 2 image with internal snapshots';
+    const silent = (await this.snapshots()).find(({ hasDiskSize }) => !hasDiskSize);
+    // It would come to be taken for a snapshot of the larger disk.
+    return silent ? `its snapshot '${silent.name}' does not store the size of its disk` : null;
   }
 
   /**
@@ -385,13 +263,33 @@ export class Qcow2Image implements Layer {
    */
   async empty(): Promise<void> {
     await this.prepareToWrite({ dataUnchanged: true });
-    await this.#queue.run(async () => {
-      await emptyImage(this.storage, this.header, this.#context);
-      // The tables lie elsewhere now.
-      this.#header = await Qcow2Image.readHeader(this.storage);
-      const tables = await Tables.load(this.storage, this.geometry, this.header, this.#cacheBytes);
-      this.#context = this.#newContext(tables);
+    const { ranges, queue } = this.#writer;
+    await ranges.exclusive(0, Number.POSITIVE_INFINITY, () =>
+      queue.run(async () => {
+        await emptyImage(this.storage, this.header, this.#context);
+        await this.#reload();
+      }),
+    );
+  }
+
+  /**
+   * Makes the header name another backing file; durable when it resolves. What the guest sees must
+   * be the same over either: `backing`, the open layer, stays as it is.
+   */
+  async setBackingFile(name: string, format: string): Promise<void> {
+    await this.prepareToWrite({ dataUnchanged: true });
+    await this.#writer.queue.run(async () => {
+      await this.tables.checkpoint();
+      await rewriteBacking(this.storage, name, format);
+      await this.#reload();
     });
+  }
+
+  /** Header and tables lie elsewhere, or say something else, than when they were read. */
+  async #reload(): Promise<void> {
+    this.#header = await Qcow2Image.readHeader(this.storage);
+    const tables = await Tables.load(this.storage, this.geometry, this.header, this.#cacheBytes);
+    this.#context = this.#newContext(tables);
   }
 
   /** Counts how far a series of writes would make the file grow. */
@@ -407,7 +305,7 @@ export class Qcow2Image implements Layer {
 
   async flush(): Promise<void> {
     if (!this.writable) return;
-    await this.#queue.run(() => this.tables.checkpoint());
+    await this.#writer.queue.run(() => this.tables.checkpoint());
   }
 
   /** Flushes (unless nothing was written) and closes the storage. May be called twice. */
@@ -443,21 +341,21 @@ export class Qcow2Image implements Layer {
   }
 
   /**
-   * Called before the first change: refuses what can't be written, rebuilds the refcounts of a
-   * dirty image, clears autoclear bits that we don't know.
+   * Called before each change: refuses what can't be written. The first time it also rebuilds the
+   * refcounts of a dirty image and clears autoclear bits that we don't know.
    */
-  prepareToWrite(what: WriteIntent = { dataUnchanged: false }): Promise<void> {
-    this.#ready ??= this.#prepare(what).catch((error: unknown) => {
+  async prepareToWrite(what: WriteIntent = { dataUnchanged: false }): Promise<void> {
+    const refusal = this.refusalToWrite(what);
+    if (refusal !== undefined) throw refusal;
+    this.#ready ??= this.#prepare().catch((error: unknown) => {
       this.#ready = undefined;
       throw error;
     });
-    return this.#ready;
+    await this.#ready;
   }
 
-  async #prepare(what: WriteIntent): Promise<void> {
-    const refusal = this.refusalToWrite(what);
-    if (refusal !== undefined) throw refusal;
-    await this.#queue.run(async () => {
+  async #prepare(): Promise<void> {
+    await this.#writer.queue.run(async () => {
       const { autoclearFeatures, incompatibleFeatures } = this.header;
       if (this.dirty) {
         await rebuildRefcounts(this, this.#context);
@@ -470,10 +368,6 @@ export class Qcow2Image implements Layer {
         await this.tables.patchHeaderNow({ autoclearFeatures: known });
       }
     });
-  }
-
-  async #checkpointIfFull(): Promise<void> {
-    if (this.tables.full) await this.tables.checkpoint();
   }
 
   #checkRange(offset: number, length: number): void {

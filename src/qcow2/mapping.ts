@@ -66,7 +66,7 @@ function scanTable(
   to: number,
   runs: MapRun[],
 ): void {
-  const { geometry, version } = context;
+  const { geometry, version, tables } = context;
   const { clusterSize, clusterBits } = geometry;
   const { view } = table;
   for (let position = from; position < to; ) {
@@ -87,6 +87,7 @@ function scanTable(
           compressedBytes: entry.lengthBytes,
         });
       } else if (entry.kind === 'data') {
+        if (entry.host >= tables.fileSize) throw tables.pastEnd('a data cluster', entry.host);
         append(runs, 'data', position, length, entry.host + within);
       } else append(runs, entry.kind, position, length, 0);
     }

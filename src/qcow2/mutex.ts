@@ -14,26 +14,46 @@ export class Mutex {
   }
 }
 
-/** Work on overlapping ranges takes turns; work on distinct ranges runs at the same time. */
-export class RangeLocks {
-  readonly #held = new Set<{ start: number; end: number; done: Promise<void> }>();
+interface Claim {
+  readonly start: number;
+  readonly end: number;
+  readonly shared: boolean;
+  readonly done: Promise<void>;
+}
 
-  async run<T>(start: number, end: number, work: () => Promise<T>): Promise<T> {
-    for (;;) {
-      const rival = [...this.#held].find((range) => range.start < end && start < range.end);
-      if (rival === undefined) break;
-      await rival.done;
-    }
+/**
+ * Work on overlapping ranges takes turns in order of arrival, unless both only read; all other work
+ * runs at the same time.
+ */
+export class RangeLocks {
+  readonly #claims = new Set<Claim>();
+
+  /** For work that changes the range. */
+  exclusive<T>(start: number, end: number, work: () => Promise<T>): Promise<T> {
+    return this.#run(start, end, false, work);
+  }
+
+  /** For work that reads the range: nothing that it was told about it changes meanwhile. */
+  shared<T>(start: number, end: number, work: () => Promise<T>): Promise<T> {
+    return this.#run(start, end, true, work);
+  }
+
+  async #run<T>(start: number, end: number, shared: boolean, work: () => Promise<T>): Promise<T> {
+    const rivals = [...this.#claims].filter(
+      (other) => other.start < end && start < other.end && !(shared && other.shared),
+    );
     let release = (): void => undefined;
     const done = new Promise<void>((resolve) => {
       release = resolve;
     });
-    const range = { start, end, done };
-    this.#held.add(range);
+    const claim = { start, end, shared, done };
+    this.#claims.add(claim);
     try {
+      // Who comes later waits for us in turn, so that nobody is passed over for ever.
+      for (const rival of rivals) await rival.done;
       return await work();
     } finally {
-      this.#held.delete(range);
+      this.#claims.delete(claim);
       release();
     }
   }

@@ -39,7 +39,6 @@ export async function countReferences(
   range: ClusterRange = { first: 0, count: Number.POSITIVE_INFINITY },
 ): Promise<ReferenceCounts> {
   const { storage, geometry, tables } = image;
-  await tables.loadRefcountTable();
   const counts = new ReferenceCounts(geometry, storage.size, range);
   const add: Add = (offset, length) => {
     if (!counts.add(offset, length, 1, visitor.overflow)) visitor.pastEnd?.(offset, length);

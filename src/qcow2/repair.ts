@@ -23,6 +23,7 @@ export async function rebuildRefcounts(
       { hint: `Run 'qemu-img check -r all' on a copy of the image.` },
     );
   };
+  await tables.loadRefcountTable();
   const counts = await countReferences(image, {
     pastEnd: (offset) => refuse(`a cluster at offset 0x${offset.toString(16)} is past the end`),
     broken: (message) => refuse(message),

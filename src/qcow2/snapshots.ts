@@ -27,10 +27,9 @@ export interface Snapshot {
   readonly vmStateSize: number;
   /** Of the virtual disk when it was taken; the image's own where the entry does not say. */
   readonly diskSize: number;
+  readonly hasDiskSize: boolean;
   /** Instructions executed, where recorded (record/replay). */
   readonly icount: bigint | null;
-  /** Bytes between the fixed part of the entry and its id. */
-  readonly extraDataSize: number;
 }
 
 export interface SnapshotTable {
@@ -99,8 +98,8 @@ async function readEntry(
     diskSize: has(SNAPSHOT_EXTRA.diskSize)
       ? readU64(whole, SNAPSHOT_EXTRA.diskSize, 'snapshot disk size')
       : header.size,
+    hasDiskSize: has(SNAPSHOT_EXTRA.diskSize),
     icount: has(SNAPSHOT_EXTRA.icount) ? whole.getBigUint64(SNAPSHOT_EXTRA.icount) : null,
-    extraDataSize: fields.extraDataSize,
   };
   return { snapshot, length: alignUp(bytes.length, 8) };
 }

@@ -2,6 +2,7 @@
 
 import { assert } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
+import { pastEnd } from './directory.ts';
 import { viewOf } from './fields.ts';
 
 export interface Table {
@@ -18,6 +19,19 @@ export interface Table {
   dirtyTo: number;
 }
 
+/** A table on its way from the file. */
+interface Loading {
+  /** False once the table was let go of. */
+  wanted: boolean;
+}
+
+const WORDS = { l2: 'an L2 table', 'refcount-block': 'a refcount block' } as const;
+
+function newTable(offset: number, kind: Table['kind'], bytes: Uint8Array, fresh: boolean): Table {
+  const view = viewOf(bytes);
+  return { offset, kind, bytes, view, fresh, checked: false, dirtyFrom: 0, dirtyTo: 0 };
+}
+
 /** A cache never gets so small that one operation could not hold the tables that it works on. */
 const MINIMUM_TABLES = 8;
 
@@ -27,7 +41,10 @@ export class TableCache {
   readonly #bound: number;
   /** In order of use: a Map keeps insertion order, a table in use is inserted anew. */
   readonly #tables = new Map<number, Table>();
-  readonly #loading = new Map<number, Promise<Table>>();
+  readonly #loading = new Map<
+    number,
+    { readonly table: Promise<Table>; readonly loading: Loading }
+  >();
   readonly #dirty = new Set<Table>();
 
   constructor(storage: Storage, tableSize: number, boundBytes: number) {
@@ -54,40 +71,49 @@ export class TableCache {
       return cached;
     }
     const pending = this.#loading.get(offset);
-    if (pending !== undefined) return pending;
-    const promise = this.#read(offset, kind).finally(() => this.#loading.delete(offset));
-    this.#loading.set(offset, promise);
-    return promise;
+    if (pending !== undefined) return pending.table;
+    const loading = { wanted: true };
+    const table = this.#read(offset, kind, loading);
+    this.#loading.set(offset, { table, loading });
+    return table;
   }
 
-  async #read(offset: number, kind: Table['kind']): Promise<Table> {
+  async #read(offset: number, kind: Table['kind'], loading: Loading): Promise<Table> {
     const bytes = new Uint8Array(this.#tableSize);
-    await this.#storage.read(offset, bytes);
-    return this.#insert(offset, kind, bytes, false);
+    try {
+      await this.#storage.read(offset, bytes);
+    } finally {
+      if (loading.wanted) this.#loading.delete(offset);
+    }
+    // What is missing where a file was cut short would read as "nothing here".
+    if (offset + this.#tableSize > this.#storage.size) {
+      throw pastEnd(this.#storage, WORDS[kind], offset);
+    }
+    const table = newTable(offset, kind, bytes, false);
+    // Let go of meanwhile: whoever asked gets it, but its place may be another table's by now.
+    if (loading.wanted) this.#insert(table);
+    return table;
   }
 
   /** A table that is not in the file yet: zeros, or a copy of `content`. All of it is dirty. */
   create(offset: number, kind: Table['kind'], content?: Uint8Array): Table {
     const bytes = content === undefined ? new Uint8Array(this.#tableSize) : content.slice();
-    const table = this.#insert(offset, kind, bytes, true);
+    this.#stopLoading(offset);
+    const table = newTable(offset, kind, bytes, true);
+    this.#insert(table);
     this.touch(table, 0, this.#tableSize);
     return table;
   }
 
-  #insert(offset: number, kind: Table['kind'], bytes: Uint8Array, fresh: boolean): Table {
-    const table: Table = {
-      offset,
-      kind,
-      bytes,
-      view: viewOf(bytes),
-      fresh,
-      checked: false,
-      dirtyFrom: 0,
-      dirtyTo: 0,
-    };
-    this.#tables.set(offset, table);
+  #stopLoading(offset: number): void {
+    const pending = this.#loading.get(offset);
+    if (pending !== undefined) pending.loading.wanted = false;
+    this.#loading.delete(offset);
+  }
+
+  #insert(table: Table): void {
+    this.#tables.set(table.offset, table);
     this.#evict();
-    return table;
   }
 
   #evict(): void {
@@ -111,6 +137,7 @@ export class TableCache {
   }
 
   forget(offset: number): void {
+    this.#stopLoading(offset);
     const table = this.#tables.get(offset);
     if (table === undefined) return;
     this.#tables.delete(offset);

@@ -15,25 +15,16 @@
 // All methods that change something are called by the holder of the image's queue.
 
 import { assert, ImageError } from '../errors.ts';
-import type { Storage, WriteKind } from '../io/storage.ts';
-import { alignDown, alignUp, SECTOR } from '../units.ts';
-import { type FieldValues, viewOf, writeField, writeU64 } from './fields.ts';
+import type { Storage } from '../io/storage.ts';
+import { divideUp, SECTOR } from '../units.ts';
+import { Directory, pastEnd } from './directory.ts';
+import { type FieldValues, writeField, writeU64 } from './fields.ts';
 import { type Geometry, refcountTableIndexOf } from './geometry.ts';
 import type { Header } from './header.ts';
 import { clusterOffset, encodeEntry } from './l2-entry.ts';
 import { getRefcount, setRefcount } from './refcount.ts';
 import { COPIED_HIGH, HEADER } from './spec.ts';
 import { type Table, TableCache } from './table-cache.ts';
-
-/** A table that lies in one piece in the file and is kept whole in memory (L1, refcount table). */
-interface Directory {
-  offset: number;
-  bytes: Uint8Array;
-  /** Sectors that differ from the file; ignored while `moved`. */
-  readonly dirtySectors: Set<number>;
-  /** Lies at a new place that the header does not name yet. */
-  moved: boolean;
-}
 
 type HeaderPatch = Partial<FieldValues<typeof HEADER>>;
 
@@ -52,6 +43,9 @@ export class Tables {
   /** First byte after the highest cluster taken, so that the file can be made to cover it. */
   #takenEnd = 0;
   #failure: unknown;
+  /** Why the L1 table could not be read. */
+  #l1Broken: ImageError | undefined;
+  #refcountTableLoaded = false;
   /** Lowest cluster index that may be free: a hint for the allocator. */
   freeHint = 0;
 
@@ -66,14 +60,9 @@ export class Tables {
     this.#geometry = geometry;
     this.#headerSector = headerSector;
     this.#cache = new TableCache(storage, geometry.clusterSize, cacheBytes);
-    const directory = (offset: number, length: number): Directory => ({
-      offset,
-      bytes: new Uint8Array(length),
-      dirtySectors: new Set(),
-      moved: false,
-    });
-    this.#l1 = directory(header.l1TableOffset, header.l1Size * 8);
-    this.#refcountTable = directory(
+    this.#l1 = new Directory('l1', header.l1TableOffset, header.l1Size * 8);
+    this.#refcountTable = new Directory(
+      'refcount-table',
       header.refcountTableOffset,
       header.refcountTableClusters * geometry.clusterSize,
     );
@@ -88,20 +77,34 @@ export class Tables {
     const sector = new Uint8Array(SECTOR);
     await storage.read(0, sector);
     const tables = new Tables(storage, geometry, header, sector, cacheBytes);
-    await storage.read(tables.#l1.offset, tables.#l1.bytes);
+    try {
+      await tables.#l1.load(storage, 'the L1 table');
+    } catch (error) {
+      if (!(error instanceof ImageError) || error.code !== 'corrupt') throw error;
+      // An image that can't be read can still be described.
+      tables.#l1Broken = error;
+    }
     return tables;
   }
 
-  #refcountTableLoaded = false;
   /** The refcount table is needed for writing and checking alone, so it is read when first asked. */
   async loadRefcountTable(): Promise<void> {
     if (this.#refcountTableLoaded) return;
-    await this.#storage.read(this.#refcountTable.offset, this.#refcountTable.bytes);
+    await this.#refcountTable.load(this.#storage, 'the refcount table');
     this.#refcountTableLoaded = true;
   }
 
+  /** Bytes that the file has now: what is pointed to past them is not there. */
+  get fileSize(): number {
+    return this.#storage.size;
+  }
+
+  pastEnd(what: string, offset: number): ImageError {
+    return pastEnd(this.#storage, what, offset);
+  }
+
   get l1Entries(): number {
-    return this.#l1.bytes.length / 8;
+    return this.#l1.entries;
   }
 
   get l1Offset(): number {
@@ -110,7 +113,8 @@ export class Tables {
 
   /** Host offset of an L2 table (0: none) and whether we may write to it in place. */
   l1Entry(index: number): { readonly offset: number; readonly copied: boolean } {
-    const view = viewOf(this.#l1.bytes);
+    if (this.#l1Broken !== undefined) throw this.#l1Broken;
+    const { view } = this.#l1;
     const high = view.getUint32(index * 8);
     const offset = clusterOffset(high, view.getUint32(index * 8 + 4));
     if (offset % this.#geometry.clusterSize !== 0) {
@@ -125,18 +129,16 @@ export class Tables {
 
   /** The first L1 index from `index` on, below `end`, that has an L2 table; `end` if none. */
   nextL2(index: number, end: number): number {
-    const halves = new Uint32Array(this.#l1.bytes.buffer);
+    if (this.#l1Broken !== undefined) throw this.#l1Broken;
+    const { halves } = this.#l1;
     let position = index;
     while (position < end && !halves[position * 2] && !halves[position * 2 + 1]) position++;
     return position;
   }
 
   setL1Entry(index: number, l2Offset: number): void {
-    encodeEntry(viewOf(this.#l1.bytes), index * 8, l2Offset, {
-      copied: l2Offset !== 0,
-      zero: false,
-    });
-    markDirty(this.#l1, index * 8);
+    encodeEntry(this.#l1.view, index * 8, l2Offset, { copied: l2Offset !== 0, zero: false });
+    this.#l1.touched(index);
   }
 
   l2Table(offset: number): Promise<Table> | Table {
@@ -156,18 +158,18 @@ export class Tables {
   // Refcounts
 
   get refcountTableEntries(): number {
-    return this.#refcountTable.bytes.length / 8;
+    return this.#refcountTable.entries;
   }
 
   get refcountTablePlace(): { readonly offset: number; readonly length: number } {
-    return { offset: this.#refcountTable.offset, length: this.#refcountTable.bytes.length };
+    return { offset: this.#refcountTable.offset, length: this.#refcountTable.length };
   }
 
   /** Offset of the refcount block with that index in the refcount table; 0: none. */
   refcountBlockOffset(index: number): number {
     assert(this.#refcountTableLoaded, 'refcount table not loaded');
     if (index >= this.refcountTableEntries) return 0;
-    const view = viewOf(this.#refcountTable.bytes);
+    const { view } = this.#refcountTable;
     const offset = clusterOffset(view.getUint32(index * 8), view.getUint32(index * 8 + 4));
     if (offset % this.#geometry.clusterSize !== 0) {
       throw new ImageError(
@@ -194,8 +196,8 @@ export class Tables {
   /** A refcount block of zeros in a cluster whose own refcount the caller sets. */
   newRefcountBlock(index: number, offset: number): Table {
     assert(this.refcountBlockOffset(index) === 0, 'refcount block exists');
-    writeU64(viewOf(this.#refcountTable.bytes), index * 8, offset);
-    markDirty(this.#refcountTable, index * 8);
+    writeU64(this.#refcountTable.view, index * 8, offset);
+    this.#refcountTable.touched(index);
     this.took(offset, 1);
     return this.#cache.create(offset, 'refcount-block');
   }
@@ -246,14 +248,10 @@ export class Tables {
 
   #move(directory: Directory, offset: number, length: number): void {
     const { clusterSize } = this.#geometry;
-    const oldClusters = alignUp(directory.bytes.length, clusterSize) / clusterSize;
+    const oldClusters = divideUp(directory.length, clusterSize);
     if (oldClusters > 0) this.free(directory.offset / clusterSize, oldClusters);
-    const bytes = new Uint8Array(length);
-    bytes.set(directory.bytes);
-    directory.bytes = bytes;
-    directory.offset = offset;
-    directory.moved = true;
-    this.took(offset, alignUp(length, clusterSize) / clusterSize);
+    directory.moveTo(offset, length);
+    this.took(offset, divideUp(length, clusterSize));
   }
 
   /** Header fields that change together with the guest's map, in step (c). */
@@ -292,14 +290,8 @@ export class Tables {
 
   async #stepNewClusters(): Promise<void> {
     await this.#cache.write((table) => table.kind === 'refcount-block' || table.fresh);
-    if (this.#l1.moved) await this.#storage.write(this.#l1.offset, this.#l1.bytes, 'l1');
-    if (this.#refcountTable.moved) {
-      await this.#storage.write(
-        this.#refcountTable.offset,
-        this.#refcountTable.bytes,
-        'refcount-table',
-      );
-    }
+    if (this.#l1.moved) await this.#l1.writeAll(this.#storage);
+    if (this.#refcountTable.moved) await this.#refcountTable.writeAll(this.#storage);
     // The last cluster may be there in part (what is missing reads as zeros), not more than that.
     const { size, resizable } = this.#storage;
     if (resizable && this.#takenEnd - size >= this.#geometry.clusterSize) {
@@ -315,20 +307,18 @@ export class Tables {
     if (table.moved) {
       await this.#writeHeader({
         refcountTableOffset: table.offset,
-        refcountTableClusters: table.bytes.length / this.#geometry.clusterSize,
+        refcountTableClusters: table.length / this.#geometry.clusterSize,
       });
-      table.moved = false;
-      table.dirtySectors.clear();
-    } else if (table.dirtySectors.size > 0) {
-      await this.#writeSectors(table, 'refcount-table');
-    } else return;
+    } else if (table.hasDirtySectors) await table.writeDirtySectors(this.#storage);
+    else return;
+    table.settle();
     await this.#flush();
   }
 
   async #stepGuestMap(): Promise<void> {
     let wrote = await this.#cache.write((table) => table.kind === 'l2' && !table.fresh);
-    if (!this.#l1.moved && this.#l1.dirtySectors.size > 0) {
-      await this.#writeSectors(this.#l1, 'l1');
+    if (!this.#l1.moved && this.#l1.hasDirtySectors) {
+      await this.#l1.writeDirtySectors(this.#storage);
       wrote = true;
     }
     if (Object.keys(this.#mapPatch).length > 0) {
@@ -336,8 +326,7 @@ export class Tables {
       this.#mapPatch = {};
       wrote = true;
     }
-    this.#l1.moved = false;
-    this.#l1.dirtySectors.clear();
+    this.#l1.settle();
     if (wrote) await this.#flush();
     this.#cache.settle((table) => table.kind === 'l2');
   }
@@ -389,23 +378,6 @@ export class Tables {
     return old - 1;
   }
 
-  async #writeSectors(directory: Directory, kind: WriteKind): Promise<void> {
-    const sectors = [...directory.dirtySectors].sort((a, b) => a - b);
-    for (let i = 0; i < sectors.length; ) {
-      const first = sectors[i] ?? 0;
-      let last = first;
-      while (i < sectors.length && (sectors[i] ?? 0) <= last + 1) last = sectors[i++] ?? 0;
-      const start = first * SECTOR;
-      const end = Math.min((last + 1) * SECTOR, directory.bytes.length);
-      await this.#storage.write(
-        directory.offset + start,
-        directory.bytes.subarray(start, end),
-        kind,
-      );
-    }
-    directory.dirtySectors.clear();
-  }
-
   async #writeHeader(patch: HeaderPatch): Promise<void> {
     for (const [name, value] of Object.entries(patch)) {
       writeField(this.#headerSector, HEADER[name as keyof typeof HEADER], value);
@@ -416,10 +388,6 @@ export class Tables {
   #flush(): Promise<void> {
     return this.#storage.flush();
   }
-}
-
-function markDirty(directory: Directory, position: number): void {
-  directory.dirtySectors.add(alignDown(position, SECTOR) / SECTOR);
 }
 
 /** Appends to a list of runs (first, count, first, count, ...), longer last run where they touch. */

@@ -1,11 +1,11 @@
 // A raw file or device as a layer: the guest's bytes as they are. It has no backing file.
 
 import { ImageError } from '../errors.ts';
+import { copyBytes } from '../io/copy.ts';
 import type { Storage } from '../io/storage.ts';
 import type { Extent, HostRange, Layer } from '../layer.ts';
-import { alignUp, MIB, SECTOR } from '../units.ts';
+import { alignUp, SECTOR } from '../units.ts';
 
-const BUFFER = MIB;
 /** Holes are asked for one by one; an answer covers at most so many. */
 const MAX_EXTENTS = 1024;
 
@@ -64,14 +64,7 @@ export class RawImage implements Layer {
 
   async writeFrom(offset: number, source: HostRange, length: number): Promise<void> {
     this.#checkRange(offset, length);
-    let done = await this.storage.copyFrom(source.storage, source.offset, offset, length);
-    const buffer = new Uint8Array(Math.min(BUFFER, length - done));
-    while (done < length) {
-      const piece = buffer.subarray(0, Math.min(buffer.length, length - done));
-      await source.storage.read(source.offset + done, piece);
-      await this.storage.write(offset + done, piece, 'data');
-      done += piece.length;
-    }
+    await copyBytes(source, 0, { storage: this.storage, offset }, length);
   }
 
   async zero(offset: number, length: number): Promise<void> {

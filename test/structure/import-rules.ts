@@ -30,7 +30,9 @@ const MAY_ENTER: Readonly<Record<string, readonly string[]>> = {
 /** Runs without Node.js: over any byte-range store, in a browser. */
 const ENGINE = new Set(['qcow2', 'raw', 'chain', 'commit', 'layer', 'errors', 'units']);
 /** All that the engine may know of io/. */
-const SEAM = new Set(['storage', 'locks', 'host', 'throttle', 'memory'].map((f) => `io/${f}.ts`));
+const SEAM = new Set(
+  ['storage', 'locks', 'host', 'throttle', 'memory', 'copy'].map((f) => `io/${f}.ts`),
+);
 /** In io/, but as free of Node.js as the engine. */
 const PORTABLE = new Set([...SEAM, 'io/memory-host.ts']);
 

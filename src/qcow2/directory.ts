@@ -1,0 +1,106 @@
+// A table that lies in one piece in the file and is kept whole in memory: the L1 table, the
+// refcount table. Knows which of its sectors differ from the file.
+
+import { ImageError } from '../errors.ts';
+import type { Storage, WriteKind } from '../io/storage.ts';
+import { alignDown, SECTOR } from '../units.ts';
+import { viewOf } from './fields.ts';
+
+const ENTRY = 8;
+
+export class Directory {
+  readonly #kind: WriteKind;
+  #offset: number;
+  #bytes: Uint8Array;
+  readonly #dirtySectors = new Set<number>();
+  /** Lies at a new place that the header does not name yet. */
+  #moved = false;
+
+  constructor(kind: WriteKind, offset: number, length: number) {
+    this.#kind = kind;
+    this.#offset = offset;
+    this.#bytes = new Uint8Array(length);
+  }
+
+  get offset(): number {
+    return this.#offset;
+  }
+
+  get length(): number {
+    return this.#bytes.length;
+  }
+
+  get entries(): number {
+    return this.#bytes.length / ENTRY;
+  }
+
+  get moved(): boolean {
+    return this.#moved;
+  }
+
+  get hasDirtySectors(): boolean {
+    return this.#dirtySectors.size > 0;
+  }
+
+  get view(): DataView {
+    return viewOf(this.#bytes);
+  }
+
+  /** The entries as pairs of 32-bit halves in the machine's order: good for a test for zero alone. */
+  get halves(): Uint32Array {
+    return new Uint32Array(this.#bytes.buffer);
+  }
+
+  /** Throws `corrupt` where the file has been cut short: what is missing would read as "nothing". */
+  async load(storage: Storage, what: string): Promise<void> {
+    if (this.#offset + this.#bytes.length > storage.size) {
+      throw pastEnd(storage, what, this.#offset);
+    }
+    await storage.read(this.#offset, this.#bytes);
+  }
+
+  touched(index: number): void {
+    this.#dirtySectors.add(alignDown(index * ENTRY, SECTOR) / SECTOR);
+  }
+
+  /** Old entries are carried over. */
+  moveTo(offset: number, length: number): void {
+    const bytes = new Uint8Array(length);
+    bytes.set(this.#bytes);
+    this.#bytes = bytes;
+    this.#offset = offset;
+    this.#moved = true;
+  }
+
+  async writeAll(storage: Storage): Promise<void> {
+    await storage.write(this.#offset, this.#bytes, this.#kind);
+  }
+
+  async writeDirtySectors(storage: Storage): Promise<void> {
+    const sectors = [...this.#dirtySectors].sort((a, b) => a - b);
+    for (let i = 0; i < sectors.length; ) {
+      const first = sectors[i] ?? 0;
+      let last = first;
+      while (i < sectors.length && (sectors[i] ?? 0) <= last + 1) last = sectors[i++] ?? 0;
+      const start = first * SECTOR;
+      const part = this.#bytes.subarray(start, (last + 1) * SECTOR);
+      await storage.write(this.#offset + start, part, this.#kind);
+    }
+  }
+
+  /** What was written is what the file has. */
+  settle(): void {
+    this.#moved = false;
+    this.#dirtySectors.clear();
+  }
+}
+
+/** Something that an image points to is not in its file. */
+export function pastEnd(storage: Storage, what: string, offset: number): ImageError {
+  return new ImageError(
+    'corrupt',
+    `${storage.filename}: ${what} at offset 0x${offset.toString(16)} lies past the end of the ` +
+      `file (${storage.size} bytes)`,
+    { errno: 'EIO', hint: 'The file has been cut short; get a whole copy of it.' },
+  );
+}

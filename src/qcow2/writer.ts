@@ -1,0 +1,189 @@
+// The write path of one image: where bytes go (place), somebody moves them there, the map changes
+// (publish). Bytes move in parallel; what changes tables goes through the image's one queue.
+
+import type { Storage } from '../io/storage.ts';
+import type { Layer } from '../layer.ts';
+import { alignDown, alignUp, divideUp, MIB } from '../units.ts';
+import { mapRuns } from './mapping.ts';
+import { Mutex, RangeLocks } from './mutex.ts';
+import { abandon, type PlaceContext, type Placement, place, publish, unmap } from './place.ts';
+import { growTables } from './resize.ts';
+
+/** Moves bytes `from .. from + length` of what is being written to `host` in the image's file. */
+export type Mover = (host: number, from: number, length: number) => Promise<void>;
+
+/** What the writer has to know of its image. */
+export interface WriterImage {
+  readonly storage: Storage;
+  backing(): Layer | null;
+  /** Another one when the image has read its tables anew. */
+  context(): PlaceContext;
+  /** Of the virtual disk, in bytes. */
+  size(): number;
+  /** The guest's view, for a caller that holds the range already. */
+  readHeld(offset: number, target: Uint8Array): Promise<void>;
+}
+
+/** Zeros that have to be written as data go in pieces of this size. */
+const ZEROS = MIB;
+
+export class Writer {
+  readonly queue = new Mutex();
+  readonly ranges = new RangeLocks();
+  readonly #image: WriterImage;
+
+  constructor(image: WriterImage) {
+    this.#image = image;
+  }
+
+  get #clusterSize(): number {
+    return this.#image.context().geometry.clusterSize;
+  }
+
+  /** Writes a range through `move`. `diskEnd`: the end of the disk, later than now while it grows. */
+  async write(offset: number, length: number, move: Mover, diskEnd: number): Promise<void> {
+    if (length === 0) return;
+    const start = alignDown(offset, this.#clusterSize);
+    const end = alignUp(offset + length, this.#clusterSize);
+    await this.ranges.exclusive(start, end, async () => {
+      const context = this.#image.context();
+      const placements = await this.queue.run(() => place(context, offset, length));
+      try {
+        for (const placement of placements) {
+          await this.#fill(placement, offset, offset + length, move, diskEnd);
+        }
+      } catch (error) {
+        await this.queue.run(async () => abandon(context, placements));
+        throw error;
+      }
+      if (placements.every(({ state }) => state === 'in-place')) return;
+      await this.queue.run(async () => {
+        await publish(context, placements);
+        await this.#checkpointIfFull();
+      });
+    });
+  }
+
+  /** Moves the bytes that lie in one placement, and completes the ragged ends of new clusters. */
+  async #fill(
+    placement: Placement,
+    from: number,
+    to: number,
+    move: Mover,
+    diskEnd: number,
+  ): Promise<void> {
+    const { guest, host, state } = placement;
+    const placementEnd = guest + placement.clusters * this.#clusterSize;
+    const start = Math.max(from, guest);
+    const end = Math.min(to, placementEnd);
+    if (state === 'new') await this.#carryOver(placement, guest, start, diskEnd);
+    await move(host + (start - guest), start - from, end - start);
+    if (state === 'new') await this.#carryOver(placement, end, placementEnd, diskEnd);
+  }
+
+  /** Copy on write: what the guest sees in `from .. to` now goes into the new clusters. */
+  async #carryOver(placement: Placement, from: number, to: number, diskEnd: number): Promise<void> {
+    if (from >= to) return;
+    const bytes = new Uint8Array(to - from);
+    const size = this.#image.size();
+    const onDisk = Math.max(0, Math.min(to, size, diskEnd) - from);
+    if (onDisk > 0) await this.#image.readHeld(from, bytes.subarray(0, onDisk));
+    if (placement.zeroed && bytes.every((byte) => byte === 0)) return;
+    const host = placement.host + (from - placement.guest);
+    await this.#image.storage.write(host, bytes, 'data');
+  }
+
+  /** Makes a range read as zeros, by the map where whole clusters allow it. */
+  async zero(offset: number, length: number, diskEnd: number): Promise<void> {
+    const clusterSize = this.#clusterSize;
+    const end = offset + length;
+    const bodyStart = alignUp(offset, clusterSize);
+    const bodyEnd = end === diskEnd ? alignUp(end, clusterSize) : alignDown(end, clusterSize);
+    if (bodyStart >= bodyEnd) {
+      await this.#writeZeros(offset, end, diskEnd);
+      return;
+    }
+    await this.#writeZeros(offset, bodyStart, diskEnd);
+    if (this.#image.context().version >= 3) await this.#unmap(bodyStart, bodyEnd, 'zero');
+    else {
+      // Version 2 has no zero flag: without an entry, the part past the backing file reads zeros.
+      const backed = Math.min(this.#image.backing()?.size ?? 0, diskEnd);
+      const split = Math.min(Math.max(alignUp(backed, clusterSize), bodyStart), bodyEnd);
+      await this.#writeZeros(bodyStart, Math.min(split, diskEnd), diskEnd);
+      if (split < bodyEnd) await this.#unmap(split, bodyEnd, 'unallocated');
+    }
+    await this.#writeZeros(Math.min(bodyEnd, end), end, diskEnd);
+  }
+
+  async #unmap(start: number, end: number, becomes: 'zero' | 'unallocated'): Promise<void> {
+    const { geometry } = this.#image.context();
+    // In pieces, so that dirty tables stay bounded on terabytes of zeros.
+    for (let at = start; at < end; ) {
+      const stop = Math.min(end, alignDown(at, geometry.l2Coverage) + geometry.l2Coverage);
+      await this.ranges.exclusive(at, stop, () =>
+        this.queue.run(async () => {
+          const clusters = divideUp(stop - at, geometry.clusterSize);
+          await unmap(this.#image.context(), at, clusters, becomes);
+          await this.#checkpointIfFull();
+        }),
+      );
+      at = stop;
+    }
+  }
+
+  /** Writes zeros as data, except where the range reads as zeros by its map already. */
+  async #writeZeros(start: number, end: number, diskEnd: number): Promise<void> {
+    for (let at = start; at < end; ) {
+      const runs = await mapRuns(this.#image.context(), at, end - at);
+      for (const run of runs) {
+        const backed = run.offset < (this.#image.backing()?.size ?? 0);
+        const isZero = run.kind === 'zero' || (run.kind === 'unallocated' && !backed);
+        if (!isZero) await this.#writeZeroData(run.offset, run.length, diskEnd);
+        at += run.length;
+      }
+    }
+  }
+
+  async #writeZeroData(offset: number, length: number, diskEnd: number): Promise<void> {
+    const zeros = new Uint8Array(Math.min(ZEROS, length));
+    const move: Mover = (host, _from, count) =>
+      this.#image.storage.write(host, zeros.subarray(0, count), 'data');
+    for (let done = 0; done < length; done += ZEROS) {
+      await this.write(offset + done, Math.min(ZEROS, length - done), move, diskEnd);
+    }
+  }
+
+  /** The disk gets `size`; the new area reads as zeros, even where a backing file is longer. */
+  async grow(size: number): Promise<void> {
+    const old = this.#image.size();
+    await this.queue.run(() => growTables(this.#image.context(), size));
+    await this.#zeroNewArea(old, size);
+    // The new area reads as zeros, durably, before the header says that it exists.
+    await this.queue.run(async () => {
+      const { tables } = this.#image.context();
+      await tables.checkpoint();
+      tables.patchMap({ size });
+      await tables.checkpoint();
+    });
+  }
+
+  async #zeroNewArea(old: number, size: number): Promise<void> {
+    for (let at = old; at < size; ) {
+      for (const run of await mapRuns(this.#image.context(), at, size - at)) {
+        const end = run.offset + run.length;
+        const backedEnd = Math.min(end, this.#image.backing()?.size ?? 0);
+        if (run.kind === 'data' || run.kind === 'compressed') {
+          await this.zero(run.offset, run.length, size);
+        } else if (run.kind === 'unallocated' && backedEnd > run.offset) {
+          await this.zero(run.offset, backedEnd - run.offset, size);
+        }
+        at = end;
+      }
+    }
+  }
+
+  async #checkpointIfFull(): Promise<void> {
+    const { tables } = this.#image.context();
+    if (tables.full) await tables.checkpoint();
+  }
+}
