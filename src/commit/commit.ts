@@ -12,7 +12,8 @@ import { RateLimit } from '../io/throttle.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { carryOut } from './copy.ts';
 import { type CommitOptions, type CommitResult, checkOptions } from './options.ts';
-import { findRange, type Prepared, preflight } from './preflight.ts';
+import { type Prepared, preflight } from './preflight.ts';
+import { findRange } from './range.ts';
 
 /**
  * Merges the layers `top .. above base` of the chain of `filename` into base.

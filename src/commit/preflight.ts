@@ -2,26 +2,19 @@
 
 import { asQcow2, type Chain, type ChainLayer } from '../chain/chain.ts';
 import { allocatedIn } from '../chain/extents.ts';
-import { baseNameOf, directoryOf, hostFileOf, resolveName } from '../chain/filename.ts';
-import { openChain } from '../chain/open.ts';
-import { prepareRelink, type Relink } from '../chain/relink.ts';
-import { findSiblings } from '../chain/siblings.ts';
+import { baseNameOf, directoryOf } from '../chain/filename.ts';
+import type { Relink } from '../chain/relink.ts';
 import { ImageError, reworded } from '../errors.ts';
 import { l1EntriesFor } from '../qcow2/geometry.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { checkReachable } from '../qcow2/resize.ts';
+import { findBystanders, siblingsError } from './bystanders.ts';
+import { changesBase } from './difference.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
 import { type PlanStep, planSteps } from './plan.ts';
+import type { Range, Refuse } from './range.ts';
+import { prepareRelinks } from './relinks.ts';
 import { measure, shortage } from './space.ts';
-
-/** The layers that a commit is about. Indexes count from the chain's top. */
-export interface Range {
-  readonly chain: Chain;
-  readonly topIndex: number;
-  readonly baseIndex: number;
-  readonly top: ChainLayer;
-  readonly base: ChainLayer;
-}
 
 export interface Prepared extends Range {
   readonly plan: CommitPlan;
@@ -29,35 +22,6 @@ export interface Prepared extends Range {
   /** Images outside of the chain that were opened for relinking; the owner closes them. */
   readonly overlays: readonly Chain[];
   readonly steps: () => AsyncIterable<readonly PlanStep[]>;
-}
-
-export async function findRange(chain: Chain, options: CommitOptions): Promise<Range> {
-  const { filename } = chain.at(0);
-  if (chain.layers.length === 1) {
-    throw new ImageError('invalid', 'Image does not have a backing file');
-  }
-  const notFound = (name: string) =>
-    new ImageError('not-found', `Did not find '${name}' in the backing chain of '${filename}'`);
-  const find = async (name: string) => (await chain.find(name)) ?? (await chain.findByPath(name));
-  let topIndex = 0;
-  if (options.top !== undefined) {
-    const found = await find(options.top);
-    if (found === undefined) throw notFound(options.top);
-    topIndex = found;
-  }
-  let baseIndex = topIndex + 1;
-  if (options.base !== undefined) {
-    const found = options.skipAdvice ? await chain.find(options.base) : await find(options.base);
-    if (found === undefined || found <= topIndex) throw notFound(options.base);
-    baseIndex = found;
-  }
-  if (baseIndex >= chain.layers.length) {
-    throw new ImageError(
-      'invalid',
-      `'${chain.at(topIndex).filename}' does not have a backing file`,
-    );
-  }
-  return { chain, topIndex, baseIndex, top: chain.at(topIndex), base: chain.at(baseIndex) };
 }
 
 /** Checks all there is to check and plans. Refusals are thrown, or collected for a dry run. */
@@ -87,7 +51,8 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     const newBaseSize = Math.max(base.layer.size, top.layer.size);
     const steps = () => planFor(range, relinks, newBaseSize);
     const totals = await measure(steps(), base.layer);
-    const siblings = await checkSiblings(range, options, between, deletes, relinks, refuse);
+    const parts = { between, deleted: deletes, overlays, steps };
+    const siblings = await checkSiblings(range, options, parts, refuse);
     await checkSpace(range, options, totals.growthBytes, refuse);
     const plan: CommitPlan = {
       top: top.filename,
@@ -114,8 +79,6 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     throw error;
   }
 }
-
-type Refuse = (error: ImageError) => void;
 
 /** What a guest wrote into a raw disk can look like an image: a probed format is not written to. */
 function checkFormat({ chain, baseIndex, base }: Range, refuse: Refuse): void {
@@ -165,47 +128,6 @@ function checkTop(top: ChainLayer, refuse: Refuse): void {
   if (refusal !== undefined) refuse(refusal);
 }
 
-async function prepareRelinks(
-  { chain, topIndex, baseIndex, top, base }: Range,
-  options: CommitOptions,
-  opened: Chain[],
-  refuse: Refuse,
-): Promise<Relink[]> {
-  const { host } = options;
-  const via = chain.at(baseIndex - 1);
-  const relinks: Relink[] = [];
-  const add = async (overlay: Qcow2Image) => {
-    const refusal = overlay.refusalToWrite({ dataUnchanged: true, writable: true });
-    if (refusal !== undefined) refuse(refusal);
-    relinks.push(await prepareRelink(host, overlay, base, via));
-  };
-  if (options.relink && baseIndex > 1) await add(asQcow2(top.layer));
-  if (options.top === undefined || topIndex === 0) return relinks;
-  await add(asQcow2(chain.at(topIndex - 1).layer));
-  for (const name of options.overlays ?? []) {
-    // The one in the chain is open already.
-    const id = (await host.identify(hostFileOf(name)))?.id;
-    if (id === chain.at(topIndex - 1).id) continue;
-    const overlay = await openChain(name, {
-      host,
-      format: 'qcow2',
-      writable: !options.dryRun,
-      single: true,
-      forceShare: options.dryRun === true,
-    });
-    opened.push(overlay);
-    const image = asQcow2(overlay.top);
-    const stored = image.header.backingFile;
-    const backing = stored && hostFileOf(resolveName(image.filename, stored));
-    const identity = backing === null ? undefined : await host.identify(backing);
-    if (identity?.id !== top.id) {
-      throw new ImageError('invalid', `The backing file of '${name}' is not '${top.filename}'`);
-    }
-    await add(image);
-  }
-  return relinks;
-}
-
 async function* planFor(
   { chain, topIndex, baseIndex, top, base }: Range,
   relinks: readonly Relink[],
@@ -235,35 +157,26 @@ async function checkDeletes(
 async function checkSiblings(
   { chain, topIndex, top, base }: Range,
   options: CommitOptions,
-  between: readonly ChainLayer[],
-  deletes: readonly ChainLayer[],
-  relinks: readonly Relink[],
+  parts: {
+    readonly between: readonly ChainLayer[];
+    readonly deleted: readonly ChainLayer[];
+    readonly overlays: readonly Chain[];
+    readonly steps: () => AsyncIterable<readonly PlanStep[]>;
+  },
   refuse: Refuse,
 ): Promise<readonly string[]> {
   if (options.skipAdvice) return [];
-  const search = (options.search ?? []).map((name) => (name.endsWith('/') ? name : `${name}/`));
-  const relinked = new Set(relinks.map(({ overlay }) => overlay.filename));
-  const above = chain.layers.slice(0, topIndex);
-  const stable = new Set(above.map(({ id }) => id));
-  const changing = new Set([base, ...between, ...deletes].map(({ id }) => id));
-  if (!changing.has(top.id)) stable.add(top.id);
-  const found = await findSiblings({
+  const { between, deleted, overlays, steps } = parts;
+  const siblings = await findBystanders({
     host: options.host,
-    directories: [...chain.directories, ...search],
-    changing,
-    stable,
+    chain,
+    search: options.search ?? [],
+    changing: [base, ...between],
+    deleted,
+    stable: [...chain.layers.slice(0, topIndex), top, ...overlays.map((each) => each.at(0))],
+    changesBase: () => changesBase(steps(), base.layer),
   });
-  const siblings = found.filter((name) => !relinked.has(name));
-  if (siblings.length > 0 && !options.force) {
-    refuse(
-      new ImageError(
-        'siblings',
-        `Other images depend on '${base.filename}' or a layer between, and would see other data ` +
-          `afterwards: ${siblings.map((name) => `'${name}'`).join(', ')}`,
-        { hint: 'Use --force to commit all the same.' },
-      ),
-    );
-  }
+  if (siblings.length > 0 && !options.force) refuse(siblingsError(siblings, base.filename));
   return siblings;
 }
 

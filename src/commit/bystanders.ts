@@ -1,0 +1,53 @@
+// Who else stands on what a commit changes: images that are not part of it and would show other data
+// afterwards.
+
+import type { Chain, ChainLayer } from '../chain/chain.ts';
+import { findSiblings } from '../chain/siblings.ts';
+import { ImageError } from '../errors.ts';
+import type { Host } from '../io/host.ts';
+
+export interface Bystanders {
+  readonly host: Host;
+  readonly chain: Chain;
+  /** Further directories to look in. */
+  readonly search: readonly string[];
+  /** Layers whose view a change of base changes: base and those between. */
+  readonly changing: readonly ChainLayer[];
+  /** Layers that will be removed. */
+  readonly deleted: readonly ChainLayer[];
+  /** Layers and overlays whose view stays: what stands on them is safe. */
+  readonly stable: readonly ChainLayer[];
+  /** Whether base shows anything else afterwards; asked when it matters. */
+  changesBase(): Promise<boolean>;
+}
+
+/** Names of the images that would see other data, sorted. */
+export async function findBystanders(scene: Bystanders): Promise<readonly string[]> {
+  const find = (changing: readonly ChainLayer[]) => {
+    const ids = new Set(changing.map(({ id }) => id));
+    const stable = scene.stable.map(({ id }) => id).filter((id) => !ids.has(id));
+    return findSiblings({
+      host: scene.host,
+      directories: [
+        ...scene.chain.directories,
+        ...scene.search.map((name) => (name.endsWith('/') ? name : `${name}/`)),
+      ],
+      changing: ids,
+      stable: new Set(stable),
+    });
+  };
+  const found = await find([...scene.changing, ...scene.deleted]);
+  if (found.length === 0 || (await scene.changesBase())) return found;
+  // An interrupted commit that is run again: base holds it all, only removing could hurt anybody.
+  return find(scene.deleted);
+}
+
+export function siblingsError(siblings: readonly string[], base: string): ImageError {
+  const names = siblings.map((name) => `'${name}'`).join(', ');
+  return new ImageError(
+    'siblings',
+    `Other images depend on '${base}' or a layer between, and would see other data ` +
+      `afterwards: ${names}`,
+    { hint: 'Use --force to commit all the same.' },
+  );
+}
