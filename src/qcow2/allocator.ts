@@ -7,6 +7,7 @@ import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { divideUp, type HostOffset, hostOffset } from '../units.ts';
 import { type Geometry, refcountTableIndexOf } from './geometry.ts';
+import { checkNoTable } from './overlap.ts';
 import { getRefcount } from './refcount.ts';
 import { MAX_HOST_OFFSET, MAX_REFCOUNT_TABLE_BYTES } from './spec.ts';
 import type { Tables } from './tables.ts';
@@ -161,7 +162,7 @@ export class Allocator {
     return { host: hostOffset(start), count: blocks + tableClusters, zeroed: false };
   }
 
-  /** A cluster that the tables themselves occupy can't be free, whatever its refcount says. */
+  /** There is room, and no table lies there. */
   #checkTaken(host: number, count: number): void {
     const end = host + count * this.#geometry.clusterSize;
     if (end > MAX_HOST_OFFSET || (!this.#storage.resizable && end > this.#storage.size)) {
@@ -171,18 +172,7 @@ export class Allocator {
         { errno: 'ENOSPC' },
       );
     }
-    const { l1Offset, l1Entries, refcountTablePlace: table } = this.#tables;
-    const overlaps = (offset: number, length: number) => offset < end && host < offset + length;
-    const what = overlaps(0, 1)
-      ? 'the header'
-      : overlaps(l1Offset, l1Entries * 8)
-        ? 'the active L1 table'
-        : overlaps(table.offset, table.length)
-          ? 'the refcount table'
-          : undefined;
-    if (what === undefined) return;
-    throw new ImageError('corrupt', `${this.#storage.filename}: the refcounts call ${what} free`, {
-      hint: `Run 'qemu-img check -r all' on it first.`,
-    });
+    const { filename } = this.#storage;
+    checkNoTable(filename, this.#tables, host, end, 'the refcounts call free');
   }
 }

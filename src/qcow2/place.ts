@@ -8,6 +8,7 @@ import type { Geometry } from './geometry.ts';
 import { clusterIndexOf, l1IndexOf, l2IndexOf } from './geometry.ts';
 import { decodeL2Entry, encodeEntry, type L2Entry } from './l2-entry.ts';
 import type { MapContext } from './mapping.ts';
+import { checkNoTable } from './overlap.ts';
 import type { Table } from './table-cache.ts';
 
 export interface PlaceContext extends MapContext {
@@ -151,6 +152,7 @@ async function exclusiveL2(context: PlaceContext, l1Index: number): Promise<Tabl
 async function checkRefcount(context: PlaceContext, host: HostOffset): Promise<void> {
   const { tables, geometry, filename } = context;
   await tables.loadRefcountTable();
+  checkNoTable(filename, tables, host, host + geometry.clusterSize, 'the map points into');
   const count = await tables.refcount(clusterIndexOf(host, geometry));
   if (count === 1) return;
   throw new ImageError(
