@@ -2,7 +2,6 @@
 
 import { hostFileOf, resolveName } from '../chain/filename.ts';
 import { ImageError, strerror } from '../errors.ts';
-import type { CacheMode } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import { type CheckResult, checkImage } from '../qcow2/check.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
@@ -10,17 +9,19 @@ import { CRYPT_NONE, INCOMPATIBLE } from '../qcow2/spec.ts';
 import { checkText, checkToJson } from './check-output.ts';
 import { openNamed } from './open-named.ts';
 import {
+  CACHE_MODES,
   collect,
   type NamedImage,
   namedImage,
   newCommand,
-  parseObject,
+  parseObjects,
   parseVerb,
+  toCacheMode,
 } from './options.ts';
 import { type ProgramContext, reportError } from './program.ts';
 
 interface Flags {
-  readonly object: readonly string[];
+  readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly quiet?: boolean;
   readonly format?: string;
@@ -35,26 +36,16 @@ const CORRUPT = 2;
 const LEAKED = 3;
 const NOT_CHECKABLE = 63;
 
-const CACHE_MODES: readonly string[] = [
-  'none',
-  'off',
-  'directsync',
-  'writeback',
-  'unsafe',
-  'writethrough',
-];
-
 export async function runCheck(argv: readonly string[], program: ProgramContext): Promise<number> {
-  const command = newCommand(program, 'check')
+  const command = newCommand(program, 'check', 'FILENAME')
     .description('Look for errors in an image, without changing it.')
-    .argument('[filename...]', 'the image')
     .option('-f, --format <fmt>', 'format of the image; without it, probed')
     .option('-q, --quiet', 'print errors only')
     .option('--output <format>', 'human or json', 'human')
     .option('-r, --repair <what>', 'not supported yet')
     .option('-T, --source-cache <mode>', `cache mode: ${CACHE_MODES.join(', ')}`, 'writeback')
     .option('-U, --force-share', 'open the image although another process writes to it')
-    .option('--object <object>', 'define an object (secret)', collect, [])
+    .option('--object <object>', 'define an object (secret)', collect)
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
   if (flags.repair !== undefined && flags.repair !== 'leaks' && flags.repair !== 'all') {
@@ -62,7 +53,7 @@ export async function runCheck(argv: readonly string[], program: ProgramContext)
       `Unknown option value for -r (expecting 'leaks' or 'all'): ${flags.repair}`,
     );
   }
-  for (const object of flags.object) parseObject(object);
+  parseObjects(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');
@@ -80,7 +71,7 @@ export async function runCheck(argv: readonly string[], program: ProgramContext)
 }
 
 async function check(named: NamedImage, flags: Flags, program: ProgramContext): Promise<number> {
-  const cache = (flags.sourceCache === 'off' ? 'none' : flags.sourceCache) as CacheMode;
+  const cache = toCacheMode(flags.sourceCache);
   const chain = await openNamed(named, { forceShare: flags.forceShare === true, cache }).catch(
     (error: unknown) => {
       throw inCheckWords(error, named.label);

@@ -4,16 +4,23 @@ import type { Command } from 'commander';
 import { commit } from '../commit/commit.ts';
 import type { CommitOptions, CommitPlan, CommitResult } from '../commit/options.ts';
 import { ImageError } from '../errors.ts';
-import type { CacheMode } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import { parseSize } from '../units.ts';
-import { collect, namedImage, newCommand, parseObject, parseVerb } from './options.ts';
+import {
+  CACHE_MODES,
+  collect,
+  namedImage,
+  newCommand,
+  parseObjects,
+  parseVerb,
+  toCacheMode,
+} from './options.ts';
 import { describePlan, planToJson } from './plan-output.ts';
 import type { ProgramContext } from './program.ts';
 import { ProgressLine } from './progress.ts';
 
 interface Flags {
-  readonly object: readonly string[];
+  readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly quiet?: boolean;
   readonly format?: string;
@@ -23,28 +30,18 @@ interface Flags {
   readonly drop?: boolean;
   readonly progress?: boolean;
   readonly top?: string;
-  readonly overlay: readonly string[];
+  readonly overlay?: readonly string[];
   readonly relink?: boolean;
   readonly delete?: boolean;
   readonly force?: boolean;
-  readonly search: readonly string[];
+  readonly search?: readonly string[];
   readonly dryRun?: boolean;
-  readonly output: string;
+  readonly output?: string;
 }
 
-const CACHE_MODES: readonly string[] = [
-  'none',
-  'off',
-  'directsync',
-  'writeback',
-  'unsafe',
-  'writethrough',
-];
-
 function command(program: ProgramContext): Command {
-  return newCommand(program, 'commit')
+  return newCommand(program, 'commit', 'FILENAME')
     .description('Merge the layers of a backing chain, from FILENAME down, into its base.')
-    .argument('[filename...]', 'the image to commit')
     .option('-b, --base <name>', 'merge into this layer of the chain (implies -d)')
     .option('-d, --drop', 'do not empty FILENAME afterwards')
     .option('-f, --format <fmt>', 'format of FILENAME; without it, probed')
@@ -52,22 +49,22 @@ function command(program: ProgramContext): Command {
     .option('-q, --quiet', 'print errors only')
     .option('-r, --rate-limit <rate>', 'bytes per second, with suffix k, M, G, T, P or E')
     .option('-t, --cache <mode>', `cache mode: ${CACHE_MODES.join(', ')}`, 'writeback')
-    .option('--object <object>', 'define an object (secret)', collect, [])
+    .option('--object <object>', 'define an object (secret)', collect)
     .option('--image-opts', 'FILENAME is a list of options: driver=qcow2,file.filename=NAME')
     .option('--top <name>', 'merge from this layer down; its overlay is relinked to the base')
-    .option('--overlay <file>', 'with --top: relink this image too (repeatable)', collect, [])
+    .option('--overlay <file>', 'with --top: relink this image too (repeatable)', collect)
     .option('--relink', 'with -b: make FILENAME name the base as its backing file')
     .option('--delete', 'with --top or --relink: remove the files that nobody needs any more')
     .option('--force', 'commit in spite of other overlays of the base or too little space')
-    .option('--search <dir>', 'look for other overlays here too (repeatable)', collect, [])
+    .option('--search <dir>', 'look for other overlays here too (repeatable)', collect)
     .option('--dry-run', 'show what would be done; write nothing')
-    .option('--output <format>', 'with --dry-run: human or json', 'human');
+    .option('--output <format>', 'with --dry-run: human (the default) or json');
 }
 
 /** Returns the exit code. Errors are thrown for the caller to report. */
 export async function runCommit(argv: readonly string[], program: ProgramContext): Promise<number> {
   const { flags, operands } = parseVerb<Flags>(command(program), argv, program);
-  for (const object of flags.object) parseObject(object);
+  parseObjects(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');
@@ -75,8 +72,11 @@ export async function runCommit(argv: readonly string[], program: ProgramContext
   if (!CACHE_MODES.includes(flags.cache)) {
     throw new ImageError('invalid', `Invalid cache option: ${flags.cache}`);
   }
-  if (flags.output !== 'human' && flags.output !== 'json') {
+  if (flags.output !== undefined && flags.output !== 'human' && flags.output !== 'json') {
     throw new ImageError('invalid', '--output must be used with human or json as argument.');
+  }
+  if (flags.output !== undefined && !flags.dryRun) {
+    throw new ImageError('invalid', '--output goes with --dry-run');
   }
   const named = namedImage(operand, flags);
   const options = toOptions(flags, program, named.format);
@@ -90,17 +90,17 @@ function toOptions(
 ): CommitOptions {
   return {
     host: nodeHost,
-    cache: (flags.cache === 'off' ? 'none' : flags.cache) as CacheMode,
+    cache: toCacheMode(flags.cache),
     ...(format !== undefined && { format }),
     ...(flags.base !== undefined && { base: flags.base }),
     ...(flags.top !== undefined && { top: flags.top }),
-    overlays: flags.overlay,
+    overlays: flags.overlay ?? [],
     relink: flags.relink === true,
     delete: flags.delete === true,
     drop: flags.drop === true,
     force: flags.force === true,
     skipAdvice: program.asQemu && program.env['QIMG_STRICT'] !== '1',
-    search: flags.search,
+    search: flags.search ?? [],
     rateLimit: parseRate(flags.rateLimit),
     dryRun: flags.dryRun === true,
   };

@@ -7,38 +7,36 @@ import { nodeHost } from '../io/node-host.ts';
 import { type CreateOptions, createImage } from '../qcow2/create.ts';
 import { alignUp, parseSize, SECTOR } from '../units.ts';
 import { formattingLine, parseCreateOptions, toImageOptions } from './create-options.ts';
-import { collect, newCommand, parseObject, parseVerb } from './options.ts';
+import { collect, newCommand, parseObjects, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 
 interface Flags {
-  readonly object: readonly string[];
+  readonly object?: readonly string[];
   readonly quiet?: boolean;
   readonly format: string;
   readonly backing?: string;
   readonly backingFormat?: string;
   readonly unsafe?: boolean;
-  readonly option: readonly string[];
+  readonly option?: readonly string[];
 }
 
 const MOST = 2 ** 63;
 
 export async function runCreate(argv: readonly string[], program: ProgramContext): Promise<number> {
-  const command = newCommand(program, 'create')
+  const command = newCommand(program, 'create', 'FILENAME [SIZE]')
     .description('Create an image.')
-    .argument('[filename]', 'the new file')
-    .argument('[size...]', 'size of its disk, with suffix k, M, G, T, P or E')
     .option('-f, --format <fmt>', 'raw or qcow2', 'raw')
     .option('-b, --backing <file>', 'backing file')
     .option('-F, --backing-format <fmt>', 'format of the backing file')
     .option('-u, --unsafe', 'do not look at the backing file')
-    .option('-o, --option <options>', 'name=value,...', collect, [])
+    .option('-o, --option <options>', 'name=value,...', collect)
     .option('-q, --quiet', 'print errors only')
-    .option('--object <object>', 'define an object (secret)', collect, []);
+    .option('--object <object>', 'define an object (secret)', collect);
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
   const [filename, sizeText, unexpected] = operands;
   if (filename === undefined) return program.usageError('Expecting image file name');
   if (unexpected !== undefined) return program.usageError(`Unexpected argument: ${unexpected}`);
-  for (const object of flags.object) parseObject(object);
+  parseObjects(flags.object);
   const size = sizeText === undefined ? undefined : checkSize(sizeText);
   await create(filename, size, flags, program);
   return 0;
@@ -74,7 +72,7 @@ async function create(
   if (flags.format !== 'qcow2' && flags.format !== 'raw') {
     throw fail(`Unknown file format '${flags.format}'`);
   }
-  const options = parseCreateOptions(flags.format, flags.option, (message) => fail(message));
+  const options = parseCreateOptions(flags.format, flags.option ?? [], (message) => fail(message));
   if (flags.format === 'raw' && (flags.backing ?? options.get('backing_file')) !== undefined) {
     throw fail("Backing file not supported for file format 'raw'");
   }

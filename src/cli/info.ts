@@ -12,13 +12,13 @@ import {
   type NamedImage,
   namedImage,
   newCommand,
-  parseObject,
+  parseObjects,
   parseVerb,
 } from './options.ts';
 import type { ProgramContext } from './program.ts';
 
 interface Flags {
-  readonly object: readonly string[];
+  readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly format?: string;
   readonly output: string;
@@ -27,20 +27,19 @@ interface Flags {
 }
 
 export async function runInfo(argv: readonly string[], program: ProgramContext): Promise<number> {
-  const command = newCommand(program, 'info')
+  const command = newCommand(program, 'info', 'FILENAME')
     .description('Describe an image, or each image of its backing chain.')
-    .argument('[filename...]', 'the image')
     .option('-f, --format <fmt>', 'format of the image; without it, probed')
     .option('--output <format>', 'human or json', 'human')
     .option('--backing-chain', 'go on to the backing files')
     .option('-U, --force-share', 'open the image although another process writes to it')
-    .option('--object <object>', 'define an object (secret)', collect, [])
+    .option('--object <object>', 'define an object (secret)', collect)
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
   if (flags.output !== 'human' && flags.output !== 'json') {
     throw new ImageError('invalid', '--output must be used with human or json as argument.');
   }
-  for (const object of flags.object) parseObject(object);
+  parseObjects(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');

@@ -2,6 +2,7 @@
 
 import { Command } from 'commander';
 import { ImageError } from '../errors.ts';
+import type { CacheMode } from '../io/host.ts';
 import { getopt, type OptionSpec, UsageError, type Words } from './getopt.ts';
 import type { ProgramContext } from './program.ts';
 
@@ -14,8 +15,11 @@ export class Exit extends Error {
   }
 }
 
-export function newCommand(program: ProgramContext, verb: string): Command {
+/** `operands`: as the help shows them; parseVerb passes on any number of them. */
+export function newCommand(program: ProgramContext, verb: string, operands: string): Command {
   return new Command(`${program.name} ${verb}`)
+    .usage(`[OPTIONS] ${operands}`)
+    .allowExcessArguments()
     .helpOption('-h, --help', 'show this help')
     .exitOverride();
 }
@@ -59,10 +63,24 @@ function takeApart(command: Command, argv: readonly string[], program: ProgramCo
 }
 
 /** For options that may be repeated. */
-export const collect = (value: string, list: readonly string[]): readonly string[] => [
+export const collect = (value: string, list: readonly string[] = []): readonly string[] => [
   ...list,
   value,
 ];
+
+/** As `-t` and `-T` take them. */
+export const CACHE_MODES: readonly string[] = [
+  'none',
+  'off',
+  'directsync',
+  'writeback',
+  'unsafe',
+  'writethrough',
+];
+
+export function toCacheMode(word: string): CacheMode {
+  return (word === 'off' ? 'none' : word) as CacheMode;
+}
 
 export interface NamedImage {
   readonly filename: string;
@@ -92,7 +110,11 @@ export function namedImage(
  * `--object`: only secrets are known, for images that need one. Those are refused as unsupported
  * when they are opened, so that a secret given for nothing does no harm.
  */
-export function parseObject(text: string): void {
+export function parseObjects(texts: readonly string[] = []): void {
+  for (const text of texts) parseObject(text);
+}
+
+function parseObject(text: string): void {
   const [type = '', ...rest] = text.split(',');
   const name = type.replace(/^qom-type=/, '');
   if (name !== 'secret') {

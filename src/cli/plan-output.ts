@@ -26,7 +26,10 @@ export function describePlan(plan: CommitPlan): string {
     ...(plan.rebuildsRefcounts ? [`refcounts of ${plan.base}: rebuilt first (it is dirty)`] : []),
     ...plan.relinks.map(({ overlay, backingFile }) => `relink: ${overlay} -> ${backingFile}`),
     ...(plan.empties === null ? [] : [`empty: ${plan.empties}`]),
-    ...list('no longer valid', plan.invalidates),
+    ...list(
+      plan.relinks.length > 0 ? 'no longer needed' : 'no longer valid by itself',
+      plan.invalidates.filter((name) => !plan.deletes.includes(name)),
+    ),
     ...list('delete', plan.deletes),
     ...list('siblings that would see other data', plan.siblings),
     ...plan.refusals.map((reason) => `refused: ${reason}`),

@@ -48,6 +48,8 @@ export function siblingsError(siblings: readonly string[], base: string): ImageE
     'siblings',
     `Other images depend on '${base}' or a layer between, and would see other data ` +
       `afterwards: ${names}`,
-    { hint: 'Use --force to commit all the same.' },
+    {
+      hint: 'Remove those that nobody needs any more, or use --force to commit all the same.',
+    },
   );
 }
