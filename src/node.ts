@@ -1,12 +1,12 @@
 // The library's calls on Node.js: the engine's, with this machine as their host.
 
 import type { Chain } from './chain/chain.ts';
+import { resolveName } from './chain/filename.ts';
 import * as chain from './chain/open.ts';
 import * as engine from './commit/commit.ts';
 import type { CommitOptions, CommitResult } from './commit/options.ts';
 import { nodeHost } from './io/node-host.ts';
 import * as qcow2 from './qcow2/create.ts';
-import type { Qcow2Image } from './qcow2/image.ts';
 
 type WithoutHost<T> = Omit<T, 'host'> & Partial<Pick<T, 'host' & keyof T>>;
 
@@ -29,16 +29,22 @@ export function commit(
   return engine.commit(filename, { host: nodeHost, ...options });
 }
 
-/** Creates a qcow2 image; a file of that name is replaced. The image comes open for writing. */
-export async function createImage(
-  filename: string,
-  options: qcow2.CreateOptions,
-): Promise<Qcow2Image> {
+/**
+ * Creates a qcow2 image; a file of that name is replaced. Returns its chain, open for writing: with
+ * a backing file, that one and all below it are open too. A backing file that can't be opened is
+ * refused before anything is created.
+ */
+export async function createImage(filename: string, options: qcow2.CreateOptions): Promise<Chain> {
+  const { backingFile, backingFormat } = options;
+  if (backingFile !== undefined) {
+    const format = backingFormat !== undefined && { format: backingFormat };
+    await (await openChain(resolveName(filename, backingFile), { ...format })).close();
+  }
   const storage = await nodeHost.createStorage(filename);
   try {
-    return await qcow2.createImage(storage, options);
-  } catch (error) {
+    await qcow2.createImage(storage, options);
+  } finally {
     await storage.close();
-    throw error;
   }
+  return openChain(filename, { format: 'qcow2', writable: true });
 }

@@ -53,6 +53,11 @@ export class Chain {
     return this.top.write(offset, source);
   }
 
+  /** Makes a range of the guest's view read as zeros, in the top layer. */
+  zero(offset: number, length: number): Promise<void> {
+    return this.top.zero(offset, length);
+  }
+
   /** What the top layer itself says about a range: see `Layer.extents`. */
   extents(offset: number, length: number): Promise<readonly Extent[]> {
     return this.top.extents(offset, length);

@@ -83,14 +83,16 @@ async function create(
   const size = Number(options.get('size') ?? backingSize ?? Number.NaN);
   if (Number.isNaN(size)) throw fail('Image creation needs a size parameter');
   options.set('size', String(size));
+  // Throws for a protocol that we don't have, before anything is printed.
+  const target = { filename, file: hostFileOf(filename) };
   if (!flags.quiet) program.out(formattingLine(filename, flags.format, options));
   const diskSize = alignUp(size, SECTOR);
   if (flags.format === 'raw') {
-    await createRaw(filename, diskSize);
+    await createRaw(target, diskSize);
     return;
   }
   const imageOptions = toImageOptions(options, diskSize, (message) => fail(message));
-  await createQcow2(filename, imageOptions);
+  await createQcow2(target, imageOptions);
 }
 
 type Fail = (message: string, second?: string) => ImageError;
@@ -138,9 +140,15 @@ async function checkBacking(
 
 class ProbedError extends Error {}
 
-async function createRaw(filename: string, size: number): Promise<void> {
+interface Target {
+  /** As the user wrote it. */
+  readonly filename: string;
+  readonly file: string;
+}
+
+async function createRaw({ filename, file }: Target, size: number): Promise<void> {
   try {
-    await using closing = closeLater(await nodeHost.createStorage(hostFileOf(filename)));
+    await using closing = closeLater(await nodeHost.createStorage(file));
     const { storage } = closing;
     if (storage.resizable) await storage.resize(size);
     else if (storage.size < size) {
@@ -152,9 +160,9 @@ async function createRaw(filename: string, size: number): Promise<void> {
   }
 }
 
-async function createQcow2(filename: string, options: CreateOptions): Promise<void> {
+async function createQcow2({ filename, file }: Target, options: CreateOptions): Promise<void> {
   try {
-    await using closing = closeLater(await nodeHost.createStorage(hostFileOf(filename)));
+    await using closing = closeLater(await nodeHost.createStorage(file));
     await createImage(closing.storage, options);
     await closing.storage.flush();
   } catch (error) {

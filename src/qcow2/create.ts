@@ -5,7 +5,7 @@ import type { Storage } from '../io/storage.ts';
 import { encodeFeatureNames, type HeaderExtension } from './extensions.ts';
 import { viewOf, writeU64 } from './fields.ts';
 import { geometryOf, l1EntriesFor } from './geometry.ts';
-import { encodeHeader } from './header.ts';
+import { encodeHeader, type NewHeader } from './header.ts';
 import { Qcow2Image } from './image.ts';
 import { setRefcount } from './refcount.ts';
 import { checkReachable } from './resize.ts';
@@ -37,10 +37,13 @@ export interface CreateOptions {
   readonly backingFormat?: string;
 }
 
-/** Smaller header clusters have no room for the feature name table beside a backing file name. */
-const FEATURE_NAMES_FROM = 4096;
+/** QEMU leaves the feature name table out of smaller header clusters. */
+const FEATURE_NAMES_FROM = 8192;
 
-/** Writes a new image into `storage` (its old content is lost) and opens it for writing. */
+/**
+ * Writes a new image into `storage` (its old content is lost) and opens it for writing. With a
+ * backing file, set `backing` before data is read or written.
+ */
 export async function createImage(storage: Storage, options: CreateOptions): Promise<Qcow2Image> {
   const version = options.version ?? 3;
   const clusterBits = powerOfTwo(options.clusterSize ?? 65536, 9, 21, 'cluster size');
@@ -58,38 +61,53 @@ export async function createImage(storage: Storage, options: CreateOptions): Pro
   checkReachable(storage.filename, l1EntriesFor(options.size, geometry));
   const { clusterSize } = geometry;
   const compressionType = options.compressionType ?? 'zlib';
-  const bytes = new Uint8Array(3 * clusterSize);
-  bytes.set(
-    encodeHeader({
-      magic: MAGIC,
-      version,
-      backingFileSize: 0,
-      clusterBits,
-      size: 0,
-      cryptMethod: CRYPT_NONE,
-      l1Size: 0,
-      l1TableOffset: 0,
-      refcountTableOffset: clusterSize,
-      refcountTableClusters: 1,
-      nbSnapshots: 0,
-      snapshotsOffset: 0,
-      incompatibleFeatures: compressionType === 'zlib' ? 0n : INCOMPATIBLE.compressionType,
-      compatibleFeatures: options.lazyRefcounts ? COMPATIBLE.lazyRefcounts : 0n,
-      autoclearFeatures: 0n,
-      refcountOrder,
-      headerLength: version === 2 ? V2_HEADER_LENGTH : NEW_HEADER_LENGTH,
-      compressionType,
-      extensions: newExtensions(options, version, clusterSize),
-      backingFile: options.backingFile ?? null,
-    }),
-  );
-  writeU64(viewOf(bytes), clusterSize, 2 * clusterSize);
-  const block = bytes.subarray(2 * clusterSize);
-  for (let cluster = 0; cluster < 3; cluster++) setRefcount(block, cluster, refcountOrder, 1);
-  await storage.write(0, bytes, 'header');
+  const header: NewHeader = {
+    magic: MAGIC,
+    version,
+    backingFileSize: 0,
+    clusterBits,
+    size: 0,
+    cryptMethod: CRYPT_NONE,
+    l1Size: 0,
+    l1TableOffset: 0,
+    refcountTableOffset: clusterSize,
+    refcountTableClusters: 1,
+    nbSnapshots: 0,
+    snapshotsOffset: 0,
+    incompatibleFeatures: compressionType === 'zlib' ? 0n : INCOMPATIBLE.compressionType,
+    compatibleFeatures: options.lazyRefcounts ? COMPATIBLE.lazyRefcounts : 0n,
+    autoclearFeatures: 0n,
+    refcountOrder,
+    headerLength: version === 2 ? V2_HEADER_LENGTH : NEW_HEADER_LENGTH,
+    compressionType,
+    extensions: newExtensions(options, version, clusterSize),
+    backingFile: options.backingFile ?? null,
+  };
+  // Refuses a name that does not fit, before anything is written.
+  encodeHeader(header);
+  await writeEmpty(storage, header, clusterSize);
   const image = await Qcow2Image.open(storage);
   await image.grow(options.size);
-  return image;
+  await image.flush();
+  if (header.backingFile === null) return image;
+  // Last: while it grows, an image must not have a backing file that is not open.
+  const grown = await Qcow2Image.readHeader(storage);
+  const { extensions, backingFile } = header;
+  await storage.write(0, encodeHeader({ ...grown, extensions, backingFile }), 'header');
+  await storage.flush();
+  return Qcow2Image.open(storage);
+}
+
+/** A disk of no bytes: header, refcount table and refcount block; no backing file yet. */
+async function writeEmpty(storage: Storage, header: NewHeader, clusterSize: number): Promise<void> {
+  const bytes = new Uint8Array(3 * clusterSize);
+  bytes.set(encodeHeader({ ...header, backingFile: null }));
+  writeU64(viewOf(bytes), clusterSize, 2 * clusterSize);
+  const block = bytes.subarray(2 * clusterSize);
+  for (let cluster = 0; cluster < 3; cluster++) {
+    setRefcount(block, cluster, header.refcountOrder, 1);
+  }
+  await storage.write(0, bytes, 'header');
 }
 
 function newExtensions(

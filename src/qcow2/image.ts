@@ -11,7 +11,6 @@ import { Allocator } from './allocator.ts';
 import { rewriteBacking } from './backing.ts';
 import { decompressCluster } from './compression.ts';
 import { emptyImage } from './empty.ts';
-import { findExtension } from './extensions.ts';
 import type { Geometry } from './geometry.ts';
 import { countFree, GrowthCounter } from './growth.ts';
 import { geometryOfHeader, type Header, headerClusterSize, parseHeader } from './header.ts';
@@ -19,7 +18,8 @@ import { type MapRun, mapRuns } from './mapping.ts';
 import type { PlaceContext } from './place.ts';
 import { rebuildRefcounts } from './repair.ts';
 import { readSnapshots, type Snapshot } from './snapshots.ts';
-import { CRYPT_NONE, EXTENSION, INCOMPATIBLE, KNOWN_AUTOCLEAR } from './spec.ts';
+import { INCOMPATIBLE, KNOWN_AUTOCLEAR } from './spec.ts';
+import { unsupportedForReading, unsupportedForWriting } from './support.ts';
 import { Tables } from './tables.ts';
 import { type Mover, Writer } from './writer.ts';
 
@@ -145,17 +145,7 @@ export class Qcow2Image implements Layer {
 
   /** The feature that keeps us from reading the guest's data, in words; null if there is none. */
   get unsupportedForReading(): string | null {
-    const features = this.header.incompatibleFeatures;
-    if (features & INCOMPATIBLE.extendedL2) return 'extended L2 entries';
-    if (features & INCOMPATIBLE.externalDataFile) return 'an external data file';
-    if (this.header.cryptMethod !== CRYPT_NONE) return 'encryption';
-    return null;
-  }
-
-  /** The same for writing the guest's data. */
-  get unsupportedForWriting(): string | null {
-    const bitmaps = findExtension(this.header.extensions, EXTENSION.bitmaps) !== undefined;
-    return this.unsupportedForReading ?? (bitmaps ? 'persistent bitmaps' : null);
+    return unsupportedForReading(this.header);
   }
 
   // Reading
@@ -194,8 +184,30 @@ export class Qcow2Image implements Layer {
   async #readRun(run: MapRun, target: Uint8Array): Promise<void> {
     if (run.kind === 'zero') target.fill(0);
     else if (run.kind === 'data') await this.storage.read(run.host, target);
-    else if (run.kind === 'unallocated') await readBacking(this.backing, run.offset, target);
+    else if (run.kind === 'unallocated') await this.#readBelow(run.offset, target);
     else await this.#readCompressed(run, target);
+  }
+
+  /** From the layer below; past its end, or without one, there are zeros. */
+  async #readBelow(offset: number, target: Uint8Array): Promise<void> {
+    if (this.#lacksBacking) throw this.#backingNotOpen();
+    const { backing } = this;
+    const covered = Math.max(0, Math.min(target.length, (backing?.size ?? 0) - offset));
+    if (backing !== null && covered > 0) await backing.read(offset, target.subarray(0, covered));
+    target.fill(0, covered);
+  }
+
+  /** Its data would read as zeros, and writes would copy those zeros. */
+  get #lacksBacking(): boolean {
+    return this.backing === null && this.header.backingFile !== null;
+  }
+
+  #backingNotOpen(): ImageError {
+    return new ImageError(
+      'invalid',
+      `${this.filename}: its backing file '${this.header.backingFile}' is not open; ` +
+        'open the image as a chain',
+    );
   }
 
   async #readCompressed(run: MapRun, target: Uint8Array): Promise<void> {
@@ -332,7 +344,10 @@ export class Qcow2Image implements Layer {
         hint: `Run 'qemu-img check -r all ${this.filename}' first.`,
       });
     }
-    const feature = what.dataUnchanged ? this.unsupportedForReading : this.unsupportedForWriting;
+    if (!what.dataUnchanged && this.#lacksBacking) return this.#backingNotOpen();
+    const feature = what.dataUnchanged
+      ? this.unsupportedForReading
+      : unsupportedForWriting(this.header);
     if (feature === null) return undefined;
     return new ImageError(
       'unsupported',
@@ -384,15 +399,4 @@ export class Qcow2Image implements Layer {
     if (feature === null) return;
     throw new ImageError('unsupported', `${this.filename} uses ${feature}, which is not supported`);
   }
-}
-
-/** Reads from the layer below; past its end, or without one, there are zeros. */
-async function readBacking(
-  backing: Layer | null,
-  offset: number,
-  target: Uint8Array,
-): Promise<void> {
-  const covered = Math.max(0, Math.min(target.length, (backing?.size ?? 0) - offset));
-  if (backing !== null && covered > 0) await backing.read(offset, target.subarray(0, covered));
-  target.fill(0, covered);
 }
