@@ -10,7 +10,8 @@ import type { Storage } from '../io/storage.ts';
 import { SECTOR } from '../units.ts';
 import { encodeExtensions, type HeaderExtension } from './extensions.ts';
 import { writeField } from './fields.ts';
-import { type Header, headerClusterSize, parseHeader } from './header.ts';
+import { type Header, parseHeader } from './header.ts';
+import { readHeaderCluster } from './header-cluster.ts';
 import { EXTENSION, HEADER, MAX_BACKING_NAME } from './spec.ts';
 
 /** One write to the header cluster. */
@@ -30,7 +31,7 @@ export async function checkBackingFits(
   name: string,
   format: string,
 ): Promise<void> {
-  patchesFor(await readCluster(storage), name, format, storage.filename);
+  patchesFor(await readHeaderCluster(storage), name, format, storage.filename);
 }
 
 /** Durable when it resolves. The file must be open for writing; its tables are not touched. */
@@ -39,19 +40,11 @@ export async function rewriteBacking(
   name: string,
   format: string,
 ): Promise<void> {
-  const patches = patchesFor(await readCluster(storage), name, format, storage.filename);
+  const patches = patchesFor(await readHeaderCluster(storage), name, format, storage.filename);
   for (const { offset, bytes } of patches) {
     await storage.write(offset, bytes, 'header');
     await storage.flush();
   }
-}
-
-async function readCluster(storage: Storage): Promise<Uint8Array> {
-  const start = new Uint8Array(SECTOR);
-  await storage.read(0, start);
-  const cluster = new Uint8Array(headerClusterSize(start));
-  await storage.read(0, cluster);
-  return cluster;
 }
 
 /** The writes that bring the new name in; everything else, unknown extensions too, stays. */

@@ -13,7 +13,8 @@ import { decompressCluster } from './compression.ts';
 import { emptyImage } from './empty.ts';
 import type { Geometry } from './geometry.ts';
 import { countFree, GrowthCounter } from './growth.ts';
-import { geometryOfHeader, type Header, headerClusterSize, parseHeader } from './header.ts';
+import { geometryOfHeader, type Header, parseHeader } from './header.ts';
+import { readHeaderCluster } from './header-cluster.ts';
 import { type MapRun, mapRuns } from './mapping.ts';
 import type { PlaceContext } from './place.ts';
 import { rebuildRefcounts } from './repair.ts';
@@ -99,11 +100,7 @@ export class Qcow2Image implements Layer {
 
   /** Reads and checks the header alone. */
   static async readHeader(storage: Storage): Promise<Header> {
-    const start = new Uint8Array(Math.min(512, storage.size));
-    await storage.read(0, start);
-    const cluster = new Uint8Array(Math.min(headerClusterSize(start), storage.size));
-    await storage.read(0, cluster);
-    return parseHeader(cluster);
+    return parseHeader(await readHeaderCluster(storage));
   }
 
   /** As it was when the image was opened or emptied. */
