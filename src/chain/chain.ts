@@ -98,7 +98,9 @@ export class Chain {
 
   /** The same with `name` relative to the working directory; the top counts too. */
   async findByPath(name: string): Promise<number | undefined> {
-    const wanted = await this.#host.identify(hostFileOf(name)).catch(() => undefined);
+    const protocol = protocolOf(name);
+    if (protocol !== null && protocol !== 'file') return undefined;
+    const wanted = await this.#host.identify(hostFileOf(name));
     const index = this.layers.findIndex(({ id }) => id === wanted?.id);
     return index < 0 ? undefined : index;
   }

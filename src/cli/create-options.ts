@@ -5,6 +5,7 @@ import type { CreateOptions } from '../qcow2/create.ts';
 import { geometryOf, l1EntriesFor } from '../qcow2/geometry.ts';
 import { MAX_L1_BYTES } from '../qcow2/spec.ts';
 import { parseSize } from '../units.ts';
+import { splitOptions } from './option-list.ts';
 
 type Kind = 'text' | 'size' | 'number' | 'switch';
 
@@ -42,7 +43,7 @@ export function parseCreateOptions(
   fail: Fail,
 ): Map<string, string> {
   const options = new Map<string, string>();
-  for (const part of texts.flatMap(splitList)) {
+  for (const part of texts.flatMap(splitOptions)) {
     const at = part.indexOf('=');
     const name = at < 0 ? part : part.slice(0, at);
     const option = tableOf(format).find((each) => each.name === name);
@@ -51,11 +52,6 @@ export function parseCreateOptions(
     options.set(name, checkValue(name, option.kind, value, fail));
   }
   return options;
-}
-
-/** Commas separate, two commas are one. */
-function splitList(text: string): string[] {
-  return text.split(/(?<!,)(?:,,)*,(?!,)/).map((part) => part.replaceAll(',,', ','));
 }
 
 function checkValue(name: string, kind: Kind, value: string, fail: Fail): string {

@@ -41,13 +41,13 @@ export function sizeText(bytes: number): string {
   return `${threeDigits(value)} ${units[unit]}B`;
 }
 
-/** As printf's %.3g has it for numbers below 1000: a tie goes to the even digit. */
-function threeDigits(value: number): number {
-  const scale = value < 10 ? 100 : value < 100 ? 10 : 1;
+/** As printf's %.3g has it, for numbers below 1024: a tie goes to the even digit. */
+function threeDigits(value: number): string {
+  const scale = value < 1 ? 1000 : value < 10 ? 100 : value < 100 ? 10 : 1;
   const scaled = value * scale;
   const below = Math.floor(scaled);
   const rounded = scaled - below === 0.5 ? below + (below % 2) : Math.round(scaled);
-  return rounded / scale;
+  return rounded === 1000 && scale === 1 ? '1e+03' : String(rounded / scale);
 }
 
 function snapshotLines(image: Description): string[] {

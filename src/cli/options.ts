@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { ImageError } from '../errors.ts';
 import type { CacheMode } from '../io/host.ts';
 import { getopt, type OptionSpec, UsageError, type Words } from './getopt.ts';
+import { splitOnce, splitOptions } from './option-list.ts';
 import type { ProgramContext } from './program.ts';
 
 /** Thrown when the verb has said all there is to say: with this exit code. */
@@ -115,7 +116,7 @@ export function parseObjects(texts: readonly string[] = []): void {
 }
 
 function parseObject(text: string): void {
-  const [type = '', ...rest] = text.split(',');
+  const [type = '', ...rest] = splitOptions(text);
   const name = type.replace(/^qom-type=/, '');
   if (name !== 'secret') {
     throw new ImageError('invalid', `Parameter 'qom-type' does not accept value '${name}'`);
@@ -142,9 +143,8 @@ const IMAGE_OPTS: readonly string[] = [
 /** `--image-opts`: driver=qcow2,file.filename=NAME, file.driver=file or host_device. */
 function imageFromOpts(text: string): NamedImage {
   const members = new Map<string, string>();
-  // Two commas stand for one.
-  for (const part of text.split(/(?<!,),(?!,)/)) {
-    const [key, value] = splitOnce(part.replaceAll(',,', ','), '=');
+  for (const part of splitOptions(text)) {
+    const [key, value] = splitOnce(part, '=');
     members.set(key, value);
   }
   const fail = (message: string) =>
@@ -164,9 +164,4 @@ function imageFromOpts(text: string): NamedImage {
   }
   const hasKey = members.has('encrypt.key-secret');
   return { filename, label: text, hasKey, ...(driver !== undefined && { format: driver }) };
-}
-
-function splitOnce(text: string, separator: string): [string, string] {
-  const at = text.indexOf(separator);
-  return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
 }

@@ -11,6 +11,8 @@ export interface Bystanders {
   readonly chain: Chain;
   /** Further directories to look in. */
   readonly search: readonly string[];
+  /** Images that are known to stand on base, wherever they are. */
+  readonly known: readonly string[];
   /** Layers whose view a change of base changes: base and those between. */
   readonly changing: readonly ChainLayer[];
   /** Layers that will be removed. */
@@ -36,8 +38,8 @@ export async function findBystanders(scene: Bystanders): Promise<readonly string
       stable: new Set(stable),
     });
   };
-  const found = await find([...scene.changing, ...scene.deleted]);
-  if (found.length === 0 || (await scene.changesBase())) return found;
+  const found = new Set([...(await find([...scene.changing, ...scene.deleted])), ...scene.known]);
+  if (found.size === 0 || (await scene.changesBase())) return [...found].sort();
   // An interrupted commit that is run again: base holds it all, only removing could hurt anybody.
   return find(scene.deleted);
 }

@@ -41,57 +41,98 @@ export async function carryOut(
   base: Layer,
   options: CopyOptions,
 ): Promise<void> {
-  const started = options.host.now();
-  let done = 0;
-  const report = (bytes: number): void => {
-    done += bytes;
-    const seconds = (options.host.now() - started) / 1000;
-    const rate = seconds > 0 ? done / seconds : 0;
-    const secondsLeft = rate > 0 ? Math.max(0, options.total - done) / rate : undefined;
-    options.onProgress?.({ done, total: options.total, rate, secondsLeft });
-  };
-  const pool = new Pool(IN_FLIGHT);
+  const carrier = new Carrier(base, options);
   try {
-    report(0);
     for await (const steps of plan) {
-      for (const step of steps) await issue(step, base, options, pool, report);
+      for (const step of steps) await carrier.issue(step);
     }
   } finally {
-    await pool.drained();
+    await carrier.pool.drained();
   }
-  pool.rethrow();
+  carrier.pool.rethrow();
 }
 
-async function issue(
-  step: PlanStep,
-  base: Layer,
-  options: CopyOptions,
-  pool: Pool,
-  report: (bytes: number) => void,
-): Promise<void> {
-  const { signal, rateLimit } = options;
-  if (step.kind === 'zero') {
-    signal?.throwIfAborted();
-    await pool.start(
-      () => base.zero(step.offset, step.length),
-      () => report(step.length),
-    );
-    return;
+class Carrier {
+  readonly pool = new Pool(IN_FLIGHT);
+  readonly #base: Layer;
+  readonly #options: CopyOptions;
+  readonly #started: number;
+  readonly #buffers: Uint8Array[] = [];
+  /** The caller wants no more, or something has failed. */
+  readonly #stop: AbortSignal;
+  #done = 0;
+
+  constructor(base: Layer, options: CopyOptions) {
+    this.#base = base;
+    this.#options = options;
+    this.#started = options.host.now();
+    const { failed } = this.pool;
+    this.#stop = options.signal ? AbortSignal.any([options.signal, failed]) : failed;
+    this.#report(0);
   }
-  let pieces = step.pieces;
-  for (let at = step.offset; at < step.offset + step.length; ) {
-    signal?.throwIfAborted();
-    const end = cutAt(at, step.offset + step.length, base.clusterSize, rateLimit.rate > 0);
-    const [now, later] = split(pieces, end);
-    pieces = later;
-    const length = end - at;
-    await rateLimit.take(length, signal);
-    await pool.start(
-      () => copy(now, base),
-      () => report(length),
-    );
-    at = end;
+
+  #report(bytes: number): void {
+    this.#done += bytes;
+    const { host, total, onProgress } = this.#options;
+    const done = this.#done;
+    const seconds = (host.now() - this.#started) / 1000;
+    const rate = seconds > 0 ? done / seconds : 0;
+    const secondsLeft = rate > 0 ? Math.max(0, total - done) / rate : undefined;
+    onProgress?.({ done, total, rate, secondsLeft });
   }
+
+  async issue(step: PlanStep): Promise<void> {
+    const { offset, length } = step;
+    if (step.kind === 'zero') {
+      this.#stop.throwIfAborted();
+      await this.pool.start(
+        () => this.#base.zero(offset, length),
+        () => this.#report(length),
+      );
+      return;
+    }
+    const { rateLimit } = this.#options;
+    let pieces = step.pieces;
+    for (let at = offset; at < offset + length; ) {
+      this.#stop.throwIfAborted();
+      const end = cutAt(at, offset + length, this.#base.clusterSize, rateLimit.rate > 0);
+      const [now, later] = split(pieces, end);
+      const count = end - at;
+      await rateLimit.take(count, this.#stop);
+      await this.pool.start(
+        () => this.#copy(now, count),
+        () => this.#report(count),
+      );
+      pieces = later;
+      at = end;
+    }
+  }
+
+  async #copy(pieces: readonly Piece[], length: number): Promise<void> {
+    const [first] = pieces;
+    if (first === undefined) return;
+    if (pieces.length === 1 && first.kind === 'data' && first.host !== null) {
+      await this.#base.writeFrom(first.offset, first.host, length);
+      return;
+    }
+    const buffer = this.#buffers.pop();
+    // A fresh buffer costs more than the copy into it.
+    const space = buffer && buffer.length >= length ? buffer : new Uint8Array(length);
+    await Promise.all(
+      pieces.map((piece) => {
+        const from = piece.offset - first.offset;
+        return fill(piece, space.subarray(from, from + piece.length));
+      }),
+    );
+    await this.#base.write(first.offset, space.subarray(0, length));
+    this.#buffers.push(space);
+  }
+}
+
+async function fill(piece: Piece, target: Uint8Array): Promise<void> {
+  if (piece.kind === 'zero') target.fill(0);
+  else if (piece.host) await piece.host.storage.read(piece.host.offset, target);
+  else await piece.layer.read(piece.offset, target);
 }
 
 /** Where a copy that starts at `at` ends: at the step's end, or earlier while a rate is set. */
@@ -112,31 +153,11 @@ function split(pieces: readonly Piece[], at: number): [readonly Piece[], readonl
   return [before, after];
 }
 
-async function copy(pieces: readonly Piece[], base: Layer): Promise<void> {
-  const [first] = pieces;
-  if (first === undefined) return;
-  if (pieces.length === 1 && first.kind === 'data' && first.host !== null) {
-    await base.writeFrom(first.offset, first.host, first.length);
-    return;
-  }
-  const buffer = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
-  await Promise.all(
-    pieces.map(async (piece) => {
-      const from = piece.offset - first.offset;
-      const part = buffer.subarray(from, from + piece.length);
-      if (piece.kind === 'zero') return;
-      if (piece.host) await piece.host.storage.read(piece.host.offset, part);
-      else await piece.layer.read(piece.offset, part);
-    }),
-  );
-  await base.write(first.offset, buffer);
-}
-
 /** At most `limit` pieces of work at once; after the first failure nothing more is started. */
 class Pool {
   readonly #limit: number;
   readonly #running = new Set<Promise<void>>();
-  #failed: { readonly error: unknown } | undefined;
+  readonly #failure = new AbortController();
 
   constructor(limit: number) {
     this.#limit = limit;
@@ -147,10 +168,15 @@ class Pool {
     this.rethrow();
     const task: Promise<void> = work()
       .then(done, (error: unknown) => {
-        this.#failed ??= { error };
+        if (!this.#failure.signal.aborted) this.#failure.abort(error);
       })
       .finally(() => this.#running.delete(task));
     this.#running.add(task);
+  }
+
+  /** Aborted, with the error, when some work fails. */
+  get failed(): AbortSignal {
+    return this.#failure.signal;
   }
 
   async drained(): Promise<void> {
@@ -158,6 +184,6 @@ class Pool {
   }
 
   rethrow(): void {
-    if (this.#failed !== undefined) throw this.#failed.error;
+    this.#failure.signal.throwIfAborted();
   }
 }

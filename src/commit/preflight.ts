@@ -2,7 +2,7 @@
 
 import { asQcow2, type Chain, type ChainLayer } from '../chain/chain.ts';
 import { allocatedIn } from '../chain/extents.ts';
-import { baseNameOf, directoryOf } from '../chain/filename.ts';
+import { directoryOf } from '../chain/filename.ts';
 import type { Relink } from '../chain/relink.ts';
 import { ImageError, reworded } from '../errors.ts';
 import { l1EntriesFor } from '../qcow2/geometry.ts';
@@ -14,7 +14,7 @@ import type { CommitOptions, CommitPlan } from './options.ts';
 import { type PlanStep, planSteps } from './plan.ts';
 import type { Range, Refuse } from './range.ts';
 import { prepareRelinks } from './relinks.ts';
-import { measure, shortage } from './space.ts';
+import { type Measured, measure, shortage } from './space.ts';
 
 export interface Prepared extends Range {
   readonly plan: CommitPlan;
@@ -37,9 +37,8 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
   const empties = topIndex === 0 && options.base === undefined && !options.drop;
   if (empties) checkTop(top, refuse);
 
-  const overlays: Chain[] = [];
+  const { relinks, overlays, done } = await prepareRelinks(range, options, refuse);
   try {
-    const relinks = await prepareRelinks(range, options, overlays, refuse);
     const merged = chain.layers.slice(topIndex, baseIndex);
     const between = merged.slice(1);
     const dead = topIndex > 0 ? merged : between;
@@ -50,16 +49,16 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     await checkDeletes(deletes, options, refuse);
     const newBaseSize = Math.max(base.layer.size, top.layer.size);
     const steps = () => planFor(range, relinks, newBaseSize);
-    const totals = await measure(steps(), base.layer);
-    const parts = { between, deleted: deletes, overlays, steps };
+    const measured = await measure(steps(), base.layer, newBaseSize);
+    const parts = { between, deleted: deletes, overlays, done, steps };
     const siblings = await checkSiblings(range, options, parts, refuse);
-    await checkSpace(range, options, totals.growthBytes, refuse);
+    await checkSpace(range, options, measured, refuse);
     const plan: CommitPlan = {
       top: top.filename,
       base: base.filename,
       baseFormat: base.layer.format,
       merged: merged.map(({ filename }) => filename),
-      ...totals,
+      ...measured.totals,
       baseSize: base.layer.size,
       newBaseSize,
       rebuildsRefcounts: base.layer instanceof Qcow2Image && base.layer.dirty,
@@ -161,16 +160,18 @@ async function checkSiblings(
     readonly between: readonly ChainLayer[];
     readonly deleted: readonly ChainLayer[];
     readonly overlays: readonly Chain[];
+    readonly done: readonly string[];
     readonly steps: () => AsyncIterable<readonly PlanStep[]>;
   },
   refuse: Refuse,
 ): Promise<readonly string[]> {
   if (options.skipAdvice) return [];
-  const { between, deleted, overlays, steps } = parts;
+  const { between, deleted, overlays, done, steps } = parts;
   const siblings = await findBystanders({
     host: options.host,
     chain,
     search: options.search ?? [],
+    known: done,
     changing: [base, ...between],
     deleted,
     stable: [...chain.layers.slice(0, topIndex), top, ...overlays.map((each) => each.at(0))],
@@ -183,18 +184,19 @@ async function checkSiblings(
 async function checkSpace(
   { base }: Range,
   options: CommitOptions,
-  growthBytes: number,
+  measured: Measured,
   refuse: Refuse,
 ): Promise<void> {
   if (options.force || options.skipAdvice) return;
-  const short = await shortage(options.host, base.layer, growthBytes);
+  const short = await shortage(options.host, base.layer, measured);
   if (short === undefined) return;
-  const where = directoryOf(base.filename) || './';
+  const place = base.layer.storage.resizable
+    ? `in '${directoryOf(base.filename) || './'}', and`
+    : 'on the device, where';
   refuse(
     new ImageError(
       'no-space',
-      `'${baseNameOf(base.filename)}' needs ${short.needed} bytes more in '${where}', ` +
-        `and ${short.free} are free`,
+      `'${base.filename}' needs ${short.needed} bytes more ${place} ${short.free} are free`,
       { errno: 'ENOSPC', hint: 'Make room, or use --force to try all the same.' },
     ),
   );

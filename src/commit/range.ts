@@ -35,6 +35,12 @@ export async function findRange(chain: Chain, options: CommitOptions): Promise<R
       throw notFound(options.top, standsOnBase ? DONE_ALREADY : undefined);
     }
     topIndex = found;
+    if (found === 0 && options.overlays?.length) {
+      throw new ImageError(
+        'invalid',
+        `'${options.top}' is the named image itself: it has no overlays to relink`,
+      );
+    }
   }
   let baseIndex = topIndex + 1;
   if (options.base !== undefined) {

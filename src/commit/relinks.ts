@@ -5,51 +5,73 @@ import { hostFileOf, resolveName } from '../chain/filename.ts';
 import { openChain } from '../chain/open.ts';
 import { prepareRelink, type Relink } from '../chain/relink.ts';
 import { ImageError } from '../errors.ts';
+import type { Host } from '../io/host.ts';
 import type { Qcow2Image } from '../qcow2/image.ts';
 import type { CommitOptions } from './options.ts';
 import type { Range, Refuse } from './range.ts';
 
-/** Images outside of the chain go to `opened`: the caller closes them. */
+export interface Relinks {
+  readonly relinks: readonly Relink[];
+  /** Overlays outside of the chain that get relinked, open: the caller closes them. */
+  readonly overlays: readonly Chain[];
+  /** Overlays that were named, and stand on base already. */
+  readonly done: readonly string[];
+}
+
 export async function prepareRelinks(
-  { chain, topIndex, baseIndex, top, base }: Range,
+  range: Range,
   options: CommitOptions,
-  opened: Chain[],
   refuse: Refuse,
-): Promise<Relink[]> {
-  const { host } = options;
-  const via = chain.at(baseIndex - 1);
+): Promise<Relinks> {
+  const { chain, topIndex, baseIndex, top, base } = range;
   const relinks: Relink[] = [];
+  const overlays: Chain[] = [];
+  const done: string[] = [];
   const add = async (overlay: Qcow2Image) => {
     const refusal = overlay.refusalToWrite({ dataUnchanged: true, writable: true });
     if (refusal !== undefined) refuse(refusal);
-    relinks.push(await prepareRelink(host, overlay, base, via));
+    relinks.push(await prepareRelink(options.host, overlay, base, chain.at(baseIndex - 1)));
   };
   if (options.relink && baseIndex > 1) await add(asQcow2(top.layer));
-  if (options.top === undefined || topIndex === 0) return relinks;
-  for (const name of options.overlays ?? []) {
-    // The one in the chain is open already.
-    const id = (await host.identify(hostFileOf(name)))?.id;
-    if (id === chain.at(topIndex - 1).id) continue;
-    const overlay = await openChain(name, {
-      host,
-      format: 'qcow2',
-      writable: !options.dryRun,
-      single: true,
-      forceShare: options.dryRun === true,
-    });
-    opened.push(overlay);
-    const image = asQcow2(overlay.top);
-    const stored = image.header.backingFile;
-    const backing = stored && hostFileOf(resolveName(image.filename, stored));
-    const stands = backing === null ? undefined : (await host.identify(backing))?.id;
-    // Relinked by an earlier run. Should it have stood there all along, it counts as a sibling.
-    if (stands === base.id) continue;
-    if (stands !== top.id) {
-      throw new ImageError('invalid', `The backing file of '${name}' is not '${top.filename}'`);
+  if (topIndex === 0) return { relinks, overlays, done };
+  const above = chain.at(topIndex - 1);
+  const seen = new Set([above.id]);
+  try {
+    for (const name of options.overlays ?? []) {
+      // The one in the chain is open already, as is one that is named twice.
+      const id = (await options.host.identify(hostFileOf(name)))?.id ?? name;
+      if (seen.has(id)) continue;
+      seen.add(id);
+      const overlay = await openOverlay(name, options);
+      overlays.push(overlay);
+      const image = asQcow2(overlay.top);
+      const stands = await backingOf(image, options.host);
+      // Relinked by an earlier run, or it has stood there all along: that is looked at later.
+      if (stands === base.id) {
+        done.push(name);
+        await overlays.pop()?.close();
+      } else if (stands === top.id) await add(image);
+      else {
+        throw new ImageError('invalid', `The backing file of '${name}' is not '${top.filename}'`);
+      }
     }
-    await add(image);
+    // Last: until then the same command finds what is left to do.
+    await add(asQcow2(above.layer));
+    return { relinks, overlays, done };
+  } catch (error) {
+    for (const overlay of overlays) await overlay.close().catch(() => undefined);
+    throw error;
   }
-  // Last: until then the same command finds what is left to do.
-  await add(asQcow2(chain.at(topIndex - 1).layer));
-  return relinks;
+}
+
+function openOverlay(name: string, { host, dryRun = false }: CommitOptions): Promise<Chain> {
+  const access = { writable: !dryRun, forceShare: dryRun };
+  return openChain(name, { host, format: 'qcow2', single: true, ...access });
+}
+
+/** Identity of the file that an image names as its backing file. */
+async function backingOf(image: Qcow2Image, host: Host): Promise<string | undefined> {
+  const { backingFile } = image.header;
+  if (backingFile === null) return undefined;
+  return (await host.identify(hostFileOf(resolveName(image.filename, backingFile))))?.id;
 }

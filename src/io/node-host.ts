@@ -42,7 +42,8 @@ export function createNodeHost(machine: FileMachine = {}): Host {
 
     async realPath(filename) {
       try {
-        return fs.realpathSync(filename);
+        // The native one: `..` behind a link means the link's target.
+        return fs.realpathSync.native(filename);
       } catch {
         return path.resolve(filename);
       }

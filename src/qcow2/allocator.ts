@@ -7,7 +7,6 @@ import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { divideUp, type HostOffset, hostOffset } from '../units.ts';
 import { type Geometry, refcountTableIndexOf } from './geometry.ts';
-import { checkNoTable } from './overlap.ts';
 import { getRefcount } from './refcount.ts';
 import { MAX_HOST_OFFSET, MAX_REFCOUNT_TABLE_BYTES } from './spec.ts';
 import type { Tables } from './tables.ts';
@@ -172,7 +171,6 @@ export class Allocator {
         { errno: 'ENOSPC' },
       );
     }
-    const { filename } = this.#storage;
-    checkNoTable(filename, this.#tables, host, end, 'the refcounts call free');
+    this.#tables.structures.check(host, count, 'free');
   }
 }

@@ -13,6 +13,7 @@ const ENTRY_BYTES = 24;
 const FLAGS = ['in-use', 'auto'] as const;
 /** What QEMU takes at most. */
 const MAX_DIRECTORY_BYTES = 65535 * (ENTRY_BYTES + 1023 + 1);
+const MAX_TABLE_ENTRIES = 0x800_0000;
 
 export interface BitmapEntry {
   readonly name: string;
@@ -65,12 +66,15 @@ function readEntry(bytes: Uint8Array): { bitmap: BitmapEntry; length: number } {
   const nameStart = ENTRY_BYTES + view.getUint32(20);
   const length = alignUp(nameStart + nameBytes, 8);
   if (length > bytes.length) throw cut();
+  const tableEntries = view.getUint32(8);
+  if (tableEntries > MAX_TABLE_ENTRIES)
+    throw new ImageError('corrupt', 'A bitmap table is too large');
   const bitmap: BitmapEntry = {
     name: new TextDecoder().decode(bytes.subarray(nameStart, nameStart + nameBytes)),
     flags: FLAGS.filter((_, bit) => flags & (1 << bit)),
     granularity: 2 ** granularityBits,
     tableOffset: readU64(view, 0, 'bitmap table offset'),
-    tableBytes: view.getUint32(8) * 8,
+    tableBytes: tableEntries * 8,
   };
   return { bitmap, length };
 }

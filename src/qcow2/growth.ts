@@ -1,7 +1,7 @@
 // How much an image's file would grow by a series of writes: counted from its map, nothing changed.
 
 import { divideUp } from '../units.ts';
-import { clusterIndexOf, type Geometry, l1IndexOf, l2IndexOf } from './geometry.ts';
+import { clusterIndexOf, l1EntriesFor, l1IndexOf, l2IndexOf } from './geometry.ts';
 import { decodeL2Entry } from './l2-entry.ts';
 import type { MapContext } from './mapping.ts';
 import { getRefcount } from './refcount.ts';
@@ -9,6 +9,7 @@ import { getRefcount } from './refcount.ts';
 export class GrowthCounter {
   readonly #context: MapContext;
   #clusters = 0;
+  #inOnePiece = 0;
   #countedTo = 0;
   #tablesTo = 0;
 
@@ -59,29 +60,60 @@ export class GrowthCounter {
     this.#tablesTo = Math.max(this.#tablesTo, end);
   }
 
-  /** Bytes of new clusters, refcount blocks for them included; free clusters are not deducted. */
-  get bytes(): number {
-    return withRefcountBlocks(this.#clusters, this.#context.geometry);
+  /** The L1 table of a disk of `size` bytes, where it has to move for that. */
+  addL1(size: number): void {
+    const { geometry, tables } = this.#context;
+    const entries = l1EntriesFor(size, geometry);
+    if (entries <= tables.l1Entries) return;
+    this.#inOnePiece = divideUp(entries * 8, geometry.clusterSize);
+  }
+
+  /**
+   * Bytes of new clusters, at most, with the refcount blocks and the larger refcount table that they
+   * need. `covered`: free clusters that have a place in refcount blocks already.
+   */
+  async bytes(covered = 0): Promise<number> {
+    const { geometry, tables } = this.#context;
+    const perBlock = geometry.refcountBlockEntries - 1;
+    // One piece may find no room among those that are free: it goes behind all refcount blocks.
+    const piece = this.#inOnePiece;
+    const clusters = this.#clusters + piece;
+    const uncovered = Math.max(0, this.#clusters - covered) + piece;
+    if (clusters === 0) return 0;
+    await tables.loadRefcountTable();
+    let blocks = uncovered === 0 ? 0 : divideUp(uncovered, perBlock) + (piece > 0 ? 1 : 0);
+    const blocksInAll = tables.refcountBlocksEnd + blocks;
+    let table = 0;
+    if (blocksInAll > tables.refcountTableEntries) {
+      // It grows by half each time; until a checkpoint the ones before take space too.
+      table = 3 * divideUp((blocksInAll * 1.5 + 1) * 8, geometry.clusterSize);
+      blocks += divideUp(table, perBlock) + 1;
+    }
+    return (clusters + blocks + table) * geometry.clusterSize;
   }
 }
 
-function withRefcountBlocks(clusters: number, geometry: Geometry): number {
-  const blocks = divideUp(clusters, Math.max(1, geometry.refcountBlockEntries - 1));
-  return (clusters + blocks) * geometry.clusterSize;
+/** Clusters with refcount 0 that refcount blocks cover. */
+export interface FreeClusters {
+  readonly inFile: number;
+  /** Behind the end of the file. */
+  readonly beyond: number;
 }
 
-/** Bytes in clusters with refcount 0 in the first `fileSize` bytes. */
-export async function countFree(context: MapContext, fileSize: number): Promise<number> {
+export async function countFree(context: MapContext, fileSize: number): Promise<FreeClusters> {
   const { geometry, tables } = context;
   const { refcountBlockEntries, refcountOrder, clusterSize } = geometry;
-  const clusters = Math.floor(fileSize / clusterSize);
-  let free = 0;
-  for (let first = 0; first < clusters; first += refcountBlockEntries) {
-    const count = Math.min(refcountBlockEntries, clusters - first);
+  const clustersInFile = Math.floor(fileSize / clusterSize);
+  const end = Math.max(clustersInFile, tables.refcountBlocksEnd * refcountBlockEntries);
+  let inFile = 0;
+  let beyond = 0;
+  for (let first = 0; first < end; first += refcountBlockEntries) {
     const block = await tables.refcountBlock(first / refcountBlockEntries);
-    for (let within = 0; within < count; within++) {
-      if (block === null || getRefcount(block.bytes, within, refcountOrder) === 0) free++;
+    for (let within = 0; within < refcountBlockEntries; within++) {
+      if (block !== null && getRefcount(block.bytes, within, refcountOrder) !== 0) continue;
+      if (first + within < clustersInFile) inFile++;
+      else if (block !== null) beyond++;
     }
   }
-  return free * clusterSize;
+  return { inFile, beyond };
 }

@@ -119,7 +119,7 @@ export function parseHeader(bytes: Uint8Array): Header {
 
 function stringExtension(extensions: readonly HeaderExtension[], type: number): string | null {
   const data = findExtension(extensions, type);
-  return data === undefined ? null : new TextDecoder().decode(data);
+  return data === undefined ? null : untilNul(data);
 }
 
 function featureNamesOf(bytes: Uint8Array, start: number, end: number): readonly FeatureName[] {
@@ -208,12 +208,19 @@ function readCompressionType(
 }
 
 function readBackingFile(fields: FieldValues<typeof HEADER>, bytes: Uint8Array): string | null {
-  if (fields.backingFileOffset === 0) return null;
+  // A name of no bytes is none.
+  if (fields.backingFileOffset === 0 || fields.backingFileSize === 0) return null;
   const { backingFileOffset: start, backingFileSize: length } = fields;
   if (length > MAX_BACKING_NAME || length > bytes.length - start) {
     throw new ImageError('corrupt', 'Backing file name too long');
   }
-  return new TextDecoder().decode(bytes.subarray(start, start + length));
+  return untilNul(bytes.subarray(start, start + length));
+}
+
+/** Names end at a NUL: no file has one. */
+function untilNul(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
 }
 
 export function geometryOfHeader(

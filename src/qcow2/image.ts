@@ -12,7 +12,7 @@ import { rewriteBacking } from './backing.ts';
 import { decompressCluster } from './compression.ts';
 import { emptyImage } from './empty.ts';
 import type { Geometry } from './geometry.ts';
-import { countFree, GrowthCounter } from './growth.ts';
+import { countFree, type FreeClusters, GrowthCounter } from './growth.ts';
 import { geometryOfHeader, type Header, parseHeader } from './header.ts';
 import { readHeaderCluster } from './header-cluster.ts';
 import { type MapRun, mapRuns } from './mapping.ts';
@@ -306,8 +306,8 @@ export class Qcow2Image implements Layer {
     return new GrowthCounter(this.#context);
   }
 
-  /** Bytes in clusters inside the file that nothing uses. Reads all refcount blocks. */
-  async freeBytes(): Promise<number> {
+  /** Clusters that nothing uses. Reads all refcount blocks. */
+  async freeClusters(): Promise<FreeClusters> {
     await this.tables.loadRefcountTable();
     return countFree(this.#context, this.storage.size);
   }

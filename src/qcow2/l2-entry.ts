@@ -41,7 +41,10 @@ export function decodeL2Entry(
   if (high & COMPRESSED_HIGH) {
     if (high & COPIED_HIGH) throw corrupt('COPIED on a compressed cluster', high, low);
     const entry = decodeCompressed(high, low, clusterBits);
-    if (entry.host >= MAX_HOST_OFFSET) throw corrupt('compressed offset beyond bit 55', high, low);
+    // Past 2^53 a number would be another offset; nothing can lie there.
+    if (entry.host >= MAX_HOST_OFFSET || !Number.isSafeInteger(entry.host)) {
+      throw corrupt('compressed offset out of range', high, low);
+    }
     return entry;
   }
   const reservedLow = version === 2 ? ~OFFSET_LOW : ~OFFSET_LOW & ~ZERO_LOW;

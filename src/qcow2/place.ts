@@ -8,7 +8,7 @@ import type { Geometry } from './geometry.ts';
 import { clusterIndexOf, l1IndexOf, l2IndexOf } from './geometry.ts';
 import { decodeL2Entry, encodeEntry, type L2Entry } from './l2-entry.ts';
 import type { MapContext } from './mapping.ts';
-import { checkNoTable } from './overlap.ts';
+import type { Claim } from './overlap.ts';
 import type { Table } from './table-cache.ts';
 
 export interface PlaceContext extends MapContext {
@@ -45,11 +45,11 @@ export async function place(
     const table = await exclusiveL2(context, l1IndexOf(guest, context.geometry));
     const entry = entryAt(context, table, guest);
     if (entry.kind === 'data' && entry.copied) {
-      await checkRefcount(context, entry.host);
+      await checkRefcount(context, entry.host, 'data');
       append(placements, clusterSize, guest, entry.host, 'in-place', false, false);
       guest += clusterSize;
     } else if (entry.kind === 'zero' && entry.host !== null && entry.copied) {
-      await checkRefcount(context, entry.host);
+      await checkRefcount(context, entry.host, 'data');
       append(placements, clusterSize, guest, entry.host, 'new', false, false);
       guest += clusterSize;
     } else {
@@ -134,7 +134,7 @@ async function exclusiveL2(context: PlaceContext, l1Index: number): Promise<Tabl
   const { offset, copied } = tables.l1Entry(l1Index);
   if (offset !== 0 && copied) {
     const table = await tables.l2Table(offset);
-    if (!table.checked) await checkRefcount(context, hostOffset(offset));
+    if (!table.checked) await checkRefcount(context, hostOffset(offset), 'l2');
     table.checked = true;
     // Loaded again: while the refcount was read, a clean table may have left the cache.
     return tables.l2Table(offset);
@@ -149,10 +149,10 @@ async function exclusiveL2(context: PlaceContext, l1Index: number): Promise<Tabl
 }
 
 /** What is marked COPIED must have a refcount of one, or somebody else's cluster gets written. */
-async function checkRefcount(context: PlaceContext, host: HostOffset): Promise<void> {
+async function checkRefcount(context: PlaceContext, host: HostOffset, claim: Claim): Promise<void> {
   const { tables, geometry, filename } = context;
   await tables.loadRefcountTable();
-  checkNoTable(filename, tables, host, host + geometry.clusterSize, 'the map points into');
+  tables.structures.check(host, 1, claim);
   const count = await tables.refcount(clusterIndexOf(host, geometry));
   if (count === 1) return;
   throw new ImageError(

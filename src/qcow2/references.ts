@@ -26,6 +26,8 @@ export interface ReferencedImage {
   readonly tables: Tables;
 }
 
+/** A bitmap table may have a gigabyte: it is read in pieces of this size. */
+const BITMAP_TABLE_PIECE = 1024 * 1024;
 /** Tables can't overlap, so that honest images stay far below it. */
 const MAX_SNAPSHOT_L1_TOTAL = 2 ** 34;
 
@@ -107,14 +109,27 @@ async function countExtensions(
     if (tableOffset + tableBytes > storage.size) {
       throw new ImageError('corrupt', 'a bitmap table ends past the file');
     }
-    const entries = viewOf(await readTable(storage, tableOffset, tableBytes));
-    for (let i = 0; i < tableBytes; i += 8) {
-      const [high, low] = [entries.getUint32(i), entries.getUint32(i + 4)];
-      const offset = clusterOffset(high, low);
-      const reserved = high & 0xff00_0000 || low & 0x1fe || (offset !== 0 && low & 1);
-      if (reserved || offset % geometry.clusterSize !== 0) visitor.brokenBitmapEntry?.();
-      else if (offset !== 0) add(offset, geometry.clusterSize);
+    for (let at = 0; at < tableBytes; at += BITMAP_TABLE_PIECE) {
+      const length = Math.min(BITMAP_TABLE_PIECE, tableBytes - at);
+      const entries = viewOf(await readTable(storage, tableOffset + at, length));
+      countBitmapTable(entries, geometry, add, visitor);
     }
+  }
+}
+
+function countBitmapTable(
+  entries: DataView,
+  { clusterSize }: Geometry,
+  add: Add,
+  visitor: ReferenceVisitor,
+): void {
+  for (let i = 0; i < entries.byteLength; i += 8) {
+    const [high, low] = [entries.getUint32(i), entries.getUint32(i + 4)];
+    if (high === 0 && low === 0) continue;
+    const offset = clusterOffset(high, low);
+    const reserved = high & 0xff00_0000 || low & 0x1fe || (offset !== 0 && low & 1);
+    if (reserved || offset % clusterSize !== 0) visitor.brokenBitmapEntry?.();
+    else if (offset !== 0) add(offset, clusterSize);
   }
 }
 

@@ -30,6 +30,7 @@ export async function rebuildRefcounts(
   });
   const ours = await addMissingBlocks(context, counts, refuse);
   await correct(context, counts, ours);
+  tables.freeHint = 0;
   await tables.checkpoint();
 }
 
@@ -76,10 +77,11 @@ async function correct(
     for (let within = 0; within < refcountBlockEntries; within++) {
       const cluster = i * refcountBlockEntries + within;
       if (ours.has(cluster)) continue;
-      const stored = getRefcount(block.bytes, within, refcountOrder);
       const wanted = Math.min(counts.get(cluster), maxRefcount);
-      if (stored < wanted) tables.setRefcountIn(block, within, wanted);
-      for (let extra = wanted; extra < stored; extra++) tables.free(cluster, 1);
+      // Lowered at once, not when a checkpoint frees: no pointer has changed.
+      if (getRefcount(block.bytes, within, refcountOrder) !== wanted) {
+        tables.setRefcountIn(block, within, wanted);
+      }
     }
   }
 }

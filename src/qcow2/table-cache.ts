@@ -1,6 +1,6 @@
 // L2 tables and refcount blocks in memory: least recently used ones go first, dirty ones stay.
 
-import { assert } from '../errors.ts';
+import { assert, ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { pastEnd } from './directory.ts';
 import { viewOf } from './fields.ts';
@@ -65,13 +65,18 @@ export class TableCache {
   load(offset: number, kind: Table['kind']): Promise<Table> | Table {
     const cached = this.#tables.get(offset);
     if (cached !== undefined) {
-      assert(cached.kind === kind, `cluster 0x${offset.toString(16)} is used as two tables`);
+      this.#checkKind(cached, kind);
       this.#tables.delete(offset);
       this.#tables.set(offset, cached);
       return cached;
     }
     const pending = this.#loading.get(offset);
-    if (pending !== undefined) return pending.table;
+    if (pending !== undefined) {
+      return pending.table.then((table) => {
+        this.#checkKind(table, kind);
+        return table;
+      });
+    }
     const loading = { wanted: true };
     const table = this.#read(offset, kind, loading);
     this.#loading.set(offset, { table, loading });
@@ -105,6 +110,15 @@ export class TableCache {
     return table;
   }
 
+  #checkKind({ kind, offset }: Table, wanted: Table['kind']): void {
+    if (kind === wanted) return;
+    throw new ImageError(
+      'corrupt',
+      `${this.#storage.filename}: ${WORDS[wanted]} and ${WORDS[kind]} lie at the same offset ` +
+        `0x${offset.toString(16)}`,
+    );
+  }
+
   #stopLoading(offset: number): void {
     const pending = this.#loading.get(offset);
     if (pending !== undefined) pending.loading.wanted = false;
@@ -128,8 +142,14 @@ export class TableCache {
   }
 
   touch(table: Table, position: number, length: number): void {
-    // A table that was evicted while its user waited comes back with the user's change.
-    assert(this.#tables.get(table.offset) === table, 'change to a table that left the cache');
+    // A table that was evicted while its user waited comes back with the user's change. What is in
+    // its place by now is a clean copy of it: only the user, who holds the queue, makes it dirty.
+    const inPlace = this.#tables.get(table.offset);
+    if (inPlace !== table) {
+      assert(!inPlace || !this.#dirty.has(inPlace), 'two changed copies of one table');
+      this.#stopLoading(table.offset);
+      this.#tables.set(table.offset, table);
+    }
     if (table.dirtyTo === 0) table.dirtyFrom = position;
     table.dirtyFrom = Math.min(table.dirtyFrom, position);
     table.dirtyTo = Math.max(table.dirtyTo, position + length);

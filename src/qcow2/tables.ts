@@ -22,6 +22,7 @@ import { type FieldValues, writeField, writeU64 } from './fields.ts';
 import { type Geometry, refcountTableIndexOf } from './geometry.ts';
 import type { Header } from './header.ts';
 import { clusterOffset, encodeEntry } from './l2-entry.ts';
+import { Structures } from './overlap.ts';
 import { getRefcount, setRefcount } from './refcount.ts';
 import { COPIED_HIGH, HEADER } from './spec.ts';
 import { type Table, TableCache } from './table-cache.ts';
@@ -45,7 +46,7 @@ export class Tables {
   #failure: unknown;
   /** Why the L1 table could not be read. */
   #l1Broken: ImageError | undefined;
-  #refcountTableLoaded = false;
+  #structures: Structures | undefined;
   /** Lowest cluster index that may be free: a hint for the allocator. */
   freeHint = 0;
 
@@ -89,9 +90,26 @@ export class Tables {
 
   /** The refcount table is needed for writing and checking alone, so it is read when first asked. */
   async loadRefcountTable(): Promise<void> {
-    if (this.#refcountTableLoaded) return;
+    if (this.#structures !== undefined) return;
     await this.#refcountTable.load(this.#storage, 'the refcount table');
-    this.#refcountTableLoaded = true;
+    const entries = { l1: this.#l1.view, refcountTable: this.#refcountTable.view };
+    const { filename } = this.#storage;
+    this.#structures = new Structures(filename, this.#geometry, entries, () => this.#fixed());
+  }
+
+  #fixed(): readonly { what: string; offset: number; length: number }[] {
+    const { offset, length } = this.#refcountTable;
+    return [
+      { what: 'the header', offset: 0, length: 1 },
+      { what: 'the active L1 table', offset: this.#l1.offset, length: this.#l1.length },
+      { what: 'the refcount table', offset, length },
+    ];
+  }
+
+  /** There once the refcount table is loaded. */
+  get structures(): Structures {
+    assert(this.#structures, 'refcount table not loaded');
+    return this.#structures;
   }
 
   /** Bytes that the file has now: what is pointed to past them is not there. */
@@ -147,6 +165,7 @@ export class Tables {
 
   /** An L2 table in a cluster just taken; it becomes reachable in step (c) at the earliest. */
   newL2Table(offset: number, content?: Uint8Array): Table {
+    this.structures.addL2(offset);
     return this.#cache.create(offset, 'l2', content);
   }
 
@@ -167,7 +186,7 @@ export class Tables {
 
   /** Offset of the refcount block with that index in the refcount table; 0: none. */
   refcountBlockOffset(index: number): number {
-    assert(this.#refcountTableLoaded, 'refcount table not loaded');
+    assert(this.#structures, 'refcount table not loaded');
     if (index >= this.refcountTableEntries) return 0;
     const { view } = this.#refcountTable;
     const offset = clusterOffset(view.getUint32(index * 8), view.getUint32(index * 8 + 4));
@@ -199,6 +218,7 @@ export class Tables {
     writeU64(this.#refcountTable.view, index * 8, offset);
     this.#refcountTable.touched(index);
     this.took(offset, 1);
+    this.structures.addRefcountBlock(offset);
     return this.#cache.create(offset, 'refcount-block');
   }
 
@@ -232,6 +252,7 @@ export class Tables {
   /** Drops the map's reference to an L2 table; a snapshot may keep its own. */
   dropL2Table(offset: number): void {
     this.#cache.forget(offset);
+    this.structures.dropL2(offset);
     this.free(offset / this.#geometry.clusterSize, 1);
   }
 
