@@ -4,7 +4,7 @@ import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 import type { Extent, Layer } from '../layer.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
-import { directoryOf, hostFileOf, protocolOf, resolveName } from './filename.ts';
+import { hostFileOf, protocolOf, resolveName } from './filename.ts';
 
 export interface ChainLayer {
   readonly layer: Layer;
@@ -103,11 +103,6 @@ export class Chain {
     const wanted = await this.#host.identify(hostFileOf(name));
     const index = this.layers.findIndex(({ id }) => id === wanted?.id);
     return index < 0 ? undefined : index;
-  }
-
-  /** Directories that hold the layers, each with its slash at the end. */
-  get directories(): readonly string[] {
-    return [...new Set(this.layers.map(({ filename }) => directoryOf(filename) || './'))];
   }
 
   /** Flushes what was written and closes all layers; the first error is thrown at the end. */

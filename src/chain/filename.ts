@@ -27,6 +27,27 @@ export function resolveName(from: string, name: string): string {
   return directoryOf(from) + name;
 }
 
+/** The file that a `json:{...}` name means in the end; null where it means none that we know. */
+export function jsonFileOf(name: string): string | null {
+  if (protocolOf(name) !== 'json') return null;
+  try {
+    return fileIn(JSON.parse(name.slice('json:'.length)));
+  } catch {
+    return null;
+  }
+}
+
+/** Nested (`file`: {`filename`: ...}) or in one name (`file.filename`). */
+function fileIn(value: unknown): string | null {
+  if (typeof value !== 'object' || value === null) return null;
+  const entries = Object.entries(value);
+  const named = entries.find(
+    ([key, member]) => /(^|\.)filename$/.test(key) && typeof member === 'string',
+  );
+  if (named !== undefined) return String(named[1]);
+  return fileIn(entries.find(([key]) => key === 'file')?.[1]);
+}
+
 /** The host file that a name means. Throws `unsupported` for protocols other than `file:`. */
 export function hostFileOf(name: string): string {
   const protocol = protocolOf(name);

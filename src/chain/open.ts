@@ -53,15 +53,27 @@ export async function openChain(filename: string, options: OpenChainOptions): Pr
     return new Chain(layers, options.host);
   } catch (error) {
     for (const { layer } of layers) await layer.close().catch(() => undefined);
-    throw describe(error, filename, layers.length);
+    throw describe(error, filename, layers);
   }
 }
 
 /** The words of the layers above: each one says that its backing file could not be opened. */
-function describe(error: unknown, filename: string, depth: number): unknown {
+function describe(error: unknown, filename: string, opened: readonly ChainLayer[]): unknown {
   if (!(error instanceof ImageError) || error instanceof LoopError) return error;
-  const nested = 'Could not open backing file: '.repeat(depth) + error.message;
-  return reworded(error, `Could not open '${filename}': ${nested}`);
+  const nested = 'Could not open backing file: '.repeat(opened.length) + error.message;
+  const message = `Could not open '${filename}': ${nested}`;
+  const above = opened.at(-1)?.layer;
+  const name = above instanceof Qcow2Image ? above.header.backingFile : null;
+  if (name === null || error.hint !== undefined || message.includes(name)) {
+    return reworded(error, message);
+  }
+  // In a chain of ten these words alone do not help.
+  const { code, errno } = error;
+  return new ImageError(code, message, {
+    cause: error,
+    hint: `That is '${name}', the backing file of '${above?.filename}'.`,
+    ...(errno !== undefined && { errno }),
+  });
 }
 
 class LoopError extends ImageError {}

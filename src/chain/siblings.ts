@@ -2,8 +2,9 @@
 // given files. Reads headers only, of regular files only.
 
 import type { Host } from '../io/host.ts';
-import { Qcow2Image } from '../qcow2/image.ts';
-import { hostFileOf, resolveName } from './filename.ts';
+import { backingNameIn } from '../qcow2/header.ts';
+import { readHeaderCluster } from '../qcow2/header-cluster.ts';
+import { hostFileOf, jsonFileOf, resolveName } from './filename.ts';
 
 export interface SiblingSearch {
   readonly host: Host;
@@ -56,8 +57,10 @@ async function readNode(host: Host, filename: string, nodes: Map<string, Node>):
     if (identity?.kind !== 'file' || nodes.has(identity.id)) return;
     const storage = await host.openStorage(filename, { writable: false });
     try {
-      const { backingFile } = await Qcow2Image.readHeader(storage);
-      const backing = backingFile && hostFileOf(resolveName(filename, backingFile));
+      // Only the name counts: features that we don't know change nothing about it.
+      const name = backingNameIn(await readHeaderCluster(storage));
+      const file = name && (jsonFileOf(name) ?? name);
+      const backing = file && (await backingOf(host, filename, hostFileOf(file)));
       nodes.set(identity.id, { filename, backing });
     } finally {
       await storage.close();
@@ -65,6 +68,13 @@ async function readNode(host: Host, filename: string, nodes: Map<string, Node>):
   } catch {
     // Not an image of ours.
   }
+}
+
+/** As seen from the directory of the name; where that is a link, perhaps from the file's own. */
+async function backingOf(host: Host, filename: string, name: string): Promise<string> {
+  const seen = resolveName(filename, name);
+  if ((await host.identify(seen)) !== undefined) return seen;
+  return resolveName(await host.realPath(filename), name);
 }
 
 async function reaches(

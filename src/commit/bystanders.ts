@@ -2,6 +2,7 @@
 // afterwards.
 
 import type { Chain, ChainLayer } from '../chain/chain.ts';
+import { directoryOf } from '../chain/filename.ts';
 import { findSiblings } from '../chain/siblings.ts';
 import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
@@ -23,25 +24,55 @@ export interface Bystanders {
   changesBase(): Promise<boolean>;
 }
 
-/** Names of the images that would see other data, sorted. */
-export async function findBystanders(scene: Bystanders): Promise<readonly string[]> {
+export interface Found {
+  /** Images that would see other data. */
+  readonly siblings: readonly string[];
+  /** Images that stand on what will be removed: they would not open any more. */
+  readonly needing: readonly string[];
+}
+
+/** Names, sorted. */
+export async function findBystanders(scene: Bystanders): Promise<Found> {
+  const directories = await directoriesOf(scene);
   const find = (changing: readonly ChainLayer[]) => {
     const ids = new Set(changing.map(({ id }) => id));
     const stable = scene.stable.map(({ id }) => id).filter((id) => !ids.has(id));
     return findSiblings({
       host: scene.host,
-      directories: [
-        ...scene.chain.directories,
-        ...scene.search.map((name) => (name.endsWith('/') ? name : `${name}/`)),
-      ],
+      directories,
       changing: ids,
       stable: new Set(stable),
     });
   };
   const found = new Set([...(await find([...scene.changing, ...scene.deleted])), ...scene.known]);
-  if (found.size === 0 || (await scene.changesBase())) return [...found].sort();
+  const needing = found.size === 0 ? [] : await find(scene.deleted);
+  if (found.size === 0 || (await scene.changesBase())) {
+    return { siblings: [...found].sort(), needing };
+  }
   // An interrupted commit that is run again: base holds it all, only removing could hurt anybody.
-  return find(scene.deleted);
+  return { siblings: needing, needing };
+}
+
+/** Of the layers' names, of the files that these are links to, and those that were named. */
+async function directoriesOf({ host, chain, search }: Bystanders): Promise<readonly string[]> {
+  const directories = new Map<string, string>();
+  for (const { filename } of chain.layers) {
+    const real = directoryOf(await host.realPath(filename));
+    const named = directoryOf(filename) || './';
+    // As the user named it, where that is the same.
+    directories.set(directoryOf(`${await host.realPath(named)}/`), named);
+    if (!directories.has(real)) directories.set(real, real);
+  }
+  const more = search.map((name) => (name.endsWith('/') ? name : `${name}/`));
+  return [...new Set([...directories.values(), ...more])];
+}
+
+/** Not for `force` to overrule: what stands on a file that is gone is lost. */
+export function neededError(needing: readonly string[]): ImageError {
+  const names = needing.map((name) => `'${name}'`).join(', ');
+  return new ImageError('siblings', `Files that --delete would remove are needed by ${names}`, {
+    hint: 'Leave --delete out, or name those images with --overlay, so that they are relinked.',
+  });
 }
 
 export function siblingsError(siblings: readonly string[], base: string): ImageError {

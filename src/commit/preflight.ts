@@ -3,12 +3,13 @@
 import { asQcow2, type Chain, type ChainLayer } from '../chain/chain.ts';
 import { allocatedIn } from '../chain/extents.ts';
 import { directoryOf } from '../chain/filename.ts';
+import { WRITER } from '../chain/open.ts';
 import type { Relink } from '../chain/relink.ts';
 import { ImageError, reworded } from '../errors.ts';
 import { l1EntriesFor } from '../qcow2/geometry.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { checkReachable } from '../qcow2/resize.ts';
-import { findBystanders, siblingsError } from './bystanders.ts';
+import { findBystanders, neededError, siblingsError } from './bystanders.ts';
 import { changesBase } from './difference.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
 import { type PlanStep, planSteps } from './plan.ts';
@@ -53,6 +54,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     const parts = { between, deleted: deletes, overlays, done, steps };
     const siblings = await checkSiblings(range, options, parts, refuse);
     await checkSpace(range, options, measured, refuse);
+    if (options.dryRun) await checkAccess(range, relinks, refuse);
     const plan: CommitPlan = {
       top: top.filename,
       base: base.filename,
@@ -105,12 +107,37 @@ async function checkBase({ top, base }: Range, refuse: Refuse): Promise<void> {
     const refusal = layer.refusalToWrite({ dataUnchanged: false, writable: true });
     if (refusal !== undefined) {
       refuse(reworded(refusal, `Could not open '${base.filename}': ${refusal.message}`));
-    }
+    } else await collect(() => layer.verify(), refuse);
     const why = grows ? await layer.whyFixedSize() : null;
     if (why !== null) refuse(sizeError(base, top, why));
-    if (grows) checkReachable(base.filename, l1EntriesFor(top.layer.size, layer.geometry));
+    if (grows) {
+      const entries = l1EntriesFor(top.layer.size, layer.geometry);
+      await collect(async () => checkReachable(base.filename, entries), refuse);
+    }
   } else if (grows && !layer.storage.resizable) {
     refuse(sizeError(base, top, 'it is a device'));
+  }
+}
+
+/** What it throws is a refusal. */
+async function collect(work: () => Promise<void>, refuse: Refuse): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    refuse(error);
+  }
+}
+
+/** Locks and permissions: taken and given back, nothing is written. */
+async function checkAccess(
+  { chain, base }: Range,
+  relinks: readonly Relink[],
+  refuse: Refuse,
+): Promise<void> {
+  const written = [chain.at(0).layer, base.layer, ...relinks.map(({ overlay }) => overlay)];
+  for (const { storage } of new Set(written)) {
+    await collect(() => storage.makeWritable(WRITER.use, WRITER.share), refuse);
   }
 }
 
@@ -167,7 +194,7 @@ async function checkSiblings(
 ): Promise<readonly string[]> {
   if (options.skipAdvice) return [];
   const { between, deleted, overlays, done, steps } = parts;
-  const siblings = await findBystanders({
+  const { siblings, needing } = await findBystanders({
     host: options.host,
     chain,
     search: options.search ?? [],
@@ -177,7 +204,8 @@ async function checkSiblings(
     stable: [...chain.layers.slice(0, topIndex), top, ...overlays.map((each) => each.at(0))],
     changesBase: () => changesBase(steps(), base.layer),
   });
-  if (siblings.length > 0 && !options.force) refuse(siblingsError(siblings, base.filename));
+  if (needing.length > 0) refuse(neededError(needing));
+  else if (siblings.length > 0 && !options.force) refuse(siblingsError(siblings, base.filename));
   return siblings;
 }
 

@@ -52,7 +52,8 @@ export function createNodeHost(machine: FileMachine = {}): Host {
     async listFiles(directory) {
       try {
         const entries = fs.readdirSync(directory, { withFileTypes: true });
-        return entries.filter((entry) => entry.isFile()).map(({ name }) => name);
+        const files = entries.filter((entry) => entry.isFile() || entry.isSymbolicLink());
+        return files.map(({ name }) => name);
       } catch (error) {
         throw openError('Could not read the directory', directory, error, 'open-for-reading');
       }

@@ -86,6 +86,11 @@ function readFixedFields(bytes: Uint8Array): FieldValues<typeof HEADER> {
   return fields;
 }
 
+/** The stored backing file name, also of an image that can't be opened here; null without one. */
+export function backingNameIn(cluster: Uint8Array): string | null {
+  return readBackingFile(readFixedFields(cluster), cluster);
+}
+
 /** Parses the first cluster of an image (or as much of it as the file has). */
 export function parseHeader(bytes: Uint8Array): Header {
   const fields = readFixedFields(bytes);
@@ -108,7 +113,7 @@ export function parseHeader(bytes: Uint8Array): Header {
     compressionType,
     extensions,
     extensionsEnd: end,
-    backingFile: readBackingFile(fields, padded),
+    backingFile: readBackingFile(fields, bytes.subarray(0, clusterSize)),
     backingFormat: stringExtension(extensions, EXTENSION.backingFormat),
     dataFile: stringExtension(extensions, EXTENSION.externalDataFile),
     featureNames: parseFeatureNames(
@@ -211,8 +216,11 @@ function readBackingFile(fields: FieldValues<typeof HEADER>, bytes: Uint8Array):
   // A name of no bytes is none.
   if (fields.backingFileOffset === 0 || fields.backingFileSize === 0) return null;
   const { backingFileOffset: start, backingFileSize: length } = fields;
-  if (length > MAX_BACKING_NAME || length > bytes.length - start) {
+  if (length > MAX_BACKING_NAME || length > 2 ** fields.clusterBits - start) {
     throw new ImageError('corrupt', 'Backing file name too long');
+  }
+  if (start + length > bytes.length) {
+    throw new ImageError('corrupt', 'The file ends before its backing file name');
   }
   return untilNul(bytes.subarray(start, start + length));
 }

@@ -15,13 +15,14 @@ import type { Geometry } from './geometry.ts';
 import { countFree, type FreeClusters, GrowthCounter } from './growth.ts';
 import { geometryOfHeader, type Header, parseHeader } from './header.ts';
 import { readHeaderCluster } from './header-cluster.ts';
-import { type MapRun, mapRuns } from './mapping.ts';
+import { extentOf, type MapRun, mapRuns } from './mapping.ts';
 import type { PlaceContext } from './place.ts';
 import { rebuildRefcounts } from './repair.ts';
 import { readSnapshots, type Snapshot } from './snapshots.ts';
 import { INCOMPATIBLE, KNOWN_AUTOCLEAR } from './spec.ts';
 import { unsupportedForReading, unsupportedForWriting } from './support.ts';
 import { Tables } from './tables.ts';
+import { verifyRefcounts } from './verify.ts';
 import { type Mover, Writer } from './writer.ts';
 
 export interface OpenImageOptions {
@@ -151,12 +152,7 @@ export class Qcow2Image implements Layer {
     this.#checkRange(offset, length);
     this.#checkReadable();
     const runs = await mapRuns(this.#context, offset, length);
-    return runs.map((run): Extent => {
-      const { kind, offset, length } = run;
-      if (kind === 'unallocated' || kind === 'zero') return { kind, offset, length };
-      const host = kind === 'data' ? { storage: this.storage, offset: run.host } : null;
-      return { kind: 'data', offset, length, host };
-    });
+    return runs.map((run) => extentOf(run, this.storage));
   }
 
   async read(offset: number, target: Uint8Array): Promise<void> {
@@ -304,6 +300,11 @@ export class Qcow2Image implements Layer {
   /** Counts how far a series of writes would make the file grow. */
   growthCounter(): GrowthCounter {
     return new GrowthCounter(this.#context);
+  }
+
+  /** Throws `corrupt` where refcounts call free what the tables use; a dirty image is rebuilt anyway. */
+  async verify(): Promise<void> {
+    if (!this.dirty) await verifyRefcounts(this, this.#context);
   }
 
   /** Clusters that nothing uses. Reads all refcount blocks. */

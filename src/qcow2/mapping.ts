@@ -1,6 +1,8 @@
 // Reads the guest's map: which range of the virtual disk lies where. Changes nothing.
 
 import { ImageError } from '../errors.ts';
+import type { Storage } from '../io/storage.ts';
+import type { Extent } from '../layer.ts';
 import type { Geometry } from './geometry.ts';
 import { l1IndexOf, l2IndexOf } from './geometry.ts';
 import { decodeL2Entry } from './l2-entry.ts';
@@ -59,6 +61,12 @@ export async function mapRuns(
   return runs;
 }
 
+/** What others may know of a run. */
+export function extentOf({ kind, offset, length, host }: MapRun, storage: Storage): Extent {
+  if (kind === 'unallocated' || kind === 'zero') return { kind, offset, length };
+  return { kind: 'data', offset, length, host: kind === 'data' ? { storage, offset: host } : null };
+}
+
 function scanTable(
   context: MapContext,
   table: Table,
@@ -87,7 +95,7 @@ function scanTable(
           compressedBytes: entry.lengthBytes,
         });
       } else if (entry.kind === 'data') {
-        if (entry.host >= tables.fileSize) throw tables.pastEnd('a data cluster', entry.host);
+        tables.checkInFile('a data cluster', entry.host);
         append(runs, 'data', position, length, entry.host + within);
       } else append(runs, entry.kind, position, length, 0);
     }

@@ -54,6 +54,15 @@ export class ReferenceCounts {
     return this.#all[cluster - this.first] ?? 0;
   }
 
+  /** Adds one reference to a cluster; false where it is not that simple and `add` has to. */
+  addOne(cluster: number): boolean {
+    const index = cluster - this.first;
+    const count = this.#all[index];
+    if (count === undefined || cluster >= this.#end || count >= this.#max) return false;
+    this.#all[index] = count + 1;
+    return true;
+  }
+
   /**
    * Adds references to each cluster of a byte range. `overflow` hears how many could not be added.
    * Adds nothing and returns false where the range ends past the file by a cluster or more: the

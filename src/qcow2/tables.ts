@@ -16,31 +16,30 @@
 
 import { assert, ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
-import { divideUp, SECTOR } from '../units.ts';
+import { divideUp } from '../units.ts';
 import { Directory, pastEnd } from './directory.ts';
-import { type FieldValues, writeField, writeU64 } from './fields.ts';
+import { writeU64 } from './fields.ts';
 import { type Geometry, refcountTableIndexOf } from './geometry.ts';
 import type { Header } from './header.ts';
+import { type HeaderPatch, HeaderSector } from './header-sector.ts';
 import { clusterOffset, encodeEntry } from './l2-entry.ts';
 import { Structures } from './overlap.ts';
 import { getRefcount, setRefcount } from './refcount.ts';
-import { COPIED_HIGH, HEADER } from './spec.ts';
+import { Runs } from './runs.ts';
+import { COPIED_HIGH } from './spec.ts';
 import { type Table, TableCache } from './table-cache.ts';
-
-type HeaderPatch = Partial<FieldValues<typeof HEADER>>;
 
 export class Tables {
   readonly #storage: Storage;
   readonly #geometry: Geometry;
   readonly #cache: TableCache;
-  /** The first sector of the header as the file has it. */
-  readonly #headerSector: Uint8Array;
+  readonly #header: HeaderSector;
   readonly #l1: Directory;
   readonly #refcountTable: Directory;
   /** Header fields of the guest's map that wait for step (c). */
   #mapPatch: HeaderPatch = {};
-  /** Clusters freed since the last checkpoint: index and count, in turn. */
-  #freed: number[] = [];
+  /** Clusters freed since the last checkpoint. */
+  #freed = new Runs();
   /** First byte after the highest cluster taken, so that the file can be made to cover it. */
   #takenEnd = 0;
   #failure: unknown;
@@ -54,12 +53,12 @@ export class Tables {
     storage: Storage,
     geometry: Geometry,
     header: Header,
-    headerSector: Uint8Array,
+    headerSector: HeaderSector,
     cacheBytes: number,
   ) {
     this.#storage = storage;
     this.#geometry = geometry;
-    this.#headerSector = headerSector;
+    this.#header = headerSector;
     this.#cache = new TableCache(storage, geometry.clusterSize, cacheBytes);
     this.#l1 = new Directory('l1', header.l1TableOffset, header.l1Size * 8);
     this.#refcountTable = new Directory(
@@ -75,8 +74,7 @@ export class Tables {
     header: Header,
     cacheBytes: number,
   ): Promise<Tables> {
-    const sector = new Uint8Array(SECTOR);
-    await storage.read(0, sector);
+    const sector = await HeaderSector.read(storage);
     const tables = new Tables(storage, geometry, header, sector, cacheBytes);
     try {
       await tables.#l1.load(storage, 'the L1 table');
@@ -112,13 +110,9 @@ export class Tables {
     return this.#structures;
   }
 
-  /** Bytes that the file has now: what is pointed to past them is not there. */
-  get fileSize(): number {
-    return this.#storage.size;
-  }
-
-  pastEnd(what: string, offset: number): ImageError {
-    return pastEnd(this.#storage, what, offset);
+  /** Throws `corrupt` for what is pointed to behind the end of the file: it is not there. */
+  checkInFile(what: string, offset: number): void {
+    if (offset >= this.#storage.size) throw pastEnd(this.#storage, what, offset);
   }
 
   get l1Entries(): number {
@@ -246,7 +240,7 @@ export class Tables {
 
   /** Drops one reference of each cluster at the next checkpoint, once nothing points there. */
   free(clusterIndex: number, count: number): void {
-    appendRun(this.#freed, clusterIndex, count);
+    this.#freed.add(clusterIndex, count);
   }
 
   /** Drops the map's reference to an L2 table; a snapshot may keep its own. */
@@ -282,7 +276,7 @@ export class Tables {
 
   /** Header fields that are changed and durable at once, apart from any checkpoint. */
   async patchHeaderNow(patch: HeaderPatch): Promise<void> {
-    await this.#writeHeader(patch);
+    await this.#header.write(patch);
     await this.#flush();
   }
 
@@ -296,8 +290,12 @@ export class Tables {
   /** Makes everything published so far durable, in the order of the law. */
   async checkpoint(): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
+    // May fail and be done again, once there is room: nothing points to what it writes.
+    await this.#writeNewClusters();
     try {
-      await this.#stepNewClusters();
+      // Always flushed: data written in place must be durable too.
+      await this.#flush();
+      this.#cache.settle((table) => table.kind === 'refcount-block');
       await this.#stepRefcountPointers();
       await this.#stepGuestMap();
       await this.#stepFreed();
@@ -309,7 +307,7 @@ export class Tables {
     }
   }
 
-  async #stepNewClusters(): Promise<void> {
+  async #writeNewClusters(): Promise<void> {
     await this.#cache.write((table) => table.kind === 'refcount-block' || table.fresh);
     if (this.#l1.moved) await this.#l1.writeAll(this.#storage);
     if (this.#refcountTable.moved) await this.#refcountTable.writeAll(this.#storage);
@@ -318,15 +316,12 @@ export class Tables {
     if (resizable && this.#takenEnd - size >= this.#geometry.clusterSize) {
       await this.#storage.resize(this.#takenEnd);
     }
-    // Always flushed: data written in place must be durable too.
-    await this.#flush();
-    this.#cache.settle((table) => table.kind === 'refcount-block');
   }
 
   async #stepRefcountPointers(): Promise<void> {
     const table = this.#refcountTable;
     if (table.moved) {
-      await this.#writeHeader({
+      await this.#header.write({
         refcountTableOffset: table.offset,
         refcountTableClusters: table.length / this.#geometry.clusterSize,
       });
@@ -343,7 +338,7 @@ export class Tables {
       wrote = true;
     }
     if (Object.keys(this.#mapPatch).length > 0) {
-      await this.#writeHeader(this.#mapPatch);
+      await this.#header.write(this.#mapPatch);
       this.#mapPatch = {};
       wrote = true;
     }
@@ -355,30 +350,28 @@ export class Tables {
   async #stepFreed(): Promise<void> {
     if (this.#freed.length === 0) return;
     const freed = this.#freed;
-    this.#freed = [];
-    const holes: number[] = [];
-    for (let i = 0; i < freed.length; i += 2) {
-      await this.#lower(freed[i] ?? 0, freed[i + 1] ?? 0, holes);
-    }
+    this.#freed = new Runs();
+    const holes = new Runs();
+    for (const [first, count] of freed) await this.#lower(first, count, holes);
     await this.#cache.write((table) => table.kind === 'refcount-block');
     await this.#flush();
     this.#cache.settle((table) => table.kind === 'refcount-block');
-    for (let i = 0; i < holes.length; i += 2) {
-      const { clusterSize } = this.#geometry;
-      const start = (holes[i] ?? 0) * clusterSize;
-      const end = Math.min(start + (holes[i + 1] ?? 0) * clusterSize, this.#storage.size);
+    const { clusterSize } = this.#geometry;
+    for (const [first, count] of holes) {
+      const start = first * clusterSize;
+      const end = Math.min(start + count * clusterSize, this.#storage.size);
       if (end > start) await this.#storage.discard(start, end - start);
     }
   }
 
-  async #lower(first: number, count: number, holes: number[]): Promise<void> {
+  async #lower(first: number, count: number, holes: Runs): Promise<void> {
     const { refcountBlockEntries } = this.#geometry;
     for (let index = first; index < first + count; ) {
       const blockIndex = refcountTableIndexOf(index, this.#geometry);
       const blockEnd = Math.min((blockIndex + 1) * refcountBlockEntries, first + count);
       const block = await this.refcountBlock(blockIndex);
       for (; index < blockEnd; index++) {
-        if (this.#lowerIn(block, index) === 0) appendRun(holes, index, 1);
+        if (this.#lowerIn(block, index) === 0) holes.add(index, 1);
       }
     }
   }
@@ -399,22 +392,7 @@ export class Tables {
     return old - 1;
   }
 
-  async #writeHeader(patch: HeaderPatch): Promise<void> {
-    for (const [name, value] of Object.entries(patch)) {
-      writeField(this.#headerSector, HEADER[name as keyof typeof HEADER], value);
-    }
-    await this.#storage.write(0, this.#headerSector, 'header');
-  }
-
   #flush(): Promise<void> {
     return this.#storage.flush();
   }
-}
-
-/** Appends to a list of runs (first, count, first, count, ...), longer last run where they touch. */
-function appendRun(runs: number[], first: number, count: number): void {
-  const last = runs.length - 2;
-  if (last >= 0 && (runs[last] ?? 0) + (runs[last + 1] ?? 0) === first) {
-    runs[last + 1] = (runs[last + 1] ?? 0) + count;
-  } else runs.push(first, count);
 }

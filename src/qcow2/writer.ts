@@ -54,6 +54,7 @@ export class Writer {
         }
       } catch (error) {
         await this.queue.run(async () => abandon(context, placements));
+        await this.#giveBack(placements);
         throw error;
       }
       if (placements.every(({ state }) => state === 'in-place')) return;
@@ -62,6 +63,16 @@ export class Writer {
         await this.#checkpointIfFull();
       });
     });
+  }
+
+  /**
+   * On a full disk what was written before needs room for its tables: clusters that nothing points
+   * to, and that are not taken again before a checkpoint, need not keep theirs.
+   */
+  async #giveBack(placements: readonly Placement[]): Promise<void> {
+    for (const { host, clusters, taken } of placements) {
+      if (taken) await this.#image.storage.discard(host, clusters * this.#clusterSize);
+    }
   }
 
   /** Moves the bytes that lie in one placement, and completes the ragged ends of new clusters. */

@@ -58,15 +58,6 @@ describe('findByPath', () => {
   });
 });
 
-test('the directories of the layers, each once', async () => {
-  const host = await twoDirectories();
-  await using chain = await openChain('/b/top', { host });
-  expect(chain.directories).toEqual(['/b/', '/b/../a/']);
-  await addImage(host, 'alone');
-  await using alone = await openChain('alone', { host });
-  expect(alone.directories).toEqual(['./']);
-});
-
 test('reads go through to the base, writes stay in the top', async () => {
   const host = await twoDirectories();
   const before = host.fileBytes('/a/base');

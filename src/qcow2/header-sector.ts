@@ -1,0 +1,32 @@
+// The first sector of an image, which holds all fields that change while it is written to: each
+// change of some of them is one write, so old or new, never torn.
+
+import type { Storage } from '../io/storage.ts';
+import { SECTOR } from '../units.ts';
+import { type FieldValues, writeField } from './fields.ts';
+import { HEADER } from './spec.ts';
+
+export type HeaderPatch = Partial<FieldValues<typeof HEADER>>;
+
+export class HeaderSector {
+  readonly #storage: Storage;
+  readonly #bytes: Uint8Array;
+
+  private constructor(storage: Storage, bytes: Uint8Array) {
+    this.#storage = storage;
+    this.#bytes = bytes;
+  }
+
+  static async read(storage: Storage): Promise<HeaderSector> {
+    const bytes = new Uint8Array(SECTOR);
+    await storage.read(0, bytes);
+    return new HeaderSector(storage, bytes);
+  }
+
+  async write(patch: HeaderPatch): Promise<void> {
+    for (const [name, value] of Object.entries(patch)) {
+      writeField(this.#bytes, HEADER[name as keyof typeof HEADER], value);
+    }
+    await this.#storage.write(0, this.#bytes, 'header');
+  }
+}

@@ -1,0 +1,40 @@
+// Whether an image can be written to without harm: every cluster that its tables use has a refcount
+// that says so. Where it does not, new data would go over old.
+
+import { ImageError } from '../errors.ts';
+import type { PlaceContext } from './place.ts';
+import { getRefcount } from './refcount.ts';
+import { countReferences, type ReferencedImage } from './references.ts';
+
+/** Throws `corrupt` for the first thing found. Reads all tables, changes nothing. */
+export async function verifyRefcounts(
+  image: ReferencedImage,
+  { filename, tables, geometry }: PlaceContext,
+): Promise<void> {
+  const refuse = (what: string): never => {
+    throw new ImageError('corrupt', `${filename}: ${what}`, {
+      hint: `Writing to it could lose data. Run 'qemu-img check -r all' on a copy of it first.`,
+    });
+  };
+  await tables.loadRefcountTable();
+  const { first, counts } = await countReferences(image, {
+    broken: refuse,
+    pastEnd: (offset) => refuse(`something at offset 0x${offset.toString(16)} is past the end`),
+    overflow: () => refuse('a cluster is used more often than its refcount can say'),
+  });
+  const { refcountBlockEntries, refcountOrder, clusterSize } = geometry;
+  for (let at = 0; at < counts.length; at += refcountBlockEntries) {
+    const block = await tables.refcountBlock((first + at) / refcountBlockEntries);
+    const end = Math.min(counts.length, at + refcountBlockEntries);
+    for (let cluster = at; cluster < end; cluster++) {
+      const references = counts[cluster] ?? 0;
+      if (references === 0) continue;
+      const stored = block === null ? 0 : getRefcount(block.bytes, cluster - at, refcountOrder);
+      if (stored >= references) continue;
+      const place = (cluster * clusterSize).toString(16);
+      refuse(
+        `the cluster at offset 0x${place} is used ${references} times, but its refcount is ${stored}`,
+      );
+    }
+  }
+}
