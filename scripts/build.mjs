@@ -6,6 +6,9 @@ import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { build } from 'esbuild';
 
+// Without a listener SIGUSR1, which scripts send to see the progress, opens a port of the debugger.
+const NO_DEBUGGER = "process.on('SIGUSR1', () => {});";
+
 rmSync('dist', { recursive: true, force: true });
 const common = { bundle: true, platform: 'node', target: 'node20.19', logLevel: 'warning' };
 await build({
@@ -13,7 +16,7 @@ await build({
   entryPoints: ['src/cli/main.ts'],
   outfile: 'dist/cli.cjs',
   format: 'cjs',
-  banner: { js: '#!/usr/bin/env node' },
+  banner: { js: `#!/usr/bin/env node\n${NO_DEBUGGER}` },
   external: ['koffi'],
   legalComments: 'inline',
 });

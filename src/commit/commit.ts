@@ -11,6 +11,7 @@ import { errnoOf, ImageError, strerror } from '../errors.ts';
 import { RateLimit } from '../io/throttle.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { carryOut } from './copy.ts';
+import { type Finished, findFinished } from './finished.ts';
 import { type CommitOptions, type CommitResult, checkOptions } from './options.ts';
 import { type Prepared, preflight } from './preflight.ts';
 import { findRange } from './range.ts';
@@ -35,11 +36,17 @@ export async function commit(filename: string, options: CommitOptions): Promise<
   const opened: Chain[] = [chain];
   let result: CommitResult;
   try {
-    const range = await findRange(chain, options);
-    const prepared = await preflight(range, options);
-    opened.push(...prepared.overlays);
-    if (!dryRun) await run(prepared, options);
-    result = { plan: prepared.plan, dryRun };
+    const finished = await findFinished(chain, options);
+    if (finished !== undefined) {
+      opened.push(finished.chain);
+      if (!dryRun) await removeDead(finished, options);
+      result = { plan: finished.plan, dryRun };
+    } else {
+      const prepared = await preflight(await findRange(chain, options), options);
+      opened.push(...prepared.overlays);
+      if (!dryRun) await run(prepared, options);
+      result = { plan: prepared.plan, dryRun };
+    }
   } catch (error) {
     // What closing could say in addition would hide the error that matters.
     for (const each of opened) await each.close().catch(() => undefined);
@@ -88,7 +95,7 @@ async function fillBase(prepared: Prepared, options: CommitOptions): Promise<voi
   await base.layer.flush();
 }
 
-async function removeDead({ chain, plan }: Prepared, { host }: CommitOptions): Promise<void> {
+async function removeDead({ chain, plan }: Finished, { host }: CommitOptions): Promise<void> {
   for (const filename of plan.deletes) {
     const dead = chain.layers.find((layer) => layer.filename === filename);
     await dead?.layer.close();

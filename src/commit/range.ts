@@ -13,27 +13,22 @@ export interface Range {
   readonly base: ChainLayer;
 }
 
-const DONE_ALREADY =
-  'The image stands on that base already. Where an earlier run of the same command was stopped at ' +
-  'its very end, all that is left is to remove the files of the merged layers.';
+/** Index of the layer that a name means: as `-b` takes it, else from the working directory. */
+export async function findLayer(chain: Chain, name: string): Promise<number | undefined> {
+  return (await chain.find(name)) ?? (await chain.findByPath(name));
+}
 
 export async function findRange(chain: Chain, options: CommitOptions): Promise<Range> {
   const { filename } = chain.at(0);
   if (chain.layers.length === 1) {
     throw new ImageError('invalid', 'Image does not have a backing file');
   }
-  const notFound = (name: string, hint?: string) =>
-    new ImageError('not-found', `Did not find '${name}' in the backing chain of '${filename}'`, {
-      ...(hint !== undefined && { hint }),
-    });
-  const find = async (name: string) => (await chain.find(name)) ?? (await chain.findByPath(name));
+  const notFound = (name: string) =>
+    new ImageError('not-found', `Did not find '${name}' in the backing chain of '${filename}'`);
   let topIndex = 0;
   if (options.top !== undefined) {
-    const found = await find(options.top);
-    if (found === undefined) {
-      const standsOnBase = options.base !== undefined && (await find(options.base)) === 1;
-      throw notFound(options.top, standsOnBase ? DONE_ALREADY : undefined);
-    }
+    const found = await findLayer(chain, options.top);
+    if (found === undefined) throw notFound(options.top);
     topIndex = found;
     if (found === 0 && options.overlays?.length) {
       throw new ImageError(
@@ -44,7 +39,8 @@ export async function findRange(chain: Chain, options: CommitOptions): Promise<R
   }
   let baseIndex = topIndex + 1;
   if (options.base !== undefined) {
-    const found = options.skipAdvice ? await chain.find(options.base) : await find(options.base);
+    const find = options.skipAdvice ? chain.find(options.base) : findLayer(chain, options.base);
+    const found = await find;
     if (found === undefined || found <= topIndex) throw notFound(options.base);
     baseIndex = found;
   }

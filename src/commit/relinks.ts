@@ -45,7 +45,7 @@ export async function prepareRelinks(
       const overlay = await openOverlay(name, options);
       overlays.push(overlay);
       const image = asQcow2(overlay.top);
-      const stands = await backingOf(image, options.host);
+      const stands = await backingIdOf(image, options.host);
       // Relinked by an earlier run, or it has stood there all along: that is looked at later.
       if (stands === base.id) {
         done.push(name);
@@ -69,8 +69,15 @@ function openOverlay(name: string, { host, dryRun = false }: CommitOptions): Pro
   return openChain(name, { host, format: 'qcow2', single: true, ...access });
 }
 
+/** The same for an image that is not open. */
+export async function backingOf(name: string, host: Host): Promise<string | undefined> {
+  const options = { host, format: 'qcow2', single: true, forceShare: true };
+  await using overlay = await openChain(name, options);
+  return await backingIdOf(asQcow2(overlay.top), host);
+}
+
 /** Identity of the file that an image names as its backing file. */
-async function backingOf(image: Qcow2Image, host: Host): Promise<string | undefined> {
+async function backingIdOf(image: Qcow2Image, host: Host): Promise<string | undefined> {
   const { backingFile } = image.header;
   if (backingFile === null) return undefined;
   return (await host.identify(hostFileOf(resolveName(image.filename, backingFile))))?.id;

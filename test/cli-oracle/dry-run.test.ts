@@ -70,8 +70,8 @@ const FORMS: readonly (readonly [string, Partial<Plan>])[] = [
       top: 'sn3.qcow2',
       merged: ['sn3.qcow2', 'sn2.qcow2'],
       relinks: [
-        { overlay: 'sn4.qcow2', 'backing-file': 'sn1.qcow2' },
         { overlay: 'o1.qcow2', 'backing-file': 'sn1.qcow2' },
+        { overlay: 'sn4.qcow2', 'backing-file': 'sn1.qcow2' },
       ],
       deletes: [],
       siblings: [],

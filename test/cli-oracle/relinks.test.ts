@@ -50,9 +50,9 @@ test('--top with every overlay: all stand on base afterwards and show what they 
   const range = ['--top', 'sn3.qcow2', '-b', 'sn1.qcow2'];
   const { stderr } = await committed(images.dir, ...range, ...overlays, '--delete', 'sn4.qcow2');
   expect(stderr.split('\n')).toEqual([
-    "qimg-ts: 'sn4.qcow2' now has the backing file 'sn1.qcow2'",
     "qimg-ts: 'o1.qcow2' now has the backing file 'sn1.qcow2'",
     "qimg-ts: 'o2.qcow2' now has the backing file 'sn1.qcow2'",
+    "qimg-ts: 'sn4.qcow2' now has the backing file 'sn1.qcow2'",
     "qimg-ts: deleted: 'sn3.qcow2', 'sn2.qcow2'",
     '',
   ]);

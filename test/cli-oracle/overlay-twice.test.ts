@@ -1,4 +1,4 @@
-// --overlay with an image that is open already: our own lock is taken for that of another process.
+// --overlay with an image that is open already: our own lock is not taken for another process's.
 
 import { test } from 'vitest';
 import type { Images } from '../support/images.ts';

@@ -3,7 +3,7 @@
 
 import { expect, test } from 'vitest';
 import { infoOf } from '../support/qemu.ts';
-import { committed } from '../support/refusals.ts';
+import { committed, expectRefused } from '../support/refusals.ts';
 import { FIVE, stack } from '../support/stacks.ts';
 
 const RANGE = ['--top', 'sn3.qcow2', '-b', 'sn1.qcow2'];
@@ -23,13 +23,6 @@ async function branched() {
   return { images, expectDone };
 }
 
-test('FILENAME was relinked, the other overlay was not: the order that the code has', async () => {
-  const { images, expectDone } = await branched();
-  await committed(images.dir, '--force', ...RANGE, 'sn4.qcow2');
-  await committed(images.dir, ...COMMAND);
-  await expectDone();
-});
-
 test('the other overlay was relinked, FILENAME was not', async () => {
   const { images, expectDone } = await branched();
   await committed(images.dir, '--force', ...RANGE, 'other.qcow2');
@@ -42,4 +35,20 @@ test('all was relinked, nothing deleted yet', async () => {
   await committed(images.dir, ...COMMAND);
   await committed(images.dir, ...COMMAND);
   await expectDone();
+});
+
+test('all was relinked, and the files are still to be deleted', async () => {
+  const { images, expectDone } = await branched();
+  await committed(images.dir, ...COMMAND);
+  const { stderr } = await committed(images.dir, ...COMMAND, '--delete');
+  expect(stderr).toBe("qimg-ts: deleted: 'sn3.qcow2', 'sn2.qcow2'\n");
+  await expectDone();
+});
+
+test('layers that hold something else are not taken for merged ones', async () => {
+  const { images } = await branched();
+  await committed(images.dir, ...COMMAND);
+  await images.io('sn3.qcow2', 'write -P 77 1M 512');
+  const words = /Did not find 'sn3\.qcow2' in the backing chain of 'sn4\.qcow2'/;
+  await expectRefused(images.dir, ['commit', ...COMMAND, '--delete'], words);
 });

@@ -1,5 +1,5 @@
 // A base whose refcounts call clusters free that its map uses, and which is not marked dirty: new
-// data must not go over the old. QEMU 7.2 does just that; the view through the top changes.
+// data must not go over the old. (QEMU 7.2 lets it, and the view through the top changes.)
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';

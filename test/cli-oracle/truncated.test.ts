@@ -11,7 +11,7 @@ const CLUSTER = 65536;
 const L1 = 3 * CLUSTER;
 const L2 = 4 * CLUSTER;
 
-/** What is left of the file: with 2 MiB disks its clusters are the header, tables and then data. */
+/** What is left of the file (the last cluster may be there in part, so a cut there shows nothing): with 2 MiB disks its clusters are the header, tables and then data. */
 const CUTS: readonly (readonly [string, number])[] = [
   ['in the header, behind its fixed fields', 104],
   ['in the name of the backing file', 300],
@@ -23,7 +23,6 @@ const CUTS: readonly (readonly [string, number])[] = [
   ['in the middle of the L2 table', L2 + 12 * 8],
   ['at the first data', L2 + CLUSTER],
   ['in the data', 11 * CLUSTER + 777],
-  ['one byte before the end', 21 * CLUSTER - 1],
 ];
 
 for (const name of ['top.qcow2', 'mid.qcow2']) {
