@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { build } from 'esbuild';
 
 // Without a listener SIGUSR1, which scripts send to see the progress, opens a port of the debugger.
-const NO_DEBUGGER = "process.on('SIGUSR1', () => {});";
+const NO_DEBUGGER = "'use strict';\nprocess.on('SIGUSR1', () => {});";
 
 rmSync('dist', { recursive: true, force: true });
 const common = { bundle: true, platform: 'node', target: 'node20.19', logLevel: 'warning' };
