@@ -1,4 +1,5 @@
-// Opens the one image that a reading command names, so that it can at least be described.
+// Opens the image that a reading command names: alone, so that it can at least be described, or with
+// its backing files.
 
 import type { Chain } from '../chain/chain.ts';
 import { openChain } from '../chain/open.ts';
@@ -10,12 +11,14 @@ import type { NamedImage } from './options.ts';
 export interface OpenNamedOptions {
   readonly forceShare: boolean;
   readonly cache?: CacheMode;
+  /** Opens the backing files too: data can be read then. Default: the image alone. */
+  readonly backing?: boolean;
 }
 
-/** The image alone, without its backing file. Close it in the end. */
+/** The image that the operand means. Close it in the end. */
 export async function openNamed(
   { filename, format, label }: Pick<NamedImage, 'filename' | 'format' | 'label'>,
-  options: OpenNamedOptions,
+  { backing = false, ...options }: OpenNamedOptions,
 ): Promise<Chain> {
   if (filename === '') {
     throw new ImageError(
@@ -27,8 +30,8 @@ export async function openNamed(
     return await openChain(filename, {
       ...options,
       host: nodeHost,
-      single: true,
-      describe: true,
+      single: !backing,
+      describe: !backing,
       ...(format !== undefined && { format }),
     });
   } catch (error) {
