@@ -12,8 +12,13 @@ export interface HostRange {
 export type Extent =
   /** The layer says nothing: the backing file decides. */
   | { readonly kind: 'unallocated'; readonly offset: number; readonly length: number }
-  /** Reads as zeros, whatever lies below. */
-  | { readonly kind: 'zero'; readonly offset: number; readonly length: number }
+  /** Reads as zeros, whatever lies below; `host` where space in the file is kept for it. */
+  | {
+      readonly kind: 'zero';
+      readonly offset: number;
+      readonly length: number;
+      readonly host?: HostRange;
+    }
   /** Bytes of its own; `host` is null where they must go through `read` (compressed). */
   | {
       readonly kind: 'data';

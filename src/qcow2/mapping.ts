@@ -14,7 +14,10 @@ export interface MapRun {
   readonly kind: 'unallocated' | 'zero' | 'data' | 'compressed';
   readonly offset: number;
   length: number;
-  /** Data: where `offset` lies. Compressed: the first compressed byte. Else 0. */
+  /**
+   * Data and preallocated zeros: where `offset` lies. Compressed: the first compressed byte. Else 0,
+   * where the header is.
+   */
   readonly host: number;
   /** Compressed: bytes to the end of the last sector; such runs are one cluster. */
   readonly compressedBytes: number;
@@ -63,7 +66,10 @@ export async function mapRuns(
 
 /** What others may know of a run. */
 export function extentOf({ kind, offset, length, host }: MapRun, storage: Storage): Extent {
-  if (kind === 'unallocated' || kind === 'zero') return { kind, offset, length };
+  if (kind === 'unallocated') return { kind, offset, length };
+  if (kind === 'zero') {
+    return { kind, offset, length, ...(host !== 0 && { host: { storage, offset: host } }) };
+  }
   return { kind: 'data', offset, length, host: kind === 'data' ? { storage, offset: host } : null };
 }
 
@@ -97,7 +103,10 @@ function scanTable(
       } else if (entry.kind === 'data') {
         tables.checkInFile('a data cluster', entry.host);
         append(runs, 'data', position, length, entry.host + within);
-      } else append(runs, entry.kind, position, length, 0);
+      } else {
+        const host = entry.kind === 'zero' ? entry.host : null;
+        append(runs, entry.kind, position, length, host === null ? 0 : host + within);
+      }
     }
     position += length;
   }
@@ -130,7 +139,7 @@ function append(
   host: number,
 ): void {
   const last = runs.at(-1);
-  if (last?.kind === kind && (kind !== 'data' || last.host + last.length === host)) {
+  if (last?.kind === kind && (host === 0 ? last.host === 0 : last.host + last.length === host)) {
     last.length += length;
   } else runs.push({ kind, offset, length, host, compressedBytes: 0 });
 }

@@ -42,7 +42,9 @@ export class RawImage implements Layer {
         break;
       }
       const { data, end: stretchEnd } = await this.storage.extentAt(at);
-      const length = Math.min(stretchEnd, end) - at;
+      // A hole at the end of the file goes on to the end of the sector.
+      const isLastHole = !data && stretchEnd >= this.storage.size;
+      const length = (isLastHole ? end : Math.min(stretchEnd, end)) - at;
       if (data) {
         const host = { storage: this.storage, offset: at };
         extents.push({ kind: 'data', offset: at, length, host });
