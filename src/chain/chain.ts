@@ -4,6 +4,8 @@ import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 import type { Extent, Layer } from '../layer.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
+import { checkOffset } from '../units.ts';
+import { type BlockStatus, blockStatus } from './block-status.ts';
 import { hostFileOf, protocolOf, resolveName } from './filename.ts';
 
 export interface ChainLayer {
@@ -61,6 +63,21 @@ export class Chain {
   /** What the top layer itself says about a range: see `Layer.extents`. */
   extents(offset: number, length: number): Promise<readonly Extent[]> {
     return this.top.extents(offset, length);
+  }
+
+  /**
+   * What the chain as a whole says about a range, in order and without gaps: which layer decides,
+   * what the guest sees, where the bytes lie. The range must lie inside the disk.
+   */
+  status(offset = 0, length = this.size - offset): AsyncGenerator<BlockStatus> {
+    checkOffset(offset, 'offset');
+    checkOffset(length, 'length');
+    if (offset + length > this.size) {
+      const range = `${offset}+${length}`;
+      throw new ImageError('invalid', `Range ${range} is outside of the disk (${this.size} bytes)`);
+    }
+    const layers = this.layers.map(({ layer }) => layer);
+    return blockStatus(layers, offset, length);
   }
 
   flush(): Promise<void> {

@@ -1,0 +1,92 @@
+// The status of ranges of the guest's disk through a chain: which layer has the say, what it says,
+// where the bytes lie. Streamed: nothing is kept but the current answer of each layer.
+
+import type { HostRange, Layer } from '../layer.ts';
+import { LayerCursor } from './layer-status.ts';
+
+/** What the chain as a whole says about a range of the guest's disk. */
+export interface BlockStatus {
+  readonly offset: number;
+  readonly length: number;
+  /** Index of the layer that decides: 0 is the top. */
+  readonly depth: number;
+  /**
+   * `data`: bytes of that layer. `hole`: clusters that are only reserved in a hole of its file, and
+   * read as zeros. `zero`: the layer says that there are zeros. `absent`: no layer holds the range,
+   * it reads as zeros; the last one that reaches so far decides.
+   */
+  readonly kind: 'data' | 'hole' | 'zero' | 'absent';
+  /** Where the bytes, or the space kept for them, lie; null without such a place, or compressed. */
+  readonly host: HostRange | null;
+}
+
+/** The status as QEMU gets it in one call. */
+export interface StatusStep extends BlockStatus {
+  /** Absent because the next layer ends before. */
+  readonly pastBacking: boolean;
+}
+
+/**
+ * Steps from `offset` to `offset + length`, which is inside the disk of the first of `layers` (top
+ * first). A step ends where the status changes in any of the layers asked, and where QEMU's does.
+ */
+export async function* statusSteps(
+  layers: readonly Layer[],
+  offset: number,
+  length: number,
+): AsyncGenerator<StatusStep> {
+  const cursors = layers.map((layer) => new LayerCursor(layer));
+  const end = offset + length;
+  for (let at = offset; at < end; ) {
+    const step = await stepAt(cursors, at, end);
+    yield step;
+    at += step.length;
+  }
+}
+
+async function stepAt(
+  cursors: readonly LayerCursor[],
+  offset: number,
+  most: number,
+): Promise<StatusStep> {
+  let end = most;
+  for (let depth = 0; ; depth++) {
+    const cursor = cursors[depth];
+    if (cursor === undefined) throw new Error('internal error: no layer decides');
+    const status = await cursor.at(offset, Math.min(end, cursor.layer.size));
+    end = status.end;
+    const step = { offset, length: end - offset, depth, host: status.host };
+    const { kind } = status;
+    if (kind !== 'unallocated') return { ...step, kind, pastBacking: false };
+    const below = cursors[depth + 1]?.layer;
+    if (below === undefined || offset >= below.size) {
+      const pastBacking = below !== undefined;
+      return { ...step, kind: 'absent', host: null, pastBacking };
+    }
+  }
+}
+
+/** The status of a range, neighbours that nothing tells apart merged. */
+export async function* blockStatus(
+  layers: readonly Layer[],
+  offset: number,
+  length: number,
+): AsyncGenerator<BlockStatus> {
+  let last: BlockStatus | undefined;
+  for await (const step of statusSteps(layers, offset, length)) {
+    if (last !== undefined && mergeable(last, step)) {
+      last = { ...last, length: last.length + step.length };
+      continue;
+    }
+    if (last !== undefined) yield last;
+    const { depth, kind, host } = step;
+    last = { offset: step.offset, length: step.length, depth, kind, host };
+  }
+  if (last !== undefined) yield last;
+}
+
+function mergeable(a: BlockStatus, b: BlockStatus): boolean {
+  if (a.kind !== b.kind || a.depth !== b.depth) return false;
+  if (a.host === null || b.host === null) return a.host === b.host;
+  return a.host.offset + a.length === b.host.offset;
+}
