@@ -1,6 +1,9 @@
 // The library: named re-exports, no logic.
 
+export type { BlockStatus } from './chain/block-status.ts';
 export type { Chain, ChainLayer } from './chain/chain.ts';
+export { type CompareOptions, type Comparison, compareChains } from './chain/compare.ts';
+export { CompareError } from './chain/compare-pieces.ts';
 export type { OpenChainOptions } from './chain/open.ts';
 export type { CommitProgress } from './commit/copy.ts';
 export type { CommitOptions, CommitPlan, CommitResult } from './commit/options.ts';
