@@ -1,6 +1,7 @@
 // What `check` prints about its result, as qemu-img does.
 
 import type { CheckResult } from '../qcow2/check.ts';
+import { twoDecimals } from './fixed.ts';
 
 /** In the order of qemu-img; what is zero is left out where it leaves it out. */
 export function checkToJson(result: CheckResult, filename: string): Record<string, unknown> {
@@ -49,10 +50,6 @@ export function checkText(result: CheckResult): string {
   return `${text}Image end offset: ${result.imageEndOffset}\n`;
 }
 
-/** As printf's %.2f has it: a tie, which only eighths can make, goes to the even digit. */
 function percent(part: number, of: number): string {
-  const value = (part * 100) / of;
-  const isTie = (value * 8) % 2 === 1;
-  const below = Math.floor(value * 100);
-  return `${(isTie ? (below + (below % 2)) / 100 : value).toFixed(2)}%`;
+  return `${twoDecimals((part * 100) / of)}%`;
 }

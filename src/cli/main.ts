@@ -14,6 +14,10 @@ const VERBS: Readonly<Record<string, { readonly about: string; load(): Promise<V
     about: 'merge the layers of a backing chain into its base',
     load: async () => (await import('./commit.ts')).runCommit,
   },
+  compare: {
+    about: 'tell whether two images show the same data',
+    load: async () => (await import('./compare.ts')).runCompare,
+  },
   create: {
     about: 'create an image',
     load: async () => (await import('./create.ts')).runCreate,
@@ -21,6 +25,10 @@ const VERBS: Readonly<Record<string, { readonly about: string; load(): Promise<V
   info: {
     about: 'describe an image or its whole backing chain',
     load: async () => (await import('./info.ts')).runInfo,
+  },
+  map: {
+    about: 'show which range of the disk comes from which file',
+    load: async () => (await import('./map.ts')).runMap,
   },
 };
 

@@ -1,0 +1,133 @@
+// qimg-ts map: which range of the disk comes from which file, and from where in it.
+
+import type { BlockStatus } from '../chain/block-status.ts';
+import type { Chain } from '../chain/chain.ts';
+import { ImageError, strerror } from '../errors.ts';
+import { KIB } from '../units.ts';
+import { emptyMapObject, MAP_HEADING, mapLine, mapObject } from './map-output.ts';
+import { openNamed } from './open-named.ts';
+import { collect, namedImage, newCommand, parseObjects, parseVerb } from './options.ts';
+import type { ProgramContext } from './program.ts';
+import { sizeArgument } from './size-argument.ts';
+
+interface Flags {
+  readonly object?: readonly string[];
+  readonly imageOpts?: boolean;
+  readonly format?: string;
+  readonly output: string;
+  readonly startOffset?: string;
+  readonly maxLength?: string;
+  readonly forceShare?: boolean;
+}
+
+export async function runMap(argv: readonly string[], program: ProgramContext): Promise<number> {
+  const command = newCommand(program, 'map', 'FILENAME')
+    .description('Show which range of the disk comes from which file of the backing chain.')
+    .option('-f, --format <fmt>', 'format of the image; without it, probed')
+    .option('-s, --start-offset <offset>', 'first byte of the disk to look at')
+    .option('-l, --max-length <length>', 'bytes of the disk to look at')
+    .option('--output <format>', 'human or json', 'human')
+    .option('-U, --force-share', 'open the image although another process writes to it')
+    .option('--object <object>', 'define an object (secret)', collect)
+    .option('--image-opts', 'FILENAME is a list of options');
+  const { flags, operands } = parseVerb<Flags>(command, argv, program);
+  const start = argument('start offset', flags.startOffset) ?? 0;
+  const most = argument('max length', flags.maxLength) ?? Number.POSITIVE_INFINITY;
+  parseObjects(flags.object);
+  const [operand] = operands;
+  if (operand === undefined || operands.length > 1) {
+    return program.usageError('Expecting one image file name');
+  }
+  if (flags.output !== 'human' && flags.output !== 'json') {
+    throw new ImageError('invalid', '--output must be used with human or json as argument.');
+  }
+  const forceShare = flags.forceShare === true;
+  const chain = await openNamed(namedImage(operand, flags), { forceShare, backing: true });
+  try {
+    const print = flags.output === 'json' ? printJson : printHuman;
+    return await print(chain, start, Math.min(start + most, chain.size), program);
+  } finally {
+    await chain.close();
+  }
+}
+
+function argument(what: string, text: string | undefined): number | undefined {
+  return text === undefined ? undefined : sizeArgument(what, text);
+}
+
+type Print = (chain: Chain, start: number, end: number, program: ProgramContext) => Promise<number>;
+
+const printHuman: Print = async (chain, start, end, program) => {
+  const output = new Output(program, MAP_HEADING);
+  for await (const status of statusOf(chain, start, end, output)) {
+    const line = mapLine(status, chain.at(status.depth).filename);
+    if (line === undefined) {
+      output.flush();
+      throw new ImageError(
+        'unsupported',
+        'File contains external, encrypted or compressed clusters.',
+        { hint: "'--output=json' shows them." },
+      );
+    }
+    output.add(line);
+  }
+  output.flush();
+  return 0;
+};
+
+const printJson: Print = async (chain, start, end, program) => {
+  const output = new Output(program, '[');
+  let separator = '';
+  for await (const status of statusOf(chain, start, end, output)) {
+    output.add(`${separator}${mapObject(status)}`);
+    separator = ',\n';
+  }
+  if (separator === '') output.add(emptyMapObject(start));
+  output.add(']\n');
+  output.flush();
+  return 0;
+};
+
+async function* statusOf(
+  chain: Chain,
+  start: number,
+  end: number,
+  output: Output,
+): AsyncGenerator<BlockStatus> {
+  if (start >= end) return;
+  try {
+    yield* chain.status(start, end - start);
+  } catch (error) {
+    output.flush();
+    throw error instanceof ImageError ? inMapWords(error) : error;
+  }
+}
+
+/** What was found broken is the hint; QEMU tells the kind of error alone. */
+function inMapWords(error: ImageError): ImageError {
+  const message = `Could not read file metadata: ${strerror(error.errno ?? 'EIO')}`;
+  return new ImageError(error.code, message, { cause: error, hint: error.message });
+}
+
+const BUFFER = 64 * KIB;
+
+/** Many short lines, written together. */
+class Output {
+  readonly #program: ProgramContext;
+  #text: string;
+
+  constructor(program: ProgramContext, text: string) {
+    this.#program = program;
+    this.#text = text;
+  }
+
+  add(text: string): void {
+    this.#text += text;
+    if (this.#text.length > BUFFER) this.flush();
+  }
+
+  flush(): void {
+    this.#program.out(this.#text);
+    this.#text = '';
+  }
+}
