@@ -53,8 +53,7 @@ export class Writer {
           await this.#fill(placement, offset, offset + length, move, diskEnd);
         }
       } catch (error) {
-        await this.queue.run(async () => abandon(context, placements));
-        await this.#giveBack(placements);
+        await this.queue.run(() => this.#giveUp(context, placements));
         throw error;
       }
       if (placements.every(({ state }) => state === 'in-place')) return;
@@ -66,10 +65,12 @@ export class Writer {
   }
 
   /**
-   * On a full disk what was written before needs room for its tables: clusters that nothing points
-   * to, and that are not taken again before a checkpoint, need not keep theirs.
+   * Lets go of what was taken, at once also of its room: on a full disk the tables of what was
+   * written before need it. Within one turn of the queue: after a checkpoint, the clusters may be
+   * somebody else's.
    */
-  async #giveBack(placements: readonly Placement[]): Promise<void> {
+  async #giveUp(context: PlaceContext, placements: readonly Placement[]): Promise<void> {
+    abandon(context, placements);
     for (const { host, clusters, taken } of placements) {
       if (taken) await this.#image.storage.discard(host, clusters * this.#clusterSize);
     }
