@@ -19,4 +19,5 @@ export type { Extent, HostRange, Layer } from './layer.ts';
 export { commit, createImage, openChain } from './node.ts';
 export type { CreateOptions } from './qcow2/create.ts';
 export { Qcow2Image } from './qcow2/image.ts';
+export type { Preallocation } from './qcow2/preallocate.ts';
 export { RawImage } from './raw/raw.ts';

@@ -40,6 +40,7 @@ export async function createImage(filename: string, options: qcow2.CreateOptions
     const format = backingFormat !== undefined && { format: backingFormat };
     await (await openChain(resolveName(filename, backingFile), { ...format })).close();
   }
+  qcow2.checkCreateOptions(options, filename);
   const storage = await nodeHost.createStorage(filename);
   try {
     await qcow2.createImage(storage, options);

@@ -46,6 +46,11 @@ export function zeroRange(calls: Syscalls, fd: number, offset: number, length: n
   );
 }
 
+/** Takes space for the range, growing the file. False where that has to be done by writing. */
+export function reserveRange(calls: Syscalls, fd: number, offset: number, length: number): boolean {
+  return fallocate(calls, fd, 0, offset, length);
+}
+
 /** Gives the range back to the file system; if that fails nothing is lost but the space. */
 export function releaseRange(calls: Syscalls, fd: number, offset: number, length: number): void {
   try {

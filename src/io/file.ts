@@ -7,7 +7,7 @@ import { MIB } from '../units.ts';
 import { Descriptor } from './descriptor.ts';
 import { FileLocks, type Warn, warnOnStderr } from './file-locks.ts';
 import { checkKind, isThrough, measure, type OpenedKind, openFlags } from './file-open.ts';
-import { copyRange, extentOf, releaseRange, zeroRange } from './file-ranges.ts';
+import { copyRange, extentOf, releaseRange, reserveRange, zeroRange } from './file-ranges.ts';
 import type { CacheMode, OpenStorageOptions } from './host.ts';
 import type { Permission } from './locks.ts';
 import type { Storage, StorageExtent, WriteKind } from './storage.ts';
@@ -178,6 +178,20 @@ export class FileStorage implements Storage {
 
   async allocatedBytes(): Promise<number> {
     return this.resizable ? fs.fstatSync(this.#descriptor.fd).blocks * 512 : this.#size;
+  }
+
+  async allocate(offset: number, length: number): Promise<boolean> {
+    this.#checkWrite(offset, length);
+    const calls = await this.#calls();
+    if (calls === null || !this.resizable || length === 0) return false;
+    try {
+      if (!reserveRange(calls, this.#descriptor.fd, offset, length)) return false;
+    } catch (error) {
+      throw ioError('Could not allocate space in', this.filename, offset, error);
+    }
+    this.#grown(offset + length);
+    await this.#settle();
+    return true;
   }
 
   async flush(): Promise<void> {

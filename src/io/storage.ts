@@ -60,6 +60,13 @@ export interface Storage {
   extentAt(offset: number): Promise<StorageExtent>;
   /** Bytes that it takes on its host now; its size where that is not known. */
   allocatedBytes(): Promise<number>;
+  /**
+   * Sets space aside for the range, so that writing there later does not run out of it; what it
+   * holds stays, and a resizable storage grows to the end of the range. False where the machine
+   * can't (as where this is not implemented): the caller writes the bytes. Rejects where there is
+   * no room.
+   */
+  allocate?(offset: number, length: number): Promise<boolean>;
   /** Resolves when everything written before is durable. */
   flush(): Promise<void>;
   /** New length; the bytes that it gains read as zeros. */

@@ -7,6 +7,7 @@ import { viewOf, writeU64 } from './fields.ts';
 import { geometryOf, l1EntriesFor } from './geometry.ts';
 import { encodeHeader, type NewHeader } from './header.ts';
 import { Qcow2Image } from './image.ts';
+import { type Preallocation, preallocate } from './preallocate.ts';
 import { setRefcount } from './refcount.ts';
 import { checkReachable } from './resize.ts';
 import {
@@ -35,30 +36,52 @@ export interface CreateOptions {
   /** Stored as it is. */
   readonly backingFile?: string;
   readonly backingFormat?: string;
+  /** Default `off`; not with a backing file, which it would hide. */
+  readonly preallocation?: Preallocation;
 }
 
 /** QEMU leaves the feature name table out of smaller header clusters. */
 const FEATURE_NAMES_FROM = 8192;
+
+/** Throws what `createImage` would throw for these options, before there is a file. */
+export function checkCreateOptions(options: CreateOptions, filename: string): void {
+  newHeader(options, filename);
+}
 
 /**
  * Writes a new image into `storage` (its old content is lost) and opens it for writing. With a
  * backing file, set `backing` before data is read or written.
  */
 export async function createImage(storage: Storage, options: CreateOptions): Promise<Qcow2Image> {
+  const header = newHeader(options, storage.filename);
+  await writeEmpty(storage, header, 2 ** header.clusterBits);
+  const image = await Qcow2Image.open(storage);
+  await image.grow(options.size);
+  await preallocate(image, options.preallocation ?? 'off');
+  await image.flush();
+  if (header.backingFile === null) return image;
+  // Last: while it grows, an image must not have a backing file that is not open.
+  const grown = await Qcow2Image.readHeader(storage);
+  const { extensions, backingFile } = header;
+  await storage.write(0, encodeHeader({ ...grown, extensions, backingFile }), 'header');
+  await storage.flush();
+  return Qcow2Image.open(storage);
+}
+
+/** The header of the disk before it has its size. */
+function newHeader(options: CreateOptions, filename: string): NewHeader {
   const version = options.version ?? 3;
   const clusterBits = powerOfTwo(options.clusterSize ?? 65536, 9, 21, 'cluster size');
   const refcountOrder = powerOfTwo(options.refcountBits ?? 16, 0, 6, 'refcount width');
-  if (version === 2 && refcountOrder !== 4) {
-    throw new ImageError('invalid', 'Version 2 images have refcounts of 16 bits');
-  }
-  if (version === 2 && (options.lazyRefcounts || options.compressionType === 'zstd')) {
-    throw new ImageError('invalid', 'Version 2 images have neither lazy refcounts nor zstd');
-  }
+  checkVersion(options, version, refcountOrder);
   if (!Number.isSafeInteger(options.size) || options.size < 0 || options.size % 512 !== 0) {
     throw new ImageError('invalid', `The size must be a multiple of 512 bytes: ${options.size}`);
   }
+  if ((options.preallocation ?? 'off') !== 'off' && options.backingFile !== undefined) {
+    throw new ImageError('invalid', 'A preallocated image would hide its backing file');
+  }
   const geometry = geometryOf(clusterBits, refcountOrder, false);
-  checkReachable(storage.filename, l1EntriesFor(options.size, geometry));
+  checkReachable(filename, l1EntriesFor(options.size, geometry));
   const { clusterSize } = geometry;
   const compressionType = options.compressionType ?? 'zlib';
   const header: NewHeader = {
@@ -83,19 +106,19 @@ export async function createImage(storage: Storage, options: CreateOptions): Pro
     extensions: newExtensions(options, version, clusterSize),
     backingFile: options.backingFile ?? null,
   };
-  // Refuses a name that does not fit, before anything is written.
+  // Refuses a name that does not fit.
   encodeHeader(header);
-  await writeEmpty(storage, header, clusterSize);
-  const image = await Qcow2Image.open(storage);
-  await image.grow(options.size);
-  await image.flush();
-  if (header.backingFile === null) return image;
-  // Last: while it grows, an image must not have a backing file that is not open.
-  const grown = await Qcow2Image.readHeader(storage);
-  const { extensions, backingFile } = header;
-  await storage.write(0, encodeHeader({ ...grown, extensions, backingFile }), 'header');
-  await storage.flush();
-  return Qcow2Image.open(storage);
+  return header;
+}
+
+function checkVersion(options: CreateOptions, version: 2 | 3, refcountOrder: number): void {
+  if (version === 3) return;
+  if (refcountOrder !== 4) {
+    throw new ImageError('invalid', 'Version 2 images have refcounts of 16 bits');
+  }
+  if (options.lazyRefcounts || options.compressionType === 'zstd') {
+    throw new ImageError('invalid', 'Version 2 images have neither lazy refcounts nor zstd');
+  }
 }
 
 /** A disk of no bytes: header, refcount table and refcount block; no backing file yet. */

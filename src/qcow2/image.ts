@@ -218,18 +218,19 @@ export class Qcow2Image implements Layer {
   // Writing
 
   async write(offset: number, source: Uint8Array): Promise<void> {
-    await this.#writeRange(offset, source.length, (host, from, length) =>
+    await this.writeThrough(offset, source.length, (host, from, length) =>
       this.storage.write(host, source.subarray(from, from + length), 'data'),
     );
   }
 
   async writeFrom(offset: number, source: HostRange, length: number): Promise<void> {
-    await this.#writeRange(offset, length, (host, from, count) =>
+    await this.writeThrough(offset, length, (host, from, count) =>
       copyBytes(source, from, { storage: this.storage, offset: host }, count),
     );
   }
 
-  async #writeRange(offset: number, length: number, move: Mover): Promise<void> {
+  /** Writes a range whose bytes `move` brings to their places in the file. */
+  async writeThrough(offset: number, length: number, move: Mover): Promise<void> {
     this.#checkRange(offset, length);
     await this.prepareToWrite();
     await this.#writer.write(offset, length, move, this.#size);
@@ -384,8 +385,7 @@ export class Qcow2Image implements Layer {
   }
 
   #checkRange(offset: number, length: number): void {
-    const inside = Number.isSafeInteger(offset) && offset >= 0 && offset + length <= this.#size;
-    if (inside) return;
+    if (Number.isSafeInteger(offset) && offset >= 0 && offset + length <= this.#size) return;
     throw new ImageError(
       'invalid',
       `${this.filename}: range ${offset}+${length} is outside of the disk (${this.#size} bytes)`,

@@ -127,6 +127,18 @@ export function storageContract(
       await holds(target, 12 * KIB + done, pattern(64 * KIB, 8).subarray(12 * KIB + done));
     });
 
+    test('space may be set aside: what it holds stays, what it gains reads as zeros', async () => {
+      const content = pattern(8 * KIB, 16);
+      const storage = await opened(content);
+      const { size } = storage;
+      const length = storage.resizable ? 64 * KIB : 4 * KIB;
+      const done = await storage.allocate?.(4 * KIB, length);
+      await holds(storage, 0, content);
+      if (!done) expect(storage.size).toBe(size);
+      else expect(storage.size).toBe(Math.max(size, 4 * KIB + length));
+      await holds(storage, size, new Uint8Array(4 * KIB));
+    });
+
     test('refuses every change where it was opened for reading', async () => {
       const content = pattern(8 * KIB, 9);
       const storage = await opened(content, false);
@@ -137,6 +149,7 @@ export function storageContract(
         () => storage.zero(0, 1, 'data'),
         () => storage.discard(0, 1),
         () => storage.copyFrom(source, 0, 0, 1),
+        ...(storage.allocate ? [() => storage.allocate?.(0, 1) as Promise<never>] : []),
       ];
       if (storage.resizable) changes.push(() => storage.resize(1) as Promise<never>);
       for (const change of changes) {
