@@ -38,24 +38,32 @@ export function joinU64(high: number, low: number): number {
 }
 
 const SUFFIX_POWER: Readonly<Record<string, number>> = { k: 1, m: 2, g: 3, t: 4, p: 5, e: 6 };
+const TWO_64 = 2n ** 64n;
 
 /**
  * Bytes named by a size in QEMU's notation: decimal digits, an optional fraction where a suffix
  * follows, an optional suffix b, k, K, M, G, T, P, E (powers of 1024); or `0x` and hex digits.
- * Without a suffix it counts bytes. Undefined where the text is no size, or past 2^63 - 1.
+ * White space and a plus sign may come first. Without a suffix it counts bytes. Undefined where the
+ * text is no size; `too-large` from 2^64 on.
  */
-export function parseSize(text: string): number | undefined {
-  if (/^0x[0-9a-f]+$/i.test(text)) {
-    const value = Number(BigInt(text));
-    return value < 2 ** 63 ? value : undefined;
-  }
-  const match = /^(\d+)(\.\d*)?([bkmgtpe]?)$/i.exec(text);
+export function parseExactSize(text: string): bigint | 'too-large' | undefined {
+  const hex = /^\s*\+?(0x[0-9a-f]+)([kmgtp]?)$/i.exec(text);
+  const match = hex ?? /^\s*\+?(\d+)(?:\.\d*)?([bkmgtpe]?)$/i.exec(text);
   if (match === null) return undefined;
-  const [, whole = '0', fraction = '', suffix = ''] = match;
-  const unit = 1024 ** (SUFFIX_POWER[suffix.toLowerCase()] ?? 0);
-  if (unit === 1 && fraction !== '') return undefined;
-  const value = Number(whole) * unit + Math.floor(Number(`0${fraction}`) * unit);
-  return value < 2 ** 63 ? value : undefined;
+  const [, whole = '0', suffix = ''] = match;
+  const unit = 1024n ** BigInt(SUFFIX_POWER[suffix.toLowerCase()] ?? 0);
+  const fraction = hex === null ? Number(`0${/\.\d*/.exec(text)?.[0] ?? ''}`) : 0;
+  if (unit === 1n && fraction !== 0) return undefined;
+  // The fraction in units of 2^-64: exact, as it has 53 bits.
+  const parts = BigInt(Math.floor(fraction * 2 ** 64));
+  const value = BigInt(whole) * unit + (parts * unit) / TWO_64;
+  return value < TWO_64 ? value : 'too-large';
+}
+
+/** The same as a number; undefined also from 2^63 - 1 on. */
+export function parseSize(text: string): number | undefined {
+  const size = parseExactSize(text);
+  return typeof size === 'bigint' && Number(size) < 2 ** 63 ? Number(size) : undefined;
 }
 
 /** Throws unless `value` is an integer in 0 .. 2^53 - 1. */

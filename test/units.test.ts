@@ -2,7 +2,15 @@
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { alignDown, alignUp, checkOffset, divideUp, joinU64, parseSize } from '../src/units.ts';
+import {
+  alignDown,
+  alignUp,
+  checkOffset,
+  divideUp,
+  joinU64,
+  parseExactSize,
+  parseSize,
+} from '../src/units.ts';
 
 describe('parseSize', () => {
   test.each([
@@ -23,14 +31,19 @@ describe('parseSize', () => {
     ['0.0001k', 0],
     ['0x10', 16],
     ['0XfF', 255],
+    [' 1', 1],
+    ['+1', 1],
+    ['1.', 1],
+    ['1.0b', 1],
+    ['0x1k', 1024],
     ['0x1fffffffffffff', Number.MAX_SAFE_INTEGER],
   ])('%j is %d bytes', (text, bytes) => {
     expect(parseSize(text)).toBe(bytes);
   });
 
   test.each([
-    ...['', ' ', 'k', '-1', '+1', '1 k', ' 1', '1 ', '1kk', '1kB', '1x', 'x1', '1,5k'],
-    ...['1.5', '1.5b', '1.', '.5k', '1e3', '0x', '0x1k', '0xg', 'NaN', 'Infinity'],
+    ...['', ' ', 'k', '-1', '+-1', '1 k', '1 ', '1kk', '1kB', '1x', 'x1', '1,5k'],
+    ...['1.5', '1.5b', '.5k', '1e3', '0x', '0x1.5k', '0xg', 'NaN', 'Infinity'],
     ...['8E', '9223372036854775808', '0x8000000000000000', '99999999999999999999999'],
   ])('%j is no size', (text) => {
     expect(parseSize(text)).toBeUndefined();
@@ -51,6 +64,14 @@ describe('parseSize', () => {
   test('whole numbers of bytes come back exactly', () => {
     fc.assert(fc.property(fc.maxSafeNat(), (n) => void expect(parseSize(String(n))).toBe(n)));
   });
+});
+
+test('exact sizes reach to 2^64 - 1', () => {
+  expect(parseExactSize('18446744073709551615')).toBe(2n ** 64n - 1n);
+  expect(parseExactSize('15.5E')).toBe(31n * 2n ** 59n);
+  expect(parseExactSize('18446744073709551616')).toBe('too-large');
+  expect(parseExactSize('16E')).toBe('too-large');
+  expect(parseExactSize('many')).toBeUndefined();
 });
 
 describe('alignment', () => {

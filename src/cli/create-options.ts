@@ -1,78 +1,168 @@
 // The -o options of `create`: their names, order and values, and what is wrong with them.
 
-import { ImageError } from '../errors.ts';
-import type { CreateOptions } from '../qcow2/create.ts';
-import { geometryOf, l1EntriesFor } from '../qcow2/geometry.ts';
-import { MAX_L1_BYTES } from '../qcow2/spec.ts';
-import { parseSize } from '../units.ts';
-import { splitOptions } from './option-list.ts';
+import type { ImageError } from '../errors.ts';
+import { parseExactSize } from '../units.ts';
+import { namedValues } from './option-list.ts';
 
-type Kind = 'text' | 'size' | 'number' | 'switch';
+type Kind = 'str' | 'size' | 'num' | 'bool (on/off)';
 
-/** In the order in which qemu-img prints them; those with a default are always printed. */
-const QCOW2: readonly { readonly name: string; readonly kind: Kind; readonly value?: string }[] = [
-  { name: 'cluster_size', kind: 'size', value: '65536' },
-  { name: 'extended_l2', kind: 'switch', value: 'off' },
-  { name: 'preallocation', kind: 'text' },
-  { name: 'compression_type', kind: 'text', value: 'zlib' },
-  { name: 'size', kind: 'size' },
-  { name: 'compat', kind: 'text' },
-  { name: 'backing_file', kind: 'text' },
-  { name: 'backing_fmt', kind: 'text' },
-  { name: 'data_file', kind: 'text' },
-  { name: 'data_file_raw', kind: 'switch' },
-  { name: 'encryption', kind: 'switch' },
-  { name: 'encrypt.format', kind: 'text' },
-  { name: 'encrypt.key-secret', kind: 'text' },
-  { name: 'lazy_refcounts', kind: 'switch', value: 'off' },
-  { name: 'refcount_bits', kind: 'number', value: '16' },
+interface Option {
+  readonly name: string;
+  readonly kind: Kind;
+  readonly about: string;
+  /** Printed where no other value is given. */
+  readonly value?: string;
+  /** Of the file, whatever the format. */
+  readonly ofFile?: boolean;
+  /** Known by name, and refused. */
+  readonly refused?: boolean;
+}
+
+const SIZE: Option = { name: 'size', kind: 'size', about: 'Virtual disk size' };
+const NOCOW: Option = {
+  name: 'nocow',
+  kind: 'bool (on/off)',
+  about: 'Turn off copy-on-write (valid only on btrfs)',
+  ofFile: true,
+};
+const EXTENT_SIZE_HINT: Option = {
+  name: 'extent_size_hint',
+  kind: 'size',
+  about: 'Extent size hint for the image file, 0 to disable',
+  ofFile: true,
+};
+const preallocation = (modes: string) =>
+  ({
+    name: 'preallocation',
+    kind: 'str',
+    about: `Preallocation mode (allowed values: ${modes})`,
+  }) as const;
+const refused = (name: string, kind: Kind, about: string): Option => ({
+  name,
+  kind,
+  about,
+  refused: true,
+});
+
+/** In the order in which qemu-img prints them. */
+const QCOW2: readonly Option[] = [
+  refused(
+    'encryption',
+    'bool (on/off)',
+    "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
+  ),
+  refused('encrypt.format', 'str', "Encrypt the image, format choices: 'aes', 'luks'"),
+  refused('encrypt.key-secret', 'str', 'ID of secret providing qcow AES key or LUKS passphrase'),
+  refused('encrypt.cipher-alg', 'str', 'Name of encryption cipher algorithm'),
+  refused('encrypt.cipher-mode', 'str', 'Name of encryption cipher mode'),
+  refused('encrypt.ivgen-alg', 'str', 'Name of IV generator algorithm'),
+  refused('encrypt.ivgen-hash-alg', 'str', 'Name of IV generator hash algorithm'),
+  refused('encrypt.hash-alg', 'str', 'Name of encryption hash algorithm'),
+  refused('encrypt.iter-time', 'num', 'Time to spend in PBKDF in milliseconds'),
+  { name: 'cluster_size', kind: 'size', about: 'qcow2 cluster size', value: '65536' },
+  { ...refused('extended_l2', 'bool (on/off)', 'Extended L2 tables'), value: 'off' },
+  preallocation('off, metadata, falloc, full'),
+  {
+    name: 'compression_type',
+    kind: 'str',
+    about: 'Compression method used for image cluster compression',
+    value: 'zlib',
+  },
+  SIZE,
+  { name: 'compat', kind: 'str', about: 'Compatibility level (v2 [0.10] or v3 [1.1])' },
+  { name: 'backing_file', kind: 'str', about: 'File name of a base image' },
+  { name: 'backing_fmt', kind: 'str', about: 'Image format of the base image' },
+  refused('data_file', 'str', 'File name of an external data file'),
+  refused(
+    'data_file_raw',
+    'bool (on/off)',
+    'The external data file must stay valid as a raw image',
+  ),
+  {
+    name: 'lazy_refcounts',
+    kind: 'bool (on/off)',
+    about: 'Postpone refcount updates',
+    value: 'off',
+  },
+  {
+    name: 'refcount_bits',
+    kind: 'num',
+    about: 'Width of a reference count entry in bits',
+    value: '16',
+  },
+  NOCOW,
+  EXTENT_SIZE_HINT,
 ];
-const RAW: typeof QCOW2 = [
-  { name: 'size', kind: 'size' },
-  { name: 'preallocation', kind: 'text' },
+const RAW: readonly Option[] = [
+  SIZE,
+  NOCOW,
+  { ...preallocation('off, falloc, full'), ofFile: true },
+  EXTENT_SIZE_HINT,
 ];
 
-const tableOf = (format: string): typeof QCOW2 => (format === 'qcow2' ? QCOW2 : RAW);
+const tableOf = (format: string): readonly Option[] => (format === 'qcow2' ? QCOW2 : RAW);
 
-type Fail = (message: string) => ImageError;
+/** What is known by name and has a value that asks for something that we can't do. */
+export function firstRefused(options: ReadonlyMap<string, string>): string | undefined {
+  const used = QCOW2.find(
+    ({ name, refused, kind }) =>
+      refused && options.has(name) && (kind !== 'bool (on/off)' || isOn(options, name)),
+  );
+  if (used === undefined) return undefined;
+  return used.kind === 'bool (on/off)' ? `${used.name}=on` : used.name;
+}
 
-/** Name -> value as it will be printed. */
-export function parseCreateOptions(
-  format: string,
-  texts: readonly string[],
-  fail: Fail,
-): Map<string, string> {
+export function isOn(options: ReadonlyMap<string, string>, name: string): boolean {
+  return /^(on|yes|true|y)$/.test(options.get(name) ?? 'off');
+}
+
+export type Fail = (message: string) => ImageError;
+
+/** Name -> value as it will be printed. `text`: all that was given with -o, joined by commas. */
+export function parseCreateOptions(format: string, text: string, fail: Fail): Map<string, string> {
   const options = new Map<string, string>();
-  for (const part of texts.flatMap(splitOptions)) {
-    const at = part.indexOf('=');
-    const name = at < 0 ? part : part.slice(0, at);
+  for (const { name, value } of namedValues(text)) {
+    // Names a set of options of QEMU, and this one need not have a name.
+    if (name === 'id') continue;
     const option = tableOf(format).find((each) => each.name === name);
     if (option === undefined) throw fail(`Invalid parameter '${name}'`);
-    const value = at < 0 && option.kind === 'switch' ? 'on' : part.slice(at + 1);
     options.set(name, checkValue(name, option.kind, value, fail));
   }
   return options;
 }
 
 function checkValue(name: string, kind: Kind, value: string, fail: Fail): string {
-  if (kind === 'switch' && value !== 'on' && value !== 'off') {
+  if (kind === 'bool (on/off)' && !/^(on|yes|true|y|off|no|false|n)$/.test(value)) {
     throw fail(`Parameter '${name}' expects 'on' or 'off'`);
   }
-  if (kind === 'number' && !/^\d+$/.test(value)) {
-    throw fail(`Parameter '${name}' expects a number`);
-  }
+  if (kind === 'num') return checkNumber(name, value, fail);
   if (kind !== 'size') return value;
-  const size = parseSize(value);
+  const size = parseExactSize(value);
+  if (size === 'too-large') throw fail(`Value '${value}' is out of range for parameter '${name}'`);
   if (size === undefined) {
-    throw new ImageError(
-      'invalid',
-      `${fail('').message}Parameter '${name}' expects a non-negative number below 2^64\n` +
+    throw fail(
+      `Parameter '${name}' expects a non-negative number below 2^64\n` +
         'Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n' +
         'and exabytes, respectively.',
     );
   }
-  return String(size);
+  return signed(size);
 }
+
+/** As strtoull(3) reads them: with a sign, in hexadecimal, in octal. */
+function checkNumber(name: string, value: string, fail: Fail): string {
+  const match = /^\s*([+-]?)(0x[0-9a-f]+|0[0-7]*|[1-9]\d*)$/i.exec(value);
+  if (match === null) throw fail(`Parameter '${name}' expects a number`);
+  const [, sign, digits = '0'] = match;
+  const number = BigInt(/^0[0-7]/.test(digits) ? `0o${digits}` : digits);
+  if (number >= 2n ** 64n) {
+    throw fail(`Value '${value}' is too large for parameter '${name}'`);
+  }
+  return signed(sign === '-' ? -number : number);
+}
+
+/** QEMU keeps 64 bits, and prints them as a signed number. */
+const signed = (value: bigint): string => String(BigInt.asIntN(64, value));
 
 export function formattingLine(
   filename: string,
@@ -81,94 +171,26 @@ export function formattingLine(
 ): string {
   const words = tableOf(format).flatMap(({ name, value }) => {
     const shown = options.get(name) ?? value;
-    return shown === undefined ? [] : [`${name}=${quoteValue(shown)}`];
+    // As it could be given again: a comma is doubled.
+    return shown === undefined ? [] : [`${name}=${shown.replaceAll(',', ',,')}`];
   });
   return `Formatting '${filename}', fmt=${format} ${words.join(' ')}\n`;
 }
 
-/** Values that a shell or QEMU would take apart are put in quotes. */
-function quoteValue(value: string): string {
-  if (!/[ ,'"\\=]/.test(value)) return value;
-  return `"${value.replaceAll('"', '\\"')}"`;
-}
-
-/** The image that the options describe. Throws for what makes no sense or is not supported. */
-export function toImageOptions(
-  options: ReadonlyMap<string, string>,
-  size: number,
-  fail: Fail,
-): CreateOptions {
-  const on = (name: string) => options.get(name) === 'on';
-  refuseUnsupported(options, fail);
-  const compat = options.get('compat') ?? '1.1';
-  if (!['0.10', '1.1', 'v2', 'v3'].includes(compat)) {
-    throw fail(`Parameter 'version' does not accept value '${compat}'`);
-  }
-  const version = compat === '0.10' || compat === 'v2' ? 2 : 3;
-  const compression = options.get('compression_type') ?? 'zlib';
-  if (compression !== 'zlib' && compression !== 'zstd') {
-    throw fail(`Parameter 'compression-type' does not accept value '${compression}'`);
-  }
-  const clusterSize = Number(options.get('cluster_size') ?? 65536);
-  if (!isPowerOfTwo(clusterSize) || clusterSize < 512 || clusterSize > 2 ** 21) {
-    throw fail('Cluster size must be a power of two between 512 and 2048k');
-  }
-  const newer = 'and above (use version=v3 or greater)';
-  if (version === 2 && on('lazy_refcounts')) {
-    throw fail(`Lazy refcounts only supported with compatibility level 1.1 ${newer}`);
-  }
-  const refcountBits = Number(options.get('refcount_bits') ?? 16);
-  if (!isPowerOfTwo(refcountBits) || refcountBits > 64) {
-    throw fail('Refcount width must be a power of two and may not exceed 64 bits');
-  }
-  if (version === 2 && refcountBits !== 16) {
-    throw fail(
-      'Different refcount widths than 16 bits require compatibility level 1.1 or above ' +
-        '(use version=v3 or greater)',
-    );
-  }
-  if (version === 2 && compression === 'zstd') {
-    throw fail(`Non-zlib compression type is only supported with compatibility level 1.1 ${newer}`);
-  }
-  const geometry = geometryOf(Math.log2(clusterSize), Math.log2(refcountBits), false);
-  if (!Number.isSafeInteger(size) || l1EntriesFor(size, geometry) * 8 > MAX_L1_BYTES) {
-    throw fail(
-      "The image size is too large for file format 'qcow2' (try using a larger cluster size)",
-    );
-  }
-  const backingFile = options.get('backing_file');
-  const backingFormat = options.get('backing_fmt');
-  if (backingFormat !== undefined && backingFile === undefined) {
-    throw fail('Backing format cannot be used without backing file');
-  }
-  return {
-    size,
-    clusterSize,
-    version,
-    refcountBits,
-    compressionType: compression,
-    lazyRefcounts: on('lazy_refcounts'),
-    ...(backingFile !== undefined && { backingFile }),
-    ...(backingFormat !== undefined && { backingFormat }),
-  };
-}
-
-function refuseUnsupported(options: ReadonlyMap<string, string>, fail: Fail): void {
-  const preallocation = options.get('preallocation') ?? 'off';
-  if (!['off', 'metadata', 'falloc', 'full'].includes(preallocation)) {
-    throw fail(`Parameter 'preallocation' does not accept value '${preallocation}'`);
-  }
-  const used = [
-    ...(preallocation === 'off' ? [] : [`preallocation=${preallocation}`]),
-    ...(options.get('extended_l2') === 'on' ? ['extended_l2=on'] : []),
-    ...['data_file', 'data_file_raw', 'encryption', 'encrypt.format', 'encrypt.key-secret'].filter(
-      (name) => options.has(name) && options.get(name) !== 'off',
-    ),
-  ];
-  const [first] = used;
-  if (first !== undefined) throw fail(`The option '${first}' is not supported yet`);
-}
-
-function isPowerOfTwo(value: number): boolean {
-  return value >= 1 && Number.isInteger(Math.log2(value));
+/**
+ * The options of a format by name; those of the file only where it is named. `all`: with those
+ * that are known but refused, as scripts find them in the list of QEMU.
+ */
+export function optionsHelp(format: string, forFile: boolean, all: boolean): string {
+  const lines = tableOf(format)
+    .filter(({ ofFile, refused }) => (forFile || !ofFile) && (all || !refused))
+    .map(({ name, kind, about }) => `  ${`${name}=<${kind}>`.padEnd(22)} - ${about}\n`)
+    .sort()
+    .join('');
+  if (forFile) return `Supported options:\n${lines}`;
+  return (
+    `Supported ${format} options:\n${lines}\n` +
+    'The protocol level may support further options.\n' +
+    'Specify the target filename to include those options.\n'
+  );
 }

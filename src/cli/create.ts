@@ -2,13 +2,17 @@
 
 import { hostFileOf, resolveName } from '../chain/filename.ts';
 import { openChain } from '../chain/open.ts';
-import { ImageError, reworded } from '../errors.ts';
+import { ImageError, reworded, strerror } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
-import { type CreateOptions, createImage } from '../qcow2/create.ts';
-import { alignUp, parseSize, SECTOR } from '../units.ts';
-import { formattingLine, parseCreateOptions, toImageOptions } from './create-options.ts';
-import { collect, newCommand, parseObjects, parseVerb } from './options.ts';
+import type { Storage } from '../io/storage.ts';
+import { createImage } from '../qcow2/create.ts';
+import { createRaw } from '../raw/create.ts';
+import { toImageOptions, tooLarge, toRawOptions } from './create-checks.ts';
+import { type Fail, formattingLine, optionsHelp, parseCreateOptions } from './create-options.ts';
+import { asksForHelp, isOptionList } from './option-list.ts';
+import { collect, Exit, newCommand, parseObjects, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
+import { sizeArgument } from './size.ts';
 
 interface Flags {
   readonly object?: readonly string[];
@@ -20,8 +24,6 @@ interface Flags {
   readonly option?: readonly string[];
 }
 
-const MOST = 2 ** 63;
-
 export async function runCreate(argv: readonly string[], program: ProgramContext): Promise<number> {
   const command = newCommand(program, 'create', 'FILENAME [SIZE]')
     .description('Create an image.')
@@ -29,147 +31,198 @@ export async function runCreate(argv: readonly string[], program: ProgramContext
     .option('-b, --backing <file>', 'backing file')
     .option('-F, --backing-format <fmt>', 'format of the backing file')
     .option('-u, --unsafe', 'do not look at the backing file')
-    .option('-o, --option <options>', 'name=value,...', collect)
+    .option('-o, --option <options>', "name=value,...; '-o help' lists them", collect)
     .option('-q, --quiet', 'print errors only')
     .option('--object <object>', 'define an object (secret)', collect);
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
   const [filename, sizeText, unexpected] = operands;
+  const options = flags.option ?? [];
+  const badList = options.find((text) => !isOptionList(text));
+  if (badList !== undefined) throw new ImageError('invalid', `Invalid option list: ${badList}`);
+  if (asksForHelp(options.join(','))) return listOptions(flags.format, filename, program);
   if (filename === undefined) return program.usageError('Expecting image file name');
+  const size = sizeText === undefined ? undefined : sizeArgument(sizeText, 'image size', program);
   if (unexpected !== undefined) return program.usageError(`Unexpected argument: ${unexpected}`);
   parseObjects(flags.object);
-  const size = sizeText === undefined ? undefined : checkSize(sizeText);
   await create(filename, size, flags, program);
   return 0;
 }
 
-function checkSize(text: string): number {
-  const size = parseSize(text);
-  if (size !== undefined) return size;
-  if (/^\d+(\.\d*)?[bkmgtpe]?$/i.test(text)) {
-    throw new ImageError(
-      'invalid',
-      `Invalid image size specified. Must be between 0 and ${BigInt(MOST) - 1n}.`,
-    );
-  }
-  throw new ImageError(
-    'invalid',
-    'Invalid image size specified. You may use k, M, G, T, P or E suffixes for',
-    { hint: 'kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.' },
-  );
+const isKnown = (format: string): boolean => format === 'qcow2' || format === 'raw';
+
+function listOptions(
+  format: string,
+  filename: string | undefined,
+  program: ProgramContext,
+): number {
+  if (!isKnown(format)) throw new ImageError('invalid', `Unknown file format '${format}'`);
+  if (filename !== undefined) hostFileOf(filename);
+  program.out(optionsHelp(format, filename !== undefined, program.asQemu));
+  return 0;
 }
 
 async function create(
   filename: string,
-  sizeOperand: number | undefined,
+  sizeOperand: bigint | undefined,
   flags: Flags,
   program: ProgramContext,
 ): Promise<void> {
-  const fail = (message: string, second?: string) =>
-    new ImageError(
-      'invalid',
-      `${filename}: ${message}${second === undefined ? '' : `\n${second}`}`,
-    );
-  if (flags.format !== 'qcow2' && flags.format !== 'raw') {
-    throw fail(`Unknown file format '${flags.format}'`);
-  }
-  const options = parseCreateOptions(flags.format, flags.option ?? [], (message) => fail(message));
-  if (flags.format === 'raw' && (flags.backing ?? options.get('backing_file')) !== undefined) {
-    throw fail("Backing file not supported for file format 'raw'");
-  }
-  if (flags.backing !== undefined) options.set('backing_file', flags.backing);
-  if (flags.backingFormat !== undefined) options.set('backing_fmt', flags.backingFormat);
-  if (sizeOperand !== undefined) options.set('size', String(sizeOperand));
-  const backingSize = await checkBacking(filename, options, flags.unsafe === true, fail);
-  const size = Number(options.get('size') ?? backingSize ?? Number.NaN);
-  if (Number.isNaN(size)) throw fail('Image creation needs a size parameter');
+  const fail: Fail = (message) => new ImageError('invalid', `${filename}: ${message}`);
+  const { format } = flags;
+  if (!isKnown(format)) throw fail(`Unknown file format '${format}'`);
+  const file = within(filename, () => hostFileOf(filename));
+  const options = parseCreateOptions(format, (flags.option ?? []).join(','), fail);
+  addFlags(options, sizeOperand, flags, fail);
+  const backingSize = await checkBacking(filename, options, flags, program);
+  const size = options.get('size') ?? backingSize;
+  if (size === undefined) throw fail('Image creation needs a size parameter');
   options.set('size', String(size));
-  // Throws for a protocol that we don't have, before anything is printed.
-  const target = { filename, file: hostFileOf(filename) };
-  if (!flags.quiet) program.out(formattingLine(filename, flags.format, options));
-  const diskSize = alignUp(size, SECTOR);
-  if (flags.format === 'raw') {
-    await createRaw(target, diskSize);
-    return;
+  if (!flags.quiet) program.out(formattingLine(filename, format, options));
+  // As printed it may be negative: 64 bits, taken for a signed number.
+  const bytes = BigInt.asUintN(64, BigInt(size));
+  const target = {
+    filename,
+    file,
+    format,
+    preallocation: options.get('preallocation') ?? 'off',
+  };
+  if (format === 'raw') {
+    const { size: length, preallocation } = toRawOptions(options, bytes, fail);
+    await fill(target, (storage) => createRaw(storage, length, preallocation));
+  } else {
+    const image = toImageOptions(options, bytes, fail);
+    await fill(target, (storage) => createImage(storage, image));
   }
-  const imageOptions = toImageOptions(options, diskSize, (message) => fail(message));
-  await createQcow2(target, imageOptions);
 }
 
-type Fail = (message: string, second?: string) => ImageError;
+/** What was given by options of their own, and not with -o. */
+function addFlags(
+  options: Map<string, string>,
+  size: bigint | undefined,
+  { format, backing, backingFormat }: Flags,
+  fail: Fail,
+): void {
+  if (size !== undefined && options.has('size')) {
+    throw fail('The image size must be specified only once');
+  }
+  if (size !== undefined) options.set('size', String(size));
+  if (format === 'raw' && backing !== undefined) {
+    throw fail("Backing file not supported for file format 'raw'");
+  }
+  if (format === 'raw' && backingFormat !== undefined) {
+    throw fail("Backing file format not supported for file format 'raw'");
+  }
+  if (backing !== undefined) options.set('backing_file', backing);
+  if (backingFormat !== undefined) options.set('backing_fmt', backingFormat);
+}
 
 /** Opens the backing file, so that a wrong name is found now. Returns the size of its disk. */
 async function checkBacking(
   filename: string,
   options: ReadonlyMap<string, string>,
-  unsafe: boolean,
-  fail: Fail,
+  flags: Flags,
+  program: ProgramContext,
 ): Promise<number | undefined> {
   const name = options.get('backing_file');
   const format = options.get('backing_fmt');
+  const fail = (message: string) => new ImageError('invalid', `${filename}: ${message}`);
   if (name === undefined) return undefined;
+  if (name === '') throw fail('Expected backing file name, got empty string');
   if (name === filename) {
     throw fail('Error: Trying to create an image with the same filename as the backing file');
   }
-  if (unsafe) return undefined;
-  const resolved = hostFileOf(resolveName(filename, name));
+  const unnamed = 'Backing file specified without backing format';
+  if (flags.unsafe && format === undefined) throw fail(unnamed);
+  if (flags.unsafe) return undefined;
+  const { size, format: found } = await openBacking(filename, name, format);
+  if (format !== undefined) return size;
+  // QEMU ends this message without a new line.
+  const end = program.asQemu ? '' : '\n';
+  program.err(`${program.name}: ${fail(unnamed).message}\nDetected format of ${found}.${end}`);
+  throw new Exit(1);
+}
+
+async function openBacking(
+  filename: string,
+  name: string,
+  format: string | undefined,
+): Promise<{ readonly size: number; readonly format: string }> {
+  const resolved = resolveName(filename, name);
   try {
-    await using chain = await openChain(resolved, {
+    await using chain = await openChain(hostFileOf(resolved), {
       host: nodeHost,
       describe: true,
       ...(format !== undefined && { format }),
     });
-    if (format === undefined) {
-      throw new ProbedError(chain.top.format);
-    }
-    return chain.size;
+    return { size: chain.size, format: chain.top.format };
   } catch (error) {
-    if (error instanceof ProbedError) {
-      throw fail(
-        'Backing file specified without backing format',
-        `Detected format of ${error.message}.`,
-      );
-    }
     if (!(error instanceof ImageError)) throw error;
     const outer = `Could not open '${resolved}': `;
     const message = error.message.startsWith(outer)
       ? error.message.slice(outer.length)
       : error.message;
-    throw fail(message, 'Could not open backing image.');
+    throw new ImageError('invalid', `${filename}: ${message}\nCould not open backing image.`);
   }
 }
-
-class ProbedError extends Error {}
 
 interface Target {
   /** As the user wrote it. */
   readonly filename: string;
   readonly file: string;
+  readonly format: string;
+  readonly preallocation: string;
 }
 
-async function createRaw({ filename, file }: Target, size: number): Promise<void> {
-  try {
-    await using closing = closeLater(await nodeHost.createStorage(file));
-    const { storage } = closing;
-    if (storage.resizable) await storage.resize(size);
-    else if (storage.size < size) {
-      throw new ImageError('no-space', `The device has ${storage.size} bytes only`);
+/** Creates the file and fills it; one that could not be filled is of no use to anybody. */
+async function fill(
+  { file, filename, format, preallocation }: Target,
+  work: (storage: Storage) => Promise<unknown>,
+): Promise<void> {
+  await withinAsync(filename, async () => {
+    const storage = await nodeHost.createStorage(file);
+    try {
+      await work(storage);
+      await storage.flush();
+    } catch (error) {
+      if (storage.resizable) await nodeHost.remove(file).catch(() => undefined);
+      throw inCreateWords(error, format, preallocation);
+    } finally {
+      await storage.close();
     }
-    await storage.flush();
-  } catch (error) {
-    throw error instanceof ImageError ? reworded(error, `${filename}: ${error.message}`) : error;
-  }
+  });
 }
 
-async function createQcow2({ filename, file }: Target, options: CreateOptions): Promise<void> {
+function inCreateWords(error: unknown, format: string, preallocation: string): unknown {
+  if (!(error instanceof ImageError) || error.errno === undefined) return error;
+  if (error.errno === 'EFBIG') return reworded(error, tooLarge(format));
+  const doing = RESERVING[preallocation];
+  if (error.code !== 'no-space' || doing === undefined) return error;
+  const outer =
+    format === 'qcow2' ? 'Could not resize image: Failed to resize underlying file: ' : '';
+  return reworded(error, `${outer}${doing}: ${strerror(error.errno)}`);
+}
+
+const RESERVING: Readonly<Record<string, string>> = {
+  falloc: 'Could not preallocate new data',
+  full: 'Could not write zeros for preallocation',
+};
+
+function within<T>(filename: string, work: () => T): T {
   try {
-    await using closing = closeLater(await nodeHost.createStorage(file));
-    await createImage(closing.storage, options);
-    await closing.storage.flush();
+    return work();
   } catch (error) {
-    throw error instanceof ImageError ? reworded(error, `${filename}: ${error.message}`) : error;
+    throw named(error, filename);
   }
 }
 
-function closeLater<T extends { close(): Promise<void> }>(storage: T) {
-  return { storage, [Symbol.asyncDispose]: () => storage.close() };
+async function withinAsync<T>(filename: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw named(error, filename);
+  }
+}
+
+function named(error: unknown, filename: string): unknown {
+  return error instanceof ImageError ? reworded(error, `${filename}: ${error.message}`) : error;
 }

@@ -1,18 +1,15 @@
 // The -o options of create.
 
 import { describe, expect, test } from 'vitest';
-import {
-  formattingLine,
-  parseCreateOptions,
-  toImageOptions,
-} from '../../src/cli/create-options.ts';
+import { toImageOptions, toRawOptions } from '../../src/cli/create-checks.ts';
+import { formattingLine, optionsHelp, parseCreateOptions } from '../../src/cli/create-options.ts';
 import { ImageError } from '../../src/errors.ts';
 
 const fail = (message: string) => new ImageError('invalid', `disk: ${message}`);
 const parse = (...texts: readonly string[]) =>
-  Object.fromEntries(parseCreateOptions('qcow2', texts, fail));
+  Object.fromEntries(parseCreateOptions('qcow2', texts.join(','), fail));
 const toOptions = (text: string, size = 1024 * 1024) =>
-  toImageOptions(parseCreateOptions('qcow2', text === '' ? [] : [text], fail), size, fail);
+  toImageOptions(parseCreateOptions('qcow2', text, fail), BigInt(size), fail);
 
 const refusal = (message: string) =>
   expect.objectContaining({ code: 'invalid', message: expect.stringContaining(message) });
@@ -22,6 +19,15 @@ test.each<[string, readonly string[], Record<string, string>]>([
   ['sizes in bytes', ['cluster_size=64k,size=1G'], { cluster_size: '65536', size: '1073741824' }],
   ['a switch by its name', ['lazy_refcounts'], { lazy_refcounts: 'on' }],
   ['a switch with a value', ['lazy_refcounts=off'], { lazy_refcounts: 'off' }],
+  ['a switch by no and its name', ['nolazy_refcounts'], { lazy_refcounts: 'off' }],
+  ['a switch in other words', ['lazy_refcounts=yes'], { lazy_refcounts: 'yes' }],
+  ['numbers as C has them', ['refcount_bits=010'], { refcount_bits: '8' }],
+  [
+    '64 bits with a sign',
+    ['refcount_bits=-1,size=8E'],
+    { refcount_bits: '-1', size: String(-(2n ** 63n)) },
+  ],
+  ['an id, which nobody needs', ['id=x,compat=v3'], { compat: 'v3' }],
   ['the last of several', ['compat=0.10', 'compat=1.1'], { compat: '1.1' }],
   ['several texts', ['compat=1.1', 'refcount_bits=8'], { compat: '1.1', refcount_bits: '8' }],
   [
@@ -39,9 +45,12 @@ test.each<[string, readonly string[], Record<string, string>]>([
 test.each([
   ['nope=1', "Invalid parameter 'nope'"],
   ['compat=1.1,,size=1M', "Parameter 'version' does not accept value"],
-  ['lazy_refcounts=yes', "Parameter 'lazy_refcounts' expects 'on' or 'off'"],
+  ['lazy_refcounts=maybe', "Parameter 'lazy_refcounts' expects 'on' or 'off'"],
   ['refcount_bits=many', "Parameter 'refcount_bits' expects a number"],
-  ['refcount_bits=-1', "Parameter 'refcount_bits' expects a number"],
+  ['refcount_bits=1.5', "Parameter 'refcount_bits' expects a number"],
+  ['refcount_bits=18446744073709551616', "Value '18446744073709551616' is too large"],
+  ['size=16E', "Value '16E' is out of range for parameter 'size'"],
+  ['nocow', "Invalid parameter 'cow'"],
   ['cluster_size=big', "Parameter 'cluster_size' expects a non-negative number below 2^64"],
   ['size=-1', "Parameter 'size' expects a non-negative number below 2^64"],
 ])('%j is refused', (text, message) => {
@@ -49,8 +58,8 @@ test.each([
 });
 
 test('a raw file has few options', () => {
-  expect(parseCreateOptions('raw', ['size=1k'], fail).get('size')).toBe('1024');
-  const other = () => parseCreateOptions('raw', ['compat=1.1'], fail);
+  expect(parseCreateOptions('raw', 'size=1k', fail).get('size')).toBe('1024');
+  const other = () => parseCreateOptions('raw', 'compat=1.1', fail);
   expect(other).toThrow(refusal("Invalid parameter 'compat'"));
 });
 
@@ -63,6 +72,7 @@ describe('the image that they describe', () => {
       refcountBits: 16,
       compressionType: 'zlib',
       lazyRefcounts: false,
+      preallocation: 'off',
     });
   });
 
@@ -77,6 +87,7 @@ describe('the image that they describe', () => {
       refcountBits: 1,
       compressionType: 'zstd',
       lazyRefcounts: true,
+      preallocation: 'off',
       backingFile: 'base',
       backingFormat: 'raw',
     });
@@ -101,10 +112,12 @@ describe('the image that they describe', () => {
     ['compat=0.10,compression_type=zstd', 'Non-zlib compression type is only supported'],
     ['backing_fmt=raw', 'Backing format cannot be used without backing file'],
     ['preallocation=some', "Parameter 'preallocation' does not accept value 'some'"],
-    ['preallocation=full', "The option 'preallocation=full' is not supported yet"],
+    ['preallocation=full,backing_file=x,backing_fmt=raw', 'Backing file and preallocation can'],
+    ['extent_size_hint=4G', 'Extent size hint is too large'],
+    ['data_file_raw=on', "The option 'data_file_raw=on' is not supported yet"],
     ['extended_l2=on', "The option 'extended_l2=on' is not supported yet"],
     ['data_file=x', "The option 'data_file' is not supported yet"],
-    ['encryption=on', "The option 'encryption' is not supported yet"],
+    ['encryption=on', "The option 'encryption=on' is not supported yet"],
   ])('with %s is refused', (text, message) => {
     expect(() => toOptions(text)).toThrow(refusal(message));
   });
@@ -114,6 +127,9 @@ describe('the image that they describe', () => {
     expect(() => toOptions('cluster_size=512', 2 ** 37)).not.toThrow();
     expect(() => toOptions('cluster_size=512', 2 ** 37 + 512)).toThrow(tooLarge);
     expect(() => toOptions('', 2 ** 60)).toThrow(tooLarge);
+    const beyond = (size: bigint) => () => toImageOptions(new Map(), size, fail);
+    expect(beyond(2n ** 63n - 1n)).toThrow(refusal('Image size cannot be negative'));
+    expect(beyond(2n ** 63n - 1024n)).toThrow(refusal('exceeds maximum(9223372035781033984)'));
   });
 
   test.each(['preallocation=off', 'extended_l2=off', 'encryption=off'])('%s is fine', (text) => {
@@ -122,11 +138,31 @@ describe('the image that they describe', () => {
 });
 
 test('the line that says what is made has the options in their order', () => {
-  const options = parseCreateOptions('qcow2', ['backing_file=a b,,"c"', 'size=1M'], fail);
+  const options = parseCreateOptions('qcow2', 'backing_file=a b,,"c",size=1M', fail);
   expect(formattingLine('disk', 'qcow2', options)).toBe(
     "Formatting 'disk', fmt=qcow2 cluster_size=65536 extended_l2=off compression_type=zlib " +
-      'size=1048576 backing_file="a b,\\"c\\"" lazy_refcounts=off refcount_bits=16\n',
+      'size=1048576 backing_file=a b,,"c" lazy_refcounts=off refcount_bits=16\n',
   );
-  const raw = parseCreateOptions('raw', ['size=512'], fail);
+  const raw = parseCreateOptions('raw', 'size=512', fail);
   expect(formattingLine('disk', 'raw', raw)).toBe("Formatting 'disk', fmt=raw size=512\n");
+});
+
+test('the list of options has those of the file only where one is named', () => {
+  expect(optionsHelp('raw', false, true)).toContain('size=<size>            - Virtual disk size');
+  expect(optionsHelp('raw', false, true)).not.toContain('nocow');
+  expect(optionsHelp('raw', true, true)).toContain('nocow=<bool (on/off)>  - ');
+});
+
+test('what is refused is listed for scripts, and not for people', () => {
+  expect(optionsHelp('qcow2', true, true)).toContain('encrypt.format=<str>');
+  expect(optionsHelp('qcow2', true, false)).not.toContain('encrypt');
+});
+
+test.each([
+  ['preallocation=some', 'invalid parameter value: some'],
+  ['preallocation=metadata', 'Unsupported preallocation mode: metadata'],
+  ['extent_size_hint=4G', 'Extent size hint is too large'],
+])('a raw file with %s is refused', (text, message) => {
+  const options = parseCreateOptions('raw', text, fail);
+  expect(() => toRawOptions(options, 512n, fail)).toThrow(refusal(message));
 });

@@ -1,0 +1,19 @@
+// A new raw disk: its length, and the space for it where that is asked for.
+
+import { ImageError } from '../errors.ts';
+import { type Reserve, reserve } from '../io/reserve.ts';
+import type { Storage } from '../io/storage.ts';
+
+/** Gives an empty storage `size` bytes of zeros; of a device only, that it has as many. */
+export async function createRaw(
+  storage: Storage,
+  size: number,
+  preallocation: 'off' | Reserve = 'off',
+): Promise<void> {
+  if (!storage.resizable && storage.size < size) {
+    throw new ImageError('no-space', 'Cannot grow device files');
+  }
+  if (preallocation !== 'off') await reserve(storage, 0, size, preallocation);
+  else if (storage.resizable) await storage.resize(size);
+  await storage.flush();
+}
