@@ -72,7 +72,10 @@ export async function runCheck(argv: readonly string[], program: ProgramContext)
 
 async function check(named: NamedImage, flags: Flags, program: ProgramContext): Promise<number> {
   const cache = toCacheMode(flags.sourceCache);
-  const chain = await openNamed(named, { forceShare: flags.forceShare === true, cache }).catch(
+  const forceShare = flags.forceShare === true;
+  // QEMU does not check what stands on a missing backing file, though nothing of a check needs it.
+  const backing = program.asQemu;
+  const chain = await openNamed(named, { forceShare, cache, backing, describe: true }).catch(
     (error: unknown) => {
       throw inCheckWords(error, named.label);
     },

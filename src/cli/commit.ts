@@ -5,10 +5,11 @@ import { commit } from '../commit/commit.ts';
 import type { CommitOptions, CommitPlan, CommitResult } from '../commit/options.ts';
 import { ImageError } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
-import { parseSize } from '../units.ts';
+import { checkNotEmpty, openNamed } from './open-named.ts';
 import {
   CACHE_MODES,
   collect,
+  type NamedImage,
   namedImage,
   newCommand,
   parseObjects,
@@ -18,6 +19,7 @@ import {
 import { describePlan, planToJson } from './plan-output.ts';
 import type { ProgramContext } from './program.ts';
 import { ProgressLine } from './progress.ts';
+import { sizeArgument } from './size.ts';
 
 interface Flags {
   readonly object?: readonly string[];
@@ -79,8 +81,16 @@ export async function runCommit(argv: readonly string[], program: ProgramContext
     throw new ImageError('invalid', '--output goes with --dry-run');
   }
   const named = namedImage(operand, flags);
+  checkNotEmpty(named.filename, named.label);
   const options = toOptions(flags, program, named.format);
-  return await commitUntilDone(named.filename, flags, options, program);
+  try {
+    return await commitUntilDone(named.filename, flags, options, program);
+  } catch (error) {
+    // Raw images have no backing file, so only those that can't be committed have to be looked at.
+    const unbacked = error instanceof ImageError && /not have a backing file/.test(error.message);
+    if (program.asQemu && unbacked) await warnIfTakenForRaw(named, program);
+    throw error;
+  }
 }
 
 function toOptions(
@@ -101,18 +111,28 @@ function toOptions(
     force: flags.force === true,
     skipAdvice: program.asQemu && program.env['QIMG_STRICT'] !== '1',
     search: flags.search ?? [],
-    rateLimit: parseRate(flags.rateLimit),
+    rateLimit: parseRate(flags.rateLimit, program),
     dryRun: flags.dryRun === true,
   };
 }
 
-function parseRate(text: string | undefined): number {
-  const rate = text === undefined ? 0 : parseSize(text);
-  if (rate !== undefined) return rate;
-  throw new ImageError(
-    'invalid',
-    'Invalid rate limit specified. You may use k, M, G, T, P or E suffixes for',
-    { hint: 'kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.' },
+function parseRate(text: string | undefined, program: ProgramContext): number {
+  return text === undefined ? 0 : Number(sizeArgument(text, 'rate limit', program));
+}
+
+/** As QEMU warns, while it opens it, of an image that is to be written and was taken for raw. */
+async function warnIfTakenForRaw(named: NamedImage, program: ProgramContext): Promise<void> {
+  if (named.format !== undefined) return;
+  const chain = await openNamed(named, { forceShare: true });
+  const { format } = chain.top;
+  await chain.close();
+  if (format !== 'raw') return;
+  const indent = ' '.repeat(9);
+  program.err(
+    `WARNING: Image format was not specified for '${named.filename}' and probing guessed raw.\n` +
+      `${indent}Automatically detecting the format is dangerous for raw images, ` +
+      'write operations on block 0 will be restricted.\n' +
+      `${indent}Specify the 'raw' format explicitly to remove the restrictions.\n`,
   );
 }
 

@@ -7,6 +7,8 @@ export interface OptionSpec {
   /** Without its dashes. */
   readonly long: string;
   readonly takesValue: boolean;
+  /** The long name is ours alone: on the command line there is only the short one, if any. */
+  readonly longHidden?: boolean;
 }
 
 export interface Words {
@@ -68,7 +70,7 @@ function longOption(word: string, specs: readonly OptionSpec[]): readonly Found[
   const at = word.indexOf('=');
   const name = at < 0 ? word.slice(2) : word.slice(2, at);
   const value = at < 0 ? undefined : word.slice(at + 1);
-  const matches = specs.filter(({ long }) => long.startsWith(name));
+  const matches = specs.filter(({ long, longHidden }) => !longHidden && long.startsWith(name));
   const spec = matches.find(({ long }) => long === name) ?? matches[0];
   const ambiguous = matches.length > 1 && spec?.long !== name;
   if (spec === undefined || ambiguous || (value !== undefined && !spec.takesValue)) {

@@ -36,13 +36,13 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
     .option('--object <object>', 'define an object (secret)', collect)
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
-  if (flags.output !== 'human' && flags.output !== 'json') {
-    throw new ImageError('invalid', '--output must be used with human or json as argument.');
-  }
   parseObjects(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');
+  }
+  if (flags.output !== 'human' && flags.output !== 'json') {
+    throw new ImageError('invalid', '--output must be used with human or json as argument.');
   }
   const named = namedImage(operand, flags);
   const images = await describeChain(named, flags);
@@ -73,7 +73,7 @@ async function describeChain(named: NamedImage, flags: Flags): Promise<readonly 
     const chain = await openNamed(next, { forceShare: flags.forceShare === true });
     try {
       const top = chain.at(0);
-      images.push(await describeImage({ ...top, filename: name }));
+      images.push(await describeImage({ ...top, filename: name.replace(/^file:/, '') }));
       next = flags.backingChain ? backingOf(name, top.layer) : undefined;
     } finally {
       await chain.close();

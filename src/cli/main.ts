@@ -1,6 +1,8 @@
 // The command line: finds the verb and loads what it needs, no more.
 
-import { Exit } from './options.ts';
+import { usage } from './as-qemu.ts';
+import { getopt, type OptionSpec, UsageError } from './getopt.ts';
+import { Exit, WholeUsage } from './options.ts';
 import { type ProgramContext, processContext, reportError } from './program.ts';
 
 type Verb = (argv: readonly string[], program: ProgramContext) => Promise<number>;
@@ -37,6 +39,7 @@ const VERSION = '0.1.0';
 const QEMU_VERSION = '7.2.0';
 
 function help(program: ProgramContext): string {
+  if (program.asQemu) return usage(version(program), Object.keys(VERBS));
   const verbs = Object.entries(VERBS).map(([name, { about }]) => `  ${name.padEnd(8)} ${about}`);
   return [
     `usage: ${program.name} COMMAND [OPTIONS]`,
@@ -49,11 +52,33 @@ function help(program: ProgramContext): string {
   ].join('\n');
 }
 
-function beforeVerb(word: string, program: ProgramContext): number {
-  if (/^(-h|--h(e(lp?)?)?)$/.test(word)) program.out(help(program));
-  else if (/^(-V|--v(e(r(s(i(on?)?)?)?)?)?)$/.test(word)) program.out(version(program));
-  else return program.usageError(`unrecognized option '${word}'`);
-  return 0;
+const HELP: OptionSpec = { short: 'h', long: 'help', takesValue: false };
+const SHOW_VERSION: OptionSpec = { short: 'V', long: 'version', takesValue: false };
+const TRACE: OptionSpec = { short: 'T', long: 'trace', takesValue: true };
+
+/** Answers an option before the command; undefined where the command is still to come. */
+function beforeVerb(words: readonly string[], program: ProgramContext): number | undefined {
+  const specs = [HELP, SHOW_VERSION, ...(program.asQemu ? [TRACE] : [])];
+  for (const { long } of getopt(words, specs, '', undefined).options) {
+    if (long === TRACE.long) continue;
+    program.out(long === HELP.long ? help(program) : version(program));
+    return 0;
+  }
+  return undefined;
+}
+
+/** The words before the command (with the values of options), and the rest. */
+function splitAtVerb(
+  argv: readonly string[],
+  program: ProgramContext,
+): readonly [readonly string[], readonly string[]] {
+  let count = 0;
+  while (argv[count]?.startsWith('-') && argv[count] !== '-') {
+    const word = argv[count++];
+    if (word === '--') break;
+    if (program.asQemu && /^(-T|--t(r(a(ce?)?)?)?)$/.test(word ?? '')) count++;
+  }
+  return [argv.slice(0, count), argv.slice(count)];
 }
 
 /** Scripts look for the version of QEMU whose behaviour they can count on. */
@@ -64,14 +89,20 @@ function version({ name, asQemu }: ProgramContext): string {
 }
 
 export async function main(argv: readonly string[], program: ProgramContext): Promise<number> {
-  const [name, ...rest] = argv;
+  const [options, [name, ...rest]] = splitAtVerb(argv, program);
   try {
+    const answered = beforeVerb(options, program);
+    if (answered !== undefined) return answered;
     if (name === undefined) return program.usageError('Not enough arguments');
-    if (name.startsWith('-')) return beforeVerb(name, program);
     const verb = Object.hasOwn(VERBS, name) ? VERBS[name] : undefined;
     if (verb === undefined) return program.usageError(`Command not found: ${name}`);
     return await (await verb.load())(rest, program);
   } catch (error) {
+    if (error instanceof UsageError) return program.usageError(error.message);
+    if (error instanceof WholeUsage) {
+      program.out(help(program));
+      return 0;
+    }
     return error instanceof Exit ? error.code : reportError(error, program);
   }
 }

@@ -13,30 +13,35 @@ export interface OpenNamedOptions {
   readonly cache?: CacheMode;
   /** Opens the backing files too: data can be read then. Default: the image alone. */
   readonly backing?: boolean;
+  /** Opens what can only be described. Default: where the image is opened alone. */
+  readonly describe?: boolean;
 }
 
 /** The image that the operand means. Close it in the end. */
 export async function openNamed(
   { filename, format, label }: Pick<NamedImage, 'filename' | 'format' | 'label'>,
-  { backing = false, ...options }: OpenNamedOptions,
+  { backing = false, describe = !backing, ...options }: OpenNamedOptions,
 ): Promise<Chain> {
-  if (filename === '') {
-    throw new ImageError(
-      'invalid',
-      `Could not open '${label}': The 'file' block driver requires a file name`,
-    );
-  }
+  checkNotEmpty(filename, label);
   try {
     return await openChain(filename, {
       ...options,
       host: nodeHost,
       single: !backing,
-      describe: !backing,
+      describe,
       ...(format !== undefined && { format }),
     });
   } catch (error) {
     throw error instanceof ImageError ? relabel(error, filename, label) : error;
   }
+}
+
+export function checkNotEmpty(filename: string, label: string): void {
+  if (filename !== '' && filename !== 'file:') return;
+  throw new ImageError(
+    'invalid',
+    `Could not open '${label}': The 'file' block driver requires a file name`,
+  );
 }
 
 function relabel(error: ImageError, filename: string, label: string): ImageError {

@@ -3,6 +3,7 @@
 import { Command } from 'commander';
 import { ImageError } from '../errors.ts';
 import type { CacheMode } from '../io/host.ts';
+import { isLongOptionOfQemu } from './as-qemu.ts';
 import { getopt, type OptionSpec, UsageError, type Words } from './getopt.ts';
 import { splitOnce, splitOptions } from './option-list.ts';
 import type { ProgramContext } from './program.ts';
@@ -15,6 +16,9 @@ export class Exit extends Error {
     this.code = code;
   }
 }
+
+/** Thrown where the usage text of all commands is to be shown, as QEMU does for each of them. */
+export class WholeUsage extends Error {}
 
 /** `operands`: as the help shows them; parseVerb passes on any number of them. */
 export function newCommand(program: ProgramContext, verb: string, operands: string): Command {
@@ -33,6 +37,7 @@ export function parseVerb<Flags>(
 ): { readonly flags: Flags; readonly operands: readonly string[] } {
   const { options, operands } = takeApart(command, argv, program);
   if (options.some(({ long }) => long === HELP.long)) {
+    if (program.asQemu) throw new WholeUsage();
     program.out(command.helpInformation());
     throw new Exit(0);
   }
@@ -47,14 +52,12 @@ const HELP: OptionSpec = { short: 'h', long: 'help', takesValue: false };
 
 /** commander is given each option by its long name: it is not as lenient as getopt. */
 function takeApart(command: Command, argv: readonly string[], program: ProgramContext): Words {
-  const specs = command.options.map(
-    ({ short, long, required }): OptionSpec => ({
-      short: short?.slice(1),
-      long: long?.slice(2) ?? '',
-      takesValue: required,
-    }),
-  );
   const verb = command.name().split(' ').at(-1) ?? '';
+  const specs = command.options.map(({ short, long: dashed, required }): OptionSpec => {
+    const long = dashed?.slice(2) ?? '';
+    const longHidden = program.asQemu && !isLongOptionOfQemu(verb, long);
+    return { short: short?.slice(1), long, takesValue: required, longHidden };
+  });
   try {
     return getopt(argv, [...specs, HELP], verb, HELP.long);
   } catch (error) {
@@ -118,6 +121,7 @@ export function parseObjects(texts: readonly string[] = []): void {
 function parseObject(text: string): void {
   const [type = '', ...rest] = splitOptions(text);
   const name = type.replace(/^qom-type=/, '');
+  if (name === '') throw new ImageError('invalid', "Parameter 'qom-type' is missing");
   if (name !== 'secret') {
     throw new ImageError('invalid', `Parameter 'qom-type' does not accept value '${name}'`);
   }
