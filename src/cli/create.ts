@@ -8,7 +8,13 @@ import type { Storage } from '../io/storage.ts';
 import { createImage } from '../qcow2/create.ts';
 import { createRaw } from '../raw/create.ts';
 import { toImageOptions, tooLarge, toRawOptions } from './create-checks.ts';
-import { type Fail, formattingLine, optionsHelp, parseCreateOptions } from './create-options.ts';
+import {
+  type Fail,
+  formattingLine,
+  isOn,
+  optionsHelp,
+  parseCreateOptions,
+} from './create-options.ts';
 import { asksForHelp, isOptionList } from './option-list.ts';
 import { collect, Exit, newCommand, parseObjects, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
@@ -78,6 +84,7 @@ async function create(
   if (size === undefined) throw fail('Image creation needs a size parameter');
   options.set('size', String(size));
   if (!flags.quiet) program.out(formattingLine(filename, format, options));
+  if (!program.asQemu) warnOfNoEffect(options, program);
   // As printed it may be negative: 64 bits, taken for a signed number.
   const bytes = BigInt.asUintN(64, BigInt(size));
   const target = {
@@ -92,6 +99,20 @@ async function create(
   } else {
     const image = toImageOptions(options, bytes, fail);
     await fill(target, (storage) => createImage(storage, image));
+  }
+}
+
+/** QEMU asks the file system for these, and says nothing where it has them not; we never ask. */
+function warnOfNoEffect(options: ReadonlyMap<string, string>, program: ProgramContext): void {
+  const hint = options.get('extent_size_hint') ?? '0';
+  const given = [
+    ...(isOn(options, 'nocow') ? ['nocow'] : []),
+    ...(hint === '0' ? [] : ['extent_size_hint']),
+  ];
+  for (const name of given) {
+    program.err(
+      `${program.name}: warning: '${name}' is taken for compatibility and has no effect\n`,
+    );
   }
 }
 
