@@ -10,6 +10,10 @@ export async function createRaw(
   size: number,
   preallocation: 'off' | Reserve = 'off',
 ): Promise<void> {
+  if (!storage.resizable && preallocation !== 'off') {
+    // It has its space, and what it holds is not to be overwritten by a creation.
+    throw new ImageError('invalid', `Unsupported preallocation mode '${preallocation}'`);
+  }
   if (!storage.resizable && storage.size < size) {
     throw new ImageError('no-space', 'Cannot grow device files');
   }

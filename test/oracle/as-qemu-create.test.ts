@@ -313,6 +313,8 @@ create -f raw b.qcow2 1M
 create -f qcow2 r.raw 1M
 create -f raw /dev/null 1M
 create -f raw /dev/null 0
+create -f raw -o preallocation=full /dev/null 0
+create -f raw -o preallocation=falloc /dev/null 1M
 create -f raw /dev/full 1M
 create -f raw /dev/nope 1M
 create -f qcow2 'json:{"driver":"file","filename":"x"}' 1M

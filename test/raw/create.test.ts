@@ -34,6 +34,13 @@ describe.each(['falloc', 'full'] as const)('preallocation=%s', (preallocation) =
     },
   );
 
+  test('is refused for a device, which has its space', async () => {
+    const storage = await FileStorage.open('/dev/null', { writable: true });
+    const message = `Unsupported preallocation mode '${preallocation}'`;
+    await expect(createRaw(storage, 0, preallocation)).rejects.toMatchObject({ message });
+    await storage.close();
+  });
+
   test('writes zeros where the storage has no other way', async () => {
     const storage = new MemoryStorage();
     await createRaw(storage, 1000, preallocation);
