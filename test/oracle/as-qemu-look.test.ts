@@ -1,9 +1,10 @@
 // info, check and what is not a command, started as qemu-img, beside the real one.
 
+import { expect, test } from 'vitest';
 import { sideBySide } from '../support/as-qemu.ts';
 import { fillWithChain } from '../support/as-qemu-chain.ts';
 
-const { testLines, testDifferences } = sideBySide(fillWithChain);
+const { both, testLines, testDifferences } = sideBySide(fillWithChain);
 
 testLines(`
 info t.qcow2
@@ -128,3 +129,19 @@ testDifferences([
   ['-T foo info b.qcow2', 'there is no tracing, so no event can be unknown'],
   ['amend', 'commands that we do not have'],
 ]);
+
+test.each([['--help'], ['-h'], ['create', '--help'], ['info', 'x', '-h']])(
+  'qemu-img %s %s: what it says of commands and formats is true of QEMU too',
+  async (...args) => {
+    const { mine, theirs } = await both(args.filter(Boolean));
+    expect([mine.code, mine.stderr]).toEqual([0, '']);
+    expect(mine.stdout).toMatch(/^qemu-img version 7\.2\.0 .*\nusage: qemu-img /);
+    const commands = (text: string) => text.match(/^ {2}[a-z]+ .*\[.*filename.*$/gm) ?? [];
+    expect(commands(mine.stdout).length).toBeGreaterThanOrEqual(4);
+    expect(commands(theirs.stdout)).toEqual(expect.arrayContaining(commands(mine.stdout)));
+    const formats = (text: string) =>
+      /^Supported formats: (.*)$/m.exec(text)?.[1]?.split(' ') ?? [];
+    expect(formats(mine.stdout)).toContain('qcow2');
+    expect(formats(theirs.stdout)).toEqual(expect.arrayContaining(formats(mine.stdout)));
+  },
+);
