@@ -1,5 +1,6 @@
 // One virtual disk of a chain, whatever its format: the interface that chain and commit work with.
 
+import { ImageError } from './errors.ts';
 import type { Storage } from './io/storage.ts';
 
 /** Where the bytes of a range lie as they are: uncompressed, in one piece, in a host file. */
@@ -27,10 +28,13 @@ export type Extent =
       readonly host: HostRange | null;
     };
 
+/** The driver whose guest's bytes a layer is; the formats proper are the first two. */
+export type LayerFormat = 'qcow2' | 'raw' | 'file' | 'host_device' | 'null-co' | 'blkdebug';
+
 export interface Layer {
   /** The name for messages. */
   readonly filename: string;
-  readonly format: 'qcow2' | 'raw';
+  readonly format: LayerFormat;
   /** Size of the virtual disk in bytes. */
   readonly size: number;
   /** Unit of allocation in bytes; 512 for raw files. */
@@ -58,4 +62,17 @@ export interface Layer {
   /** Everything written before is durable when this resolves. */
   flush(): Promise<void>;
   close(): Promise<void>;
+}
+
+/** Throws unless the range lies inside the disk. */
+export function checkRange(
+  { filename, size }: Pick<Layer, 'filename' | 'size'>,
+  offset: number,
+  length: number,
+): void {
+  if (Number.isSafeInteger(offset) && offset >= 0 && offset + length <= size) return;
+  throw new ImageError(
+    'invalid',
+    `${filename}: range ${offset}+${length} is outside of the disk (${size} bytes)`,
+  );
 }

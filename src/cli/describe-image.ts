@@ -2,6 +2,7 @@
 
 import type { ChainLayer } from '../chain/chain.ts';
 import { resolveName } from '../chain/filename.ts';
+import { NULL_NAME } from '../io/null.ts';
 import { readBitmaps } from '../qcow2/bitmaps.ts';
 import { findExtension, parseEncryptionHeader } from '../qcow2/extensions.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
@@ -25,15 +26,21 @@ export type Value =
   | { readonly [key: string]: Value };
 export type Description = { readonly [key: string]: Value };
 
-export async function describeImage({ layer, filename }: ChainLayer): Promise<Description> {
-  const actualSize = layer.storage.resizable ? await layer.storage.allocatedBytes() : 0;
+export async function describeImage({
+  layer,
+  filename: file,
+  name,
+}: ChainLayer): Promise<Description> {
+  const actualSize = await layer.storage.allocatedBytes();
+  const actual = actualSize !== undefined && { 'actual-size': actualSize };
   if (!(layer instanceof Qcow2Image)) {
     return {
       'virtual-size': layer.size,
-      filename,
+      filename: name,
       format: layer.format,
-      'actual-size': actualSize,
-      'dirty-flag': false,
+      ...actual,
+      // Nobody keeps one for nothing.
+      ...(layer.storage.filename !== NULL_NAME && { 'dirty-flag': false }),
     };
   }
   const { header } = layer;
@@ -46,13 +53,13 @@ export async function describeImage({ layer, filename }: ChainLayer): Promise<De
         'backing-filename-format': backingFormat,
       }),
     'virtual-size': layer.size,
-    filename,
+    filename: name,
     'cluster-size': layer.clusterSize,
     format: 'qcow2',
-    'actual-size': actualSize,
+    ...actual,
     'format-specific': { type: 'qcow2', data: await describeFormat(layer) },
     ...(backingFile !== null && {
-      'full-backing-filename': resolveName(filename, backingFile),
+      'full-backing-filename': resolveName(file, backingFile),
       'backing-filename': backingFile,
     }),
     ...(header.cryptMethod !== CRYPT_NONE && { encrypted: true }),

@@ -7,7 +7,7 @@ export function infoText(image: Description): string {
     `image: ${image['filename']}`,
     `file format: ${image['format']}`,
     `virtual size: ${sizeText(image['virtual-size'] as number)} (${image['virtual-size']} bytes)`,
-    `disk size: ${sizeText(image['actual-size'] as number)}`,
+    `disk size: ${diskSizeText(image['actual-size'])}`,
   ];
   if (image['encrypted']) lines.push('encrypted: yes');
   if (image['cluster-size'] !== undefined) lines.push(`cluster_size: ${image['cluster-size']}`);
@@ -18,6 +18,10 @@ export function infoText(image: Description): string {
     lines.push('Format specific information:', ...dump(specific.data, 1));
   }
   return `${lines.join('\n')}\n`;
+}
+
+function diskSizeText(bytes: Value | undefined): string {
+  return typeof bytes === 'number' ? sizeText(bytes) : 'unavailable';
 }
 
 function backingLines(image: Description): string[] {

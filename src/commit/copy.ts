@@ -131,8 +131,11 @@ class Carrier {
 
 async function fill(piece: Piece, target: Uint8Array): Promise<void> {
   if (piece.kind === 'zero') target.fill(0);
-  else if (piece.host) await piece.host.storage.read(piece.host.offset, target);
-  else await piece.layer.read(piece.offset, target);
+  else if (piece.host) {
+    const { storage, offset } = piece.host;
+    storage.event?.('read_aio');
+    await storage.read(offset, target);
+  } else await piece.layer.read(piece.offset, target);
 }
 
 /** Where a copy that starts at `at` ends: at the step's end, or earlier while a rate is set. */

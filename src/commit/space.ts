@@ -143,7 +143,7 @@ export async function shortage(
   if (!(base instanceof Qcow2Image)) return short(totals.growthBytes, free);
   // Free clusters inside the file are used first; those that are holes save nothing.
   const { inFile, beyond } = await base.freeClusters();
-  const holes = Math.max(0, storage.size - (await storage.allocatedBytes()));
+  const holes = Math.max(0, storage.size - ((await storage.allocatedBytes()) ?? 0));
   const reusable = Math.max(0, inFile * base.clusterSize - holes);
   return short(Math.max(0, (await growth.bytes(inFile + beyond)) - reusable), free);
 }

@@ -25,7 +25,9 @@ export async function copyBytes(
   const buffer = new Uint8Array(Math.min(BUFFER, length - done));
   while (done < length) {
     const piece = buffer.subarray(0, Math.min(buffer.length, length - done));
+    source.storage.event?.('read_aio');
     await source.storage.read(start + done, piece);
+    target.storage.event?.('write_aio');
     await target.storage.write(target.offset + done, piece, 'data');
     done += piece.length;
   }

@@ -31,6 +31,7 @@ export class FileStorage implements Storage {
   readonly filename: string;
   readonly resizable: boolean;
   readonly #cache: CacheMode;
+  readonly #locking: boolean;
   readonly #calls: () => Promise<Syscalls | null>;
   #descriptor: Descriptor;
   #locks: FileLocks;
@@ -46,6 +47,7 @@ export class FileStorage implements Storage {
     this.#size = kind.size;
     this.#writable = options.writable;
     this.#cache = options.cache ?? 'writeback';
+    this.#locking = options.locking ?? true;
     this.#calls = () => callsOf(options);
     this.#descriptor = new Descriptor(filename, fd);
     this.#locks = new FileLocks(filename, fd, this.#calls, options.warn ?? warnOnStderr);
@@ -177,7 +179,7 @@ export class FileStorage implements Storage {
   }
 
   async allocatedBytes(): Promise<number> {
-    return this.resizable ? fs.fstatSync(this.#descriptor.fd).blocks * 512 : this.#size;
+    return fs.fstatSync(this.#descriptor.fd).blocks * 512;
   }
 
   async allocate(offset: number, length: number): Promise<boolean> {
@@ -208,7 +210,7 @@ export class FileStorage implements Storage {
   }
 
   async lock(use: readonly Permission[], share: readonly Permission[]): Promise<void> {
-    await this.#locks.change(use, share);
+    if (this.#locking) await this.#locks.change(use, share);
   }
 
   async makeWritable(use: readonly Permission[], share: readonly Permission[]): Promise<void> {
@@ -220,7 +222,7 @@ export class FileStorage implements Storage {
       if (!sameFile(fd, old.fd)) {
         throw new ImageError('io', `'${this.filename}' is another file now`);
       }
-      this.#locks = await this.#locks.handOver(fd, use, share);
+      if (this.#locking) this.#locks = await this.#locks.handOver(fd, use, share);
     } catch (error) {
       if (fd !== undefined) fs.closeSync(fd);
       throw openError('Could not reopen', this.filename, error, 'open-for-writing');

@@ -9,6 +9,8 @@ export type CacheMode = 'none' | 'writeback' | 'unsafe' | 'directsync' | 'writet
 export interface OpenStorageOptions {
   readonly writable: boolean;
   readonly cache?: CacheMode;
+  /** False: takes no locks, and heeds none. Default true. */
+  readonly locking?: boolean;
 }
 
 export interface Codecs {

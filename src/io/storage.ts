@@ -1,6 +1,7 @@
 // Bytes at offsets: what the engine needs of a host file, whatever is behind it.
 // Knows no image format.
 
+import type { StorageEvent } from './events.ts';
 import type { Permission } from './locks.ts';
 
 /** What a write carries. Faults, traces and order tests select on it. */
@@ -39,6 +40,11 @@ export interface Storage {
   /** True where bytes past the end appear as zeros when it grows (not so on block devices). */
   readonly growsZeroed: boolean;
 
+  /**
+   * Hears what the image is about to do. Not there on storages that don't care, so that others pay
+   * nothing for it; the request that is meant follows in the same turn.
+   */
+  event?(name: StorageEvent): void;
   /** Fills `target`; what lies past the end reads as zeros. The caller keeps `target`. */
   read(offset: number, target: Uint8Array): Promise<void>;
   /** Writes all of `source`, growing a resizable storage. `source` is not kept afterwards. */
@@ -58,8 +64,8 @@ export interface Storage {
   copyFrom(source: Storage, from: number, to: number, length: number): Promise<number>;
   /** Data or hole at `offset` (which is below `size`). Without the system call: data to the end. */
   extentAt(offset: number): Promise<StorageExtent>;
-  /** Bytes that it takes on its host now; its size where that is not known. */
-  allocatedBytes(): Promise<number>;
+  /** Bytes that it takes on its host now (0 for devices); undefined where nobody knows. */
+  allocatedBytes(): Promise<number | undefined>;
   /**
    * Sets space aside for the range, so that writing there later does not run out of it; what it
    * holds stays, and a resizable storage grows to the end of the range. False where the machine

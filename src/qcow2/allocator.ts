@@ -35,6 +35,7 @@ export class Allocator {
 
   /** Takes the first free clusters: a run of 1 to `wanted`. */
   async take(wanted: number): Promise<Run> {
+    this.#storage.event?.('cluster_alloc');
     await this.#tables.loadRefcountTable();
     const { refcountBlockEntries } = this.#geometry;
     for (let index = this.#tables.freeHint; ; ) {
@@ -121,6 +122,7 @@ export class Allocator {
       await this.growRefcountTable(blockIndex);
       return;
     }
+    this.#storage.event?.('refblock_alloc');
     const first = blockIndex * this.#geometry.refcountBlockEntries;
     this.#checkTaken(first * this.#geometry.clusterSize, 1);
     const block = this.#tables.newRefcountBlock(blockIndex, first * this.#geometry.clusterSize);
@@ -133,6 +135,7 @@ export class Allocator {
    * blocks must fit.
    */
   async growRefcountTable(blockIndex: number, room = 0): Promise<Run> {
+    this.#storage.event?.('reftable_grow');
     const { clusterSize, refcountBlockEntries } = this.#geometry;
     const first = blockIndex * refcountBlockEntries;
     const entriesPerCluster = clusterSize / 8;

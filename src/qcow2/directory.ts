@@ -56,6 +56,7 @@ export class Directory {
     if (this.#offset + this.#bytes.length > storage.size) {
       throw pastEnd(storage, what, this.#offset);
     }
+    if (this.#kind === 'refcount-table') storage.event?.('reftable_load');
     await storage.read(this.#offset, this.#bytes);
   }
 
@@ -73,6 +74,8 @@ export class Directory {
   }
 
   async writeAll(storage: Storage): Promise<void> {
+    const isL1 = this.#kind === 'l1';
+    storage.event?.(isL1 ? 'l1_grow_write_table' : 'refblock_alloc_write_table');
     await storage.write(this.#offset, this.#bytes, this.#kind);
   }
 
@@ -84,6 +87,7 @@ export class Directory {
       while (i < sectors.length && (sectors[i] ?? 0) <= last + 1) last = sectors[i++] ?? 0;
       const start = first * SECTOR;
       const part = this.#bytes.subarray(start, (last + 1) * SECTOR);
+      storage.event?.(this.#kind === 'l1' ? 'l1_update' : 'refblock_alloc_hookup');
       await storage.write(this.#offset + start, part, this.#kind);
     }
   }

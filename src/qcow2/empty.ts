@@ -87,6 +87,7 @@ async function replaceTables(
   context: PlaceContext,
   scratch: number,
 ): Promise<void> {
+  storage.event?.('empty_image_prepare');
   const { geometry, tables } = context;
   const l1Bytes = tables.l1Entries * 8;
   const l1Clusters = divideUp(l1Bytes, geometry.clusterSize);

@@ -27,6 +27,8 @@ export class HeaderSector {
     for (const [name, value] of Object.entries(patch)) {
       writeField(this.#bytes, HEADER[name as keyof typeof HEADER], value);
     }
+    if ('l1TableOffset' in patch) this.#storage.event?.('l1_grow_activate_table');
+    if ('refcountTableOffset' in patch) this.#storage.event?.('refblock_alloc_switch_table');
     await this.#storage.write(0, this.#bytes, 'header');
   }
 }

@@ -5,7 +5,7 @@ import { assert, ImageError } from '../errors.ts';
 import { copyBytes } from '../io/copy.ts';
 import type { Codecs } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
-import type { Extent, HostRange, Layer } from '../layer.ts';
+import { checkRange, type Extent, type HostRange, type Layer } from '../layer.ts';
 import { MIB } from '../units.ts';
 import { Allocator } from './allocator.ts';
 import { rewriteBacking } from './backing.ts';
@@ -149,14 +149,14 @@ export class Qcow2Image implements Layer {
   // Reading
 
   async extents(offset: number, length: number): Promise<readonly Extent[]> {
-    this.#checkRange(offset, length);
+    checkRange(this, offset, length);
     this.#checkReadable();
     const runs = await mapRuns(this.#context, offset, length);
     return runs.map((run) => extentOf(run, this.storage));
   }
 
   async read(offset: number, target: Uint8Array): Promise<void> {
-    this.#checkRange(offset, target.length);
+    checkRange(this, offset, target.length);
     this.#checkReadable();
     // While we read, what the map points to must not be let go and given to somebody else.
     await this.#writer.ranges.shared(offset, offset + target.length, () =>
@@ -176,8 +176,10 @@ export class Qcow2Image implements Layer {
 
   async #readRun(run: MapRun, target: Uint8Array): Promise<void> {
     if (run.kind === 'zero') target.fill(0);
-    else if (run.kind === 'data') await this.storage.read(run.host, target);
-    else if (run.kind === 'unallocated') await this.#readBelow(run.offset, target);
+    else if (run.kind === 'data') {
+      this.storage.event?.('read_aio');
+      await this.storage.read(run.host, target);
+    } else if (run.kind === 'unallocated') await this.#readBelow(run.offset, target);
     else await this.#readCompressed(run, target);
   }
 
@@ -186,7 +188,10 @@ export class Qcow2Image implements Layer {
     if (this.#lacksBacking) throw this.#backingNotOpen();
     const { backing } = this;
     const covered = Math.max(0, Math.min(target.length, (backing?.size ?? 0) - offset));
-    if (backing !== null && covered > 0) await backing.read(offset, target.subarray(0, covered));
+    if (backing !== null && covered > 0) {
+      this.storage.event?.('read_backing_aio');
+      await backing.read(offset, target.subarray(0, covered));
+    }
     target.fill(0, covered);
   }
 
@@ -204,6 +209,7 @@ export class Qcow2Image implements Layer {
   }
 
   async #readCompressed(run: MapRun, target: Uint8Array): Promise<void> {
+    this.storage.event?.('read_compressed');
     const cluster = await decompressCluster(
       this.#codecs,
       this.storage,
@@ -218,9 +224,10 @@ export class Qcow2Image implements Layer {
   // Writing
 
   async write(offset: number, source: Uint8Array): Promise<void> {
-    await this.writeThrough(offset, source.length, (host, from, length) =>
-      this.storage.write(host, source.subarray(from, from + length), 'data'),
-    );
+    await this.writeThrough(offset, source.length, (host, from, length) => {
+      this.storage.event?.('write_aio');
+      return this.storage.write(host, source.subarray(from, from + length), 'data');
+    });
   }
 
   async writeFrom(offset: number, source: HostRange, length: number): Promise<void> {
@@ -231,13 +238,13 @@ export class Qcow2Image implements Layer {
 
   /** Writes a range whose bytes `move` brings to their places in the file. */
   async writeThrough(offset: number, length: number, move: Mover): Promise<void> {
-    this.#checkRange(offset, length);
+    checkRange(this, offset, length);
     await this.prepareToWrite();
     await this.#writer.write(offset, length, move, this.#size);
   }
 
   async zero(offset: number, length: number): Promise<void> {
-    this.#checkRange(offset, length);
+    checkRange(this, offset, length);
     await this.prepareToWrite();
     await this.#writer.zero(offset, length, this.#size);
   }
@@ -316,6 +323,7 @@ export class Qcow2Image implements Layer {
 
   async flush(): Promise<void> {
     if (!this.writable) return;
+    this.storage.event?.('flush_to_os');
     await this.#writer.queue.run(() => this.tables.checkpoint());
   }
 
@@ -382,14 +390,6 @@ export class Qcow2Image implements Layer {
         await this.tables.patchHeaderNow({ autoclearFeatures: known });
       }
     });
-  }
-
-  #checkRange(offset: number, length: number): void {
-    if (Number.isSafeInteger(offset) && offset >= 0 && offset + length <= this.#size) return;
-    throw new ImageError(
-      'invalid',
-      `${this.filename}: range ${offset}+${length} is outside of the disk (${this.#size} bytes)`,
-    );
   }
 
   #checkReadable(): void {

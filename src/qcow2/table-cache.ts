@@ -85,6 +85,7 @@ export class TableCache {
 
   async #read(offset: number, kind: Table['kind'], loading: Loading): Promise<Table> {
     const bytes = new Uint8Array(this.#tableSize);
+    this.#storage.event?.(kind === 'l2' ? 'l2_load' : 'refblock_load');
     try {
       await this.#storage.read(offset, bytes);
     } finally {
@@ -103,6 +104,8 @@ export class TableCache {
   /** A table that is not in the file yet: zeros, or a copy of `content`. All of it is dirty. */
   create(offset: number, kind: Table['kind'], content?: Uint8Array): Table {
     const bytes = content === undefined ? new Uint8Array(this.#tableSize) : content.slice();
+    if (content !== undefined) this.#storage.event?.('l2_alloc_cow_read');
+    this.#storage.event?.(kind === 'l2' ? 'l2_alloc_write' : 'refblock_alloc_write');
     this.#stopLoading(offset);
     const table = newTable(offset, kind, bytes, true);
     this.#insert(table);
@@ -169,6 +172,7 @@ export class TableCache {
     const tables = [...this.#dirty].filter(select).sort((a, b) => a.offset - b.offset);
     for (const table of tables) {
       const part = table.bytes.subarray(table.dirtyFrom, table.dirtyTo);
+      this.#storage.event?.(table.kind === 'l2' ? 'l2_update' : 'refblock_update_part');
       await this.#storage.write(table.offset + table.dirtyFrom, part, table.kind);
     }
     return tables.length > 0;

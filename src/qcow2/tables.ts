@@ -257,6 +257,7 @@ export class Tables {
 
   /** The L1 table moves to `offset` and gets `entries`; step (c) makes the header name it. */
   moveL1(offset: number, entries: number): void {
+    this.#storage.event?.('l1_grow_alloc_table');
     this.#move(this.#l1, offset, entries * 8);
     this.patchMap({ l1TableOffset: offset, l1Size: entries });
   }
@@ -277,7 +278,7 @@ export class Tables {
   /** Header fields that are changed and durable at once, apart from any checkpoint. */
   async patchHeaderNow(patch: HeaderPatch): Promise<void> {
     await this.#header.write(patch);
-    await this.#flush();
+    await this.#storage.flush();
   }
 
   // The checkpoint
@@ -294,7 +295,8 @@ export class Tables {
     await this.#writeNewClusters();
     try {
       // Always flushed: data written in place must be durable too.
-      await this.#flush();
+      this.#storage.event?.('flush_to_disk');
+      await this.#storage.flush();
       this.#cache.settle((table) => table.kind === 'refcount-block');
       await this.#stepRefcountPointers();
       await this.#stepGuestMap();
@@ -328,7 +330,7 @@ export class Tables {
     } else if (table.hasDirtySectors) await table.writeDirtySectors(this.#storage);
     else return;
     table.settle();
-    await this.#flush();
+    await this.#storage.flush();
   }
 
   async #stepGuestMap(): Promise<void> {
@@ -343,18 +345,19 @@ export class Tables {
       wrote = true;
     }
     this.#l1.settle();
-    if (wrote) await this.#flush();
+    if (wrote) await this.#storage.flush();
     this.#cache.settle((table) => table.kind === 'l2');
   }
 
   async #stepFreed(): Promise<void> {
     if (this.#freed.length === 0) return;
+    this.#storage.event?.('cluster_free');
     const freed = this.#freed;
     this.#freed = new Runs();
     const holes = new Runs();
     for (const [first, count] of freed) await this.#lower(first, count, holes);
     await this.#cache.write((table) => table.kind === 'refcount-block');
-    await this.#flush();
+    await this.#storage.flush();
     this.#cache.settle((table) => table.kind === 'refcount-block');
     const { clusterSize } = this.#geometry;
     for (const [first, count] of holes) {
@@ -390,9 +393,5 @@ export class Tables {
     this.setRefcountIn(block, within, old - 1);
     if (old === 1) this.freeHint = Math.min(this.freeHint, index);
     return old - 1;
-  }
-
-  #flush(): Promise<void> {
-    return this.#storage.flush();
   }
 }

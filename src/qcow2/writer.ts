@@ -99,10 +99,15 @@ export class Writer {
     const bytes = new Uint8Array(to - from);
     const size = this.#image.size();
     const onDisk = Math.max(0, Math.min(to, size, diskEnd) - from);
-    if (onDisk > 0) await this.#image.readHeld(from, bytes.subarray(0, onDisk));
+    const { storage } = this.#image;
+    if (onDisk > 0) {
+      storage.event?.('cow_read');
+      await this.#image.readHeld(from, bytes.subarray(0, onDisk));
+    }
     if (placement.zeroed && bytes.every((byte) => byte === 0)) return;
     const host = placement.host + (from - placement.guest);
-    await this.#image.storage.write(host, bytes, 'data');
+    storage.event?.('cow_write');
+    await storage.write(host, bytes, 'data');
   }
 
   /** Makes a range read as zeros, by the map where whole clusters allow it. */
@@ -158,8 +163,11 @@ export class Writer {
 
   async #writeZeroData(offset: number, length: number, diskEnd: number): Promise<void> {
     const zeros = new Uint8Array(Math.min(ZEROS, length));
-    const move: Mover = (host, _from, count) =>
-      this.#image.storage.write(host, zeros.subarray(0, count), 'data');
+    const { storage } = this.#image;
+    const move: Mover = (host, _from, count) => {
+      storage.event?.('write_aio');
+      return storage.write(host, zeros.subarray(0, count), 'data');
+    };
     for (let done = 0; done < length; done += ZEROS) {
       await this.write(offset + done, Math.min(ZEROS, length - done), move, diskEnd);
     }

@@ -3,19 +3,21 @@
 import { ImageError } from '../errors.ts';
 import { copyBytes } from '../io/copy.ts';
 import type { Storage } from '../io/storage.ts';
-import type { Extent, HostRange, Layer } from '../layer.ts';
+import { checkRange, type Extent, type HostRange, type Layer, type LayerFormat } from '../layer.ts';
 import { alignUp, SECTOR } from '../units.ts';
 
 /** Holes are asked for one by one; an answer covers at most so many. */
 const MAX_EXTENTS = 1024;
 
 export class RawImage implements Layer {
-  readonly format = 'raw';
+  readonly format: LayerFormat;
   readonly clusterSize = SECTOR;
   readonly backing = null;
   readonly storage: Storage;
 
-  constructor(storage: Storage) {
+  /** `format`: where the bytes were opened as what they are, the driver that gives them. */
+  constructor(storage: Storage, format: LayerFormat = 'raw') {
+    this.format = format;
     this.storage = storage;
   }
 
@@ -33,7 +35,7 @@ export class RawImage implements Layer {
   }
 
   async extents(offset: number, length: number): Promise<readonly Extent[]> {
-    this.#checkRange(offset, length);
+    checkRange(this, offset, length);
     const extents: Extent[] = [];
     const end = offset + length;
     for (let at = offset; at < end && extents.length < MAX_EXTENTS; ) {
@@ -55,22 +57,24 @@ export class RawImage implements Layer {
   }
 
   async read(offset: number, target: Uint8Array): Promise<void> {
-    this.#checkRange(offset, target.length);
+    checkRange(this, offset, target.length);
+    this.storage.event?.('read_aio');
     await this.storage.read(offset, target);
   }
 
   async write(offset: number, source: Uint8Array): Promise<void> {
-    this.#checkRange(offset, source.length);
+    checkRange(this, offset, source.length);
+    this.storage.event?.('write_aio');
     await this.storage.write(offset, source, 'data');
   }
 
   async writeFrom(offset: number, source: HostRange, length: number): Promise<void> {
-    this.#checkRange(offset, length);
+    checkRange(this, offset, length);
     await copyBytes(source, 0, { storage: this.storage, offset }, length);
   }
 
   async zero(offset: number, length: number): Promise<void> {
-    this.#checkRange(offset, length);
+    checkRange(this, offset, length);
     if (length > 0) await this.storage.zero(offset, length, 'data');
   }
 
@@ -86,18 +90,13 @@ export class RawImage implements Layer {
   }
 
   async flush(): Promise<void> {
-    if (this.writable) await this.storage.flush();
+    if (!this.writable) return;
+    this.storage.event?.('flush_to_os');
+    this.storage.event?.('flush_to_disk');
+    await this.storage.flush();
   }
 
   async close(): Promise<void> {
     await this.storage.close();
-  }
-
-  #checkRange(offset: number, length: number): void {
-    if (Number.isSafeInteger(offset) && offset >= 0 && offset + length <= this.size) return;
-    throw new ImageError(
-      'invalid',
-      `${this.filename}: range ${offset}+${length} is outside of the disk (${this.size} bytes)`,
-    );
   }
 }

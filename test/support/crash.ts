@@ -241,7 +241,7 @@ class RecordedStorage implements Storage {
   extentAt(offset: number): Promise<StorageExtent> {
     return this.#inner.extentAt(offset);
   }
-  allocatedBytes(): Promise<number> {
+  allocatedBytes(): Promise<number | undefined> {
     return this.#inner.allocatedBytes();
   }
   async flush(): Promise<void> {

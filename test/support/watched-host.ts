@@ -75,7 +75,7 @@ export class WatchedStorage implements Storage {
   extentAt(offset: number): Promise<StorageExtent> {
     return this.#inner.extentAt(offset);
   }
-  allocatedBytes(): Promise<number> {
+  allocatedBytes(): Promise<number | undefined> {
     return this.#inner.allocatedBytes();
   }
   lock(use: readonly Permission[], share: readonly Permission[]): Promise<void> {
