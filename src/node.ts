@@ -1,6 +1,7 @@
 // The library's calls on Node.js: the engine's, with this machine as their host.
 
 import type { Chain } from './chain/chain.ts';
+import type { BlockDescription } from './chain/description.ts';
 import { resolveName } from './chain/filename.ts';
 import * as chain from './chain/open.ts';
 import * as engine from './commit/commit.ts';
@@ -11,22 +12,22 @@ import * as qcow2 from './qcow2/create.ts';
 type WithoutHost<T> = Omit<T, 'host'> & Partial<Pick<T, 'host' & keyof T>>;
 
 /**
- * Opens the chain that starts at `filename`. Without `format` the top is probed; with `writable`
+ * Opens the chain that starts at `target`: a name, or a description of an image. Without `format` the top is probed; with `writable`
  * the top can be written to. Close it in the end, or hold it with `await using`.
  */
 export function openChain(
-  filename: string,
+  target: string | BlockDescription,
   options: WithoutHost<chain.OpenChainOptions> = {},
 ): Promise<Chain> {
-  return chain.openChain(filename, { host: nodeHost, ...options });
+  return chain.openChain(target, { host: nodeHost, ...options });
 }
 
-/** Merges layers of the chain of `filename` down into a base: see CommitOptions. */
+/** Merges layers of the chain of `target` down into a base: see CommitOptions. */
 export function commit(
-  filename: string,
+  target: string | BlockDescription,
   options: WithoutHost<CommitOptions> = {},
 ): Promise<CommitResult> {
-  return engine.commit(filename, { host: nodeHost, ...options });
+  return engine.commit(target, { host: nodeHost, ...options });
 }
 
 /**

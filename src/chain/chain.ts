@@ -10,8 +10,10 @@ import { hostFileOf, protocolOf, resolveName } from './filename.ts';
 
 export interface ChainLayer {
   readonly layer: Layer;
-  /** The host file, as resolved. */
+  /** The host file, as resolved, whatever stands on it; without one, the name. */
   readonly filename: string;
+  /** What opens the same image again: the host file's name, or a `json:{...}` one. */
+  readonly name: string;
   /** The name as its overlay stores it, or as the user gave it. */
   readonly storedName: string;
   /** True where the format came from the header or the user; false where it was probed. */
@@ -103,7 +105,7 @@ export class Chain {
       const { storedName, filename } = this.at(i);
       if (protocolOf(name) !== null || protocolOf(storedName) !== null) {
         if (name === storedName) return i;
-        if (protocolOf(name) !== null) continue;
+        continue;
       }
       const candidate = resolveName(this.at(i - 1).filename, name);
       if ((await this.#host.realPath(candidate)) === (await this.#host.realPath(filename))) {

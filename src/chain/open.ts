@@ -1,16 +1,34 @@
-// Opens a chain: each layer by the name and format that the one above it stores.
+// Opens a chain: the top by a name or a description, each layer below by what the one above it
+// stores, or is told.
 
 import { ImageError, reworded } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
-import { PERMISSIONS, type Permission } from '../io/locks.ts';
+import type { Permission } from '../io/locks.ts';
 import type { Storage } from '../io/storage.ts';
 import type { Layer } from '../layer.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
+import { CRYPT_NONE } from '../qcow2/spec.ts';
 import { RawImage } from '../raw/raw.ts';
 import { MIB } from '../units.ts';
+import {
+  type BackingOptions,
+  type BlockNode,
+  checkDriver,
+  type FormatNode,
+  noSuchNode,
+  type ParsedImage,
+  parseFormat,
+  parseImage,
+  type Qcow2Node,
+} from './blockdev.ts';
 import { Chain, type ChainLayer } from './chain.ts';
-import { hostFileOf, resolveName } from './filename.ts';
+import { asJson, type BlockDescription } from './description.ts';
+import { resolveName } from './filename.ts';
+import { formatName, type NodeName, nameText } from './node-name.ts';
+import { inContext, leafOf, type NodeContext, openNode, sliceOf } from './open-node.ts';
+import { OptionDict } from './option-dict.ts';
 import { PROBE_BYTES, probeFormat } from './probe.ts';
+import { inTableOrder } from './qemu-json.ts';
 
 export interface OpenChainOptions {
   readonly host: Host;
@@ -25,6 +43,8 @@ export interface OpenChainOptions {
   readonly single?: boolean;
   /** Also opens images that can only be described; reading their data then fails. */
   readonly describe?: boolean;
+  /** What messages call the image. Default: its name, or its description as one. */
+  readonly label?: string;
 }
 
 /** More layers than this are taken for a mistake. */
@@ -39,28 +59,27 @@ export const WRITER = {
   use: ['consistent read', 'write', 'resize'],
   share: SHARED_BY_READER,
 } as const;
-const EVERYTHING = { use: [], share: PERMISSIONS } as const;
 
-/** Formats of QEMU that we know by name but can't open. */
-const FOREIGN = new Set(
-  'bochs cloop dmg luks parallels qcow qed vdi vhdx vmdk vpc vvfat replication quorum'.split(' '),
-);
+/** A name, or what `json:{...}` holds as an object or as options taken apart. */
+export type ChainTarget = string | BlockDescription | OptionDict;
 
-export async function openChain(filename: string, options: OpenChainOptions): Promise<Chain> {
+export async function openChain(target: ChainTarget, options: OpenChainOptions): Promise<Chain> {
   const layers: ChainLayer[] = [];
+  const first = firstOf(target, options);
   try {
-    await openLayers(filename, options, layers);
+    await openLayers(first, options, layers);
     return new Chain(layers, options.host);
   } catch (error) {
     for (const { layer } of layers) await layer.close().catch(() => undefined);
-    throw describe(error, filename, layers);
+    throw describe(error, first.storedName, layers);
   }
 }
 
 /** The words of the layers above: each one says that its backing file could not be opened. */
 function describe(error: unknown, filename: string, opened: readonly ChainLayer[]): unknown {
   if (!(error instanceof ImageError) || error instanceof LoopError) return error;
-  const nested = 'Could not open backing file: '.repeat(opened.length) + error.message;
+  const depth = error instanceof OwnError ? error.depth : opened.length;
+  const nested = 'Could not open backing file: '.repeat(depth) + error.message;
   const message = `Could not open '${filename}': ${nested}`;
   const above = opened.at(-1)?.layer;
   const name = above instanceof Qcow2Image ? above.header.backingFile : null;
@@ -78,79 +97,224 @@ function describe(error: unknown, filename: string, opened: readonly ChainLayer[
 
 class LoopError extends ImageError {}
 
-async function openLayers(
-  filename: string,
-  options: OpenChainOptions,
-  layers: ChainLayer[],
-): Promise<void> {
-  let name = filename;
-  let format = options.format;
-  for (let depth = 0; ; depth++) {
-    if (depth === MAX_DEPTH) {
-      throw new ImageError('invalid', `The chain has more than ${MAX_DEPTH} layers`);
-    }
-    const above = layers.at(-1);
-    const file = hostFileOf(above === undefined ? name : resolveName(above.filename, name));
-    const id = (await options.host.identify(file))?.id;
-    if (id !== undefined && layers.some((layer) => layer.id === id)) {
-      throw new LoopError('invalid', `Backing file '${file}' creates an infinite loop.`);
-    }
-    const writable = depth === 0 && options.writable === true;
-    const layer = await openLayer(file, format, writable, depth, options);
-    const entry = { layer, filename: file, storedName: name, formatKnown: format !== undefined };
-    layers.push({ ...entry, id: id ?? file });
-    if (above !== undefined) above.layer.backing = layer;
-    if (!(layer instanceof Qcow2Image) || layer.header.backingFile === null) return;
-    if (options.single) return;
-    name = layer.header.backingFile;
-    format = layer.header.backingFormat ?? undefined;
+/** Of a layer that was opened, not of the one that was to come. */
+class OwnError extends ImageError {
+  readonly depth: number;
+  constructor(depth: number, message: string) {
+    super('invalid', message);
+    this.depth = depth;
   }
 }
 
-async function openLayer(
-  file: string,
-  format: string | undefined,
-  writable: boolean,
-  depth: number,
+/** What is known of a layer before it is opened. */
+interface Next {
+  readonly filename: string | undefined;
+  readonly options: OptionDict;
+  /** Undefined: the name that it turns out to have. */
+  readonly storedName: string | undefined;
+}
+
+function firstOf(
+  target: ChainTarget,
+  { format, label }: OpenChainOptions,
+): Next & { readonly storedName: string } {
+  const driver: [string, string][] = format === undefined ? [] : [['driver', format]];
+  if (typeof target === 'string') {
+    return { filename: target, options: new OptionDict(driver), storedName: label ?? target };
+  }
+  const given = target instanceof OptionDict ? target : OptionDict.fromObject(asJson(target));
+  const storedName = label ?? `json:${JSON.stringify(target)}`;
+  return { filename: undefined, options: new OptionDict(driver).joined(given), storedName };
+}
+
+async function openLayers(
+  first: Next,
   options: OpenChainOptions,
-): Promise<Layer> {
-  if (format !== undefined) checkDriver(format);
-  const { host, cache } = options;
-  const storage = await host.openStorage(file, { writable, ...(cache && { cache }) });
-  try {
-    const { use, share } = options.forceShare ? EVERYTHING : writable ? WRITER : READER;
-    if (!options.forceShare) await storage.lock(use, share);
-    const found = format ?? (await probe(storage));
-    checkDriver(found);
-    if (found === 'raw') return new RawImage(storage);
-    const image = await Qcow2Image.open(storage, {
-      codecs: host.codecs,
-      cacheBytes: Math.min(CACHE_PER_LAYER, CACHE_TOTAL / (depth + 1)),
+  layers: ChainLayer[],
+): Promise<void> {
+  let next: Next | undefined = first;
+  const left: (() => void)[] = [];
+  for (let depth = 0; next !== undefined; depth++) {
+    if (depth === MAX_DEPTH) {
+      throw new ImageError('invalid', `The chain has more than ${MAX_DEPTH} layers`);
+    }
+    const parsed = parseImage(next.filename, next.options);
+    const { file, id } = await identify(parsed, depth, layers, options.host);
+    const writable = depth === 0 && options.writable === true;
+    const opened = await openLayer(parsed, { ...options, writable, depth });
+    const { layer, known } = opened;
+    const name = nameText(opened.name);
+    const entry = { layer, filename: file ?? name, name, formatKnown: known, id };
+    const above = layers.at(-1);
+    layers.push({ ...entry, storedName: next.storedName ?? name });
+    if (above !== undefined) above.layer.backing = layer;
+    left.push(() => checkNothingLeft(opened, parsed.backing, depth, options.single === true));
+    next = options.single ? undefined : backingOf(layer, entry.filename, parsed.backing, depth);
+  }
+  // From the bottom up, as each layer comes to it when those below are open.
+  for (const check of left.reverse()) check();
+}
+
+/** A file is part of a chain once. */
+async function identify(
+  { node }: ParsedImage,
+  depth: number,
+  layers: readonly ChainLayer[],
+  host: Host,
+): Promise<{ readonly file: string | undefined; readonly id: string }> {
+  const file = leafOf(node.driver === undefined ? node.file : node)?.filename;
+  const id = file === undefined ? undefined : (await host.identify(file))?.id;
+  if (id !== undefined && layers.some((layer) => layer.id === id)) {
+    throw new LoopError('invalid', `Backing file '${file}' creates an infinite loop.`);
+  }
+  return { file, id: id ?? file ?? `null ${depth}` };
+}
+
+/** The layer below, by what the header says of it and what is said in addition. */
+function backingOf(
+  layer: Layer,
+  filename: string,
+  told: BackingOptions,
+  depth: number,
+): Next | undefined {
+  if (told.none) return undefined;
+  if (told.reference !== undefined) throw noSuchNode(told.reference);
+  const options = told.options.copy();
+  const isTold = options.size > 0;
+  if (!(layer instanceof Qcow2Image)) {
+    if (isTold) throw new OwnError(depth, "Driver doesn't support backing files");
+    return undefined;
+  }
+  const { backingFile, backingFormat } = layer.header;
+  if (backingFile === null && !isTold) return undefined;
+  const stored = options.has('file.filename') ? null : backingFile;
+  if (backingFormat !== null && !options.has('driver')) options.set('driver', backingFormat);
+  return {
+    filename: stored === null ? undefined : resolveName(filename, stored),
+    options,
+    storedName: isTold ? undefined : (backingFile ?? undefined),
+  };
+}
+
+/** Without a layer below, what was said about one is as unknown as any other option. */
+function checkNothingLeft(
+  { layer, node }: OpenedLayer,
+  { reference, options }: BackingOptions,
+  depth: number,
+  single: boolean,
+): void {
+  const told = single ? options.keys().map((key) => `backing.${key}`) : [];
+  if (single && reference !== undefined) told.push('backing');
+  if (node.unknown !== undefined) told.push(node.unknown);
+  const [first] = inTableOrder(told);
+  if (first === undefined) return;
+  throw new OwnError(
+    depth,
+    `Block format '${layer.format}' does not support the option '${first}'`,
+  );
+}
+
+interface LayerContext extends OpenChainOptions {
+  readonly writable: boolean;
+  readonly depth: number;
+}
+
+interface OpenedLayer {
+  readonly layer: Layer;
+  readonly node: BlockNode;
+  readonly name: NodeName;
+  /** The format was not guessed. */
+  readonly known: boolean;
+}
+
+async function openLayer({ node }: ParsedImage, context: LayerContext): Promise<OpenedLayer> {
+  const { host, writable, cache = 'writeback' } = context;
+  const above: NodeContext = { host, writable, cache };
+  if (node.driver === undefined) {
+    // Its common options are known once its driver is.
+    const file = await openNode(node.file, above);
+    return await finish(file.storage, async () => {
+      await lock(file.storage, context);
+      const format = await probe(file.storage);
+      checkDriver(format);
+      return await openFormat(parseFormat(format, node.file, node.options), file, context, false);
     });
-    if (writable && image.corrupt) {
-      throw image.refusalToWrite({ dataUnchanged: true });
-    }
-    const feature = image.unsupportedForReading;
-    if (feature !== null && !options.describe) {
-      throw new ImageError('unsupported', `'${file}' uses ${feature}, which is not supported`);
-    }
-    return image;
+  }
+  const own = inContext(node.common, above);
+  const isFormat = node.driver === 'raw' || node.driver === 'qcow2';
+  const below = await openNode(isFormat ? node.file : node, isFormat ? own : above);
+  return await finish(below.storage, async () => {
+    await lock(below.storage, { ...context, forceShare: isShared(node, context) });
+    if (isFormat) return await openFormat(node, below, context, true);
+    const layer = new RawImage(below.storage, below.driver);
+    return { layer, node: { ...node, unknown: undefined }, name: below.name, known: true };
+  });
+}
+
+async function finish<T>(storage: Storage, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
   } catch (error) {
     await storage.close();
     throw error;
   }
 }
 
+function isShared({ common }: BlockNode, { forceShare = false }: LayerContext): boolean {
+  return forceShare || common.forceShare;
+}
+
+async function lock(storage: Storage, { forceShare, writable }: LayerContext): Promise<void> {
+  if (forceShare) return;
+  const { use, share } = writable ? WRITER : READER;
+  await storage.lock(use, share);
+}
+
+async function openFormat(
+  node: FormatNode,
+  below: { readonly storage: Storage; readonly name: NodeName },
+  context: LayerContext,
+  known: boolean,
+): Promise<OpenedLayer> {
+  const name = formatName(node, below.name);
+  if (node.driver === 'raw') {
+    return { layer: new RawImage(sliceOf(node, below.storage)), node, name, known };
+  }
+  return { layer: await openQcow2(node, below.storage, context), node, name, known };
+}
+
+async function openQcow2(
+  node: Qcow2Node,
+  storage: Storage,
+  { host, depth, writable, describe }: LayerContext,
+): Promise<Qcow2Image> {
+  const image = await Qcow2Image.open(storage, {
+    codecs: host.codecs,
+    cacheBytes: Math.min(
+      CACHE_PER_LAYER,
+      CACHE_TOTAL / (depth + 1),
+      node.cacheBytes ?? CACHE_PER_LAYER,
+    ),
+  });
+  if (node.encryptFormat !== undefined && image.header.cryptMethod === CRYPT_NONE) {
+    throw new ImageError(
+      'invalid',
+      `No encryption in image header, but options specified format '${node.encryptFormat}'`,
+    );
+  }
+  if (writable && image.corrupt) {
+    throw image.refusalToWrite({ dataUnchanged: true });
+  }
+  const feature = image.unsupportedForReading;
+  if (feature !== null && !describe) {
+    const { filename } = storage;
+    throw new ImageError('unsupported', `'${filename}' uses ${feature}, which is not supported`);
+  }
+  return image;
+}
+
 async function probe(storage: Storage): Promise<string> {
   const start = new Uint8Array(Math.min(PROBE_BYTES, storage.size));
   await storage.read(0, start);
   return probeFormat(start);
-}
-
-function checkDriver(format: string): void {
-  if (format === 'qcow2' || format === 'raw') return;
-  if (FOREIGN.has(format)) {
-    throw new ImageError('unsupported', `The format '${format}' is not supported`);
-  }
-  throw new ImageError('invalid', `Unknown driver '${format}'`);
 }

@@ -3,22 +3,17 @@
 
 import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
+import type { LayerFormat } from '../layer.ts';
 import { checkBackingFits } from '../qcow2/backing.ts';
 import type { Qcow2Image } from '../qcow2/image.ts';
 import type { ChainLayer } from './chain.ts';
-import {
-  baseNameOf,
-  directoryOf,
-  hostFileOf,
-  isAbsolute,
-  relativeName,
-  resolveName,
-} from './filename.ts';
+import { fileBehind } from './file-behind.ts';
+import { baseNameOf, directoryOf, isAbsolute, protocolOf, relativeName } from './filename.ts';
 
 export interface Relink {
   readonly overlay: Qcow2Image;
   readonly name: string;
-  readonly format: 'qcow2' | 'raw';
+  readonly format: LayerFormat;
 }
 
 /**
@@ -32,7 +27,8 @@ export async function prepareRelink(
   via: ChainLayer,
 ): Promise<Relink> {
   const name = await nameFor(host, overlay, base, via);
-  const found = await host.identify(hostFileOf(resolveName(overlay.filename, name)));
+  const file = fileBehind(overlay.filename, name);
+  const found = file === null ? undefined : await host.identify(file);
   if (found === undefined || found.id !== base.id) {
     throw new ImageError(
       'invalid',
@@ -57,6 +53,8 @@ async function nameFor(
   via: ChainLayer,
 ): Promise<string> {
   const stored = base.storedName;
+  // What a protocol or a description means does not depend on the overlay's directory.
+  if (protocolOf(stored) !== null) return stored;
   const sameDirectory =
     (await host.realPath(directoryOf(overlay.filename) || '.')) ===
     (await host.realPath(directoryOf(via.filename) || '.'));

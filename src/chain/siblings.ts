@@ -4,7 +4,7 @@
 import type { Host } from '../io/host.ts';
 import { backingNameIn } from '../qcow2/header.ts';
 import { readHeaderCluster } from '../qcow2/header-cluster.ts';
-import { hostFileOf, jsonFileOf, resolveName } from './filename.ts';
+import { fileBehind } from './file-behind.ts';
 
 export interface SiblingSearch {
   readonly host: Host;
@@ -59,8 +59,7 @@ async function readNode(host: Host, filename: string, nodes: Map<string, Node>):
     try {
       // Only the name counts: features that we don't know change nothing about it.
       const name = backingNameIn(await readHeaderCluster(storage));
-      const file = name && (jsonFileOf(name) ?? name);
-      const backing = file && (await backingOf(host, filename, hostFileOf(file)));
+      const backing = name && (await backingOf(host, filename, name));
       nodes.set(identity.id, { filename, backing });
     } finally {
       await storage.close();
@@ -71,10 +70,10 @@ async function readNode(host: Host, filename: string, nodes: Map<string, Node>):
 }
 
 /** As seen from the directory of the name; where that is a link, perhaps from the file's own. */
-async function backingOf(host: Host, filename: string, name: string): Promise<string> {
-  const seen = resolveName(filename, name);
-  if ((await host.identify(seen)) !== undefined) return seen;
-  return resolveName(await host.realPath(filename), name);
+async function backingOf(host: Host, filename: string, name: string): Promise<string | null> {
+  const seen = fileBehind(filename, name);
+  if (seen !== null && (await host.identify(seen)) !== undefined) return seen;
+  return fileBehind(await host.realPath(filename), name);
 }
 
 async function reaches(

@@ -67,7 +67,7 @@ export async function runCheck(argv: readonly string[], program: ProgramContext)
   if (flags.repair !== undefined) {
     throw new ImageError('unsupported', 'Repairing is not supported yet; nothing was changed');
   }
-  return await check(namedImage(operand, flags), flags, program);
+  return await check(namedImage(operand, flags, program), flags, program);
 }
 
 async function check(named: NamedImage, flags: Flags, program: ProgramContext): Promise<number> {
@@ -129,7 +129,7 @@ async function checkCompanions(
     new OpenError(code, `Could not open '${named.label}': ${error}`);
   if ((header.incompatibleFeatures & INCOMPATIBLE.externalDataFile) !== 0n) {
     if (header.dataFile === null) throw fail("'data-file' is required for this image");
-    const name = hostFileOf(resolveName(named.filename, header.dataFile));
+    const name = hostFileOf(resolveName(image.filename, header.dataFile));
     try {
       await (await nodeHost.openStorage(name, { writable: false })).close();
     } catch (error) {

@@ -14,6 +14,7 @@ import {
   newCommand,
   parseObjects,
   parseVerb,
+  targetOf,
   toCacheMode,
 } from './options.ts';
 import { describePlan, planToJson } from './plan-output.ts';
@@ -80,11 +81,11 @@ export async function runCommit(argv: readonly string[], program: ProgramContext
   if (flags.output !== undefined && !flags.dryRun) {
     throw new ImageError('invalid', '--output goes with --dry-run');
   }
-  const named = namedImage(operand, flags);
-  checkNotEmpty(named.filename, named.label);
+  const named = namedImage(operand, flags, program);
+  checkNotEmpty(named);
   const options = toOptions(flags, program, named.format);
   try {
-    return await commitUntilDone(named.filename, flags, options, program);
+    return await commitUntilDone(named, flags, { ...options, label: named.label }, program);
   } catch (error) {
     // Raw images have no backing file, so only those that can't be committed have to be looked at.
     const unbacked = error instanceof ImageError && /not have a backing file/.test(error.message);
@@ -137,7 +138,7 @@ async function warnIfTakenForRaw(named: NamedImage, program: ProgramContext): Pr
 }
 
 async function commitUntilDone(
-  filename: string,
+  named: NamedImage,
   flags: Flags,
   options: CommitOptions,
   program: ProgramContext,
@@ -153,7 +154,7 @@ async function commitUntilDone(
   process.on('SIGINT', onStop).on('SIGTERM', onStop).on('SIGUSR1', onShow);
   let plan: CommitPlan | undefined;
   try {
-    const result = await commit(filename, {
+    const result = await commit(targetOf(named), {
       ...options,
       signal: stop.signal,
       onProgress: (now) => progress.update(now),
@@ -169,7 +170,7 @@ async function commitUntilDone(
   } catch (error) {
     progress.end(false);
     if (stoppedBy === undefined || error !== stop.signal.reason) throw error;
-    program.err(stoppedMessage(program, stoppedBy, plan, filename));
+    program.err(stoppedMessage(program, stoppedBy, plan, named.label));
     return 128 + (stoppedBy === 'SIGINT' ? 2 : 15);
   } finally {
     process.off('SIGINT', onStop).off('SIGTERM', onStop).off('SIGUSR1', onShow);

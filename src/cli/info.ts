@@ -1,8 +1,8 @@
 // qimg-ts info: describes an image, or each image of a backing chain.
 
-import { protocolOf, resolveName } from '../chain/filename.ts';
+import type { ChainLayer } from '../chain/chain.ts';
+import { resolveName } from '../chain/filename.ts';
 import { ImageError } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Description, describeImage } from './describe-image.ts';
 import { infoText } from './info-text.ts';
@@ -44,7 +44,7 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
   if (flags.output !== 'human' && flags.output !== 'json') {
     throw new ImageError('invalid', '--output must be used with human or json as argument.');
   }
-  const named = namedImage(operand, flags);
+  const named = namedImage(operand, flags, program);
   const images = await describeChain(named, flags);
   if (flags.output === 'json') {
     const value = flags.backingChain ? images : images[0];
@@ -64,17 +64,15 @@ async function describeChain(named: NamedImage, flags: Flags): Promise<readonly 
   const seen = new Set<string>();
   let next: Next | undefined = named;
   while (next !== undefined) {
-    const name: string = next.filename;
-    const id = protocolOf(name) === null ? (await nodeHost.identify(name))?.id : undefined;
-    if (id !== undefined && seen.has(id)) {
-      throw new ImageError('invalid', `Backing file '${name}' creates an infinite loop.`);
-    }
-    if (id !== undefined) seen.add(id);
     const chain = await openNamed(next, { forceShare: flags.forceShare === true });
     try {
       const top = chain.at(0);
-      images.push(await describeImage({ ...top, filename: name.replace(/^file:/, '') }));
-      next = flags.backingChain ? backingOf(name, top.layer) : undefined;
+      if (seen.has(top.id)) {
+        throw new ImageError('invalid', `Backing file '${next.label}' creates an infinite loop.`);
+      }
+      seen.add(top.id);
+      images.push(await describeImage(top));
+      next = flags.backingChain ? backingOf(top) : undefined;
     } finally {
       await chain.close();
     }
@@ -82,11 +80,11 @@ async function describeChain(named: NamedImage, flags: Flags): Promise<readonly 
   return images;
 }
 
-type Next = Pick<NamedImage, 'filename' | 'format' | 'label'>;
+type Next = Pick<NamedImage, 'filename' | 'format' | 'label' | 'options'>;
 
-function backingOf(name: string, layer: unknown): Next | undefined {
+function backingOf({ filename: above, layer }: ChainLayer): Next | undefined {
   if (!(layer instanceof Qcow2Image) || layer.header.backingFile === null) return undefined;
   const { backingFile, backingFormat } = layer.header;
-  const filename = resolveName(name, backingFile);
+  const filename = resolveName(above, backingFile);
   return { filename, label: filename, ...(backingFormat !== null && { format: backingFormat }) };
 }

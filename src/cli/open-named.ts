@@ -3,7 +3,7 @@
 
 import type { Chain } from '../chain/chain.ts';
 import { openChain } from '../chain/open.ts';
-import { ImageError, reworded } from '../errors.ts';
+import { ImageError } from '../errors.ts';
 import type { CacheMode } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import type { NamedImage } from './options.ts';
@@ -17,35 +17,29 @@ export interface OpenNamedOptions {
   readonly describe?: boolean;
 }
 
+type Operand = Pick<NamedImage, 'filename' | 'format' | 'label' | 'options'>;
+
 /** The image that the operand means. Close it in the end. */
 export async function openNamed(
-  { filename, format, label }: Pick<NamedImage, 'filename' | 'format' | 'label'>,
+  named: Operand,
   { backing = false, describe = !backing, ...options }: OpenNamedOptions,
 ): Promise<Chain> {
-  checkNotEmpty(filename, label);
-  try {
-    return await openChain(filename, {
-      ...options,
-      host: nodeHost,
-      single: !backing,
-      describe,
-      ...(format !== undefined && { format }),
-    });
-  } catch (error) {
-    throw error instanceof ImageError ? relabel(error, filename, label) : error;
-  }
+  checkNotEmpty(named);
+  const { filename, format, label, options: described } = named;
+  return await openChain(described ?? filename, {
+    ...options,
+    host: nodeHost,
+    label,
+    single: !backing,
+    describe,
+    ...(format !== undefined && { format }),
+  });
 }
 
-export function checkNotEmpty(filename: string, label: string): void {
-  if (filename !== '' && filename !== 'file:') return;
+export function checkNotEmpty({ filename, label, options }: Operand): void {
+  if (options !== undefined || (filename !== '' && filename !== 'file:')) return;
   throw new ImageError(
     'invalid',
     `Could not open '${label}': The 'file' block driver requires a file name`,
   );
-}
-
-function relabel(error: ImageError, filename: string, label: string): ImageError {
-  const head = `Could not open '${filename}': `;
-  if (filename === label || !error.message.startsWith(head)) return error;
-  return reworded(error, `Could not open '${label}': ${error.message.slice(head.length)}`);
 }

@@ -2,7 +2,7 @@
 // one.
 
 /** The members, with `,,` turned into `,`. */
-export function splitOptions(text: string): readonly string[] {
+export function splitOptions(text: string): string[] {
   const members: string[] = [];
   let member = '';
   for (let at = 0; at < text.length; at++) {

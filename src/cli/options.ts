@@ -1,10 +1,13 @@
 // Options of a verb, read by commander, with QEMU's words for what is wrong with them.
 
 import { Command } from 'commander';
+import type { ChainTarget } from '../chain/open.ts';
+import type { OptionDict } from '../chain/option-dict.ts';
 import { ImageError } from '../errors.ts';
 import type { CacheMode } from '../io/host.ts';
 import { isLongOptionOfQemu } from './as-qemu.ts';
 import { getopt, type OptionSpec, UsageError, type Words } from './getopt.ts';
+import { parseImageOpts } from './image-opts.ts';
 import { splitOnce, splitOptions } from './option-list.ts';
 import type { ProgramContext } from './program.ts';
 
@@ -87,18 +90,27 @@ export function toCacheMode(word: string): CacheMode {
 }
 
 export interface NamedImage {
+  /** The operand; with `--image-opts` a name for messages alone. */
   readonly filename: string;
   readonly format?: string;
   /** What the user wrote: messages begin with it. */
   readonly label: string;
   /** A key was given for an encrypted image. */
   readonly hasKey: boolean;
+  /** With `--image-opts`: what the operand means. */
+  readonly options?: OptionDict;
+}
+
+/** What openChain takes. */
+export function targetOf({ filename, options }: NamedImage): ChainTarget {
+  return options ?? filename;
 }
 
 /** The image that the operand means, with `--image-opts` or `-f`. */
 export function namedImage(
   operand: string,
-  flags: { readonly imageOpts?: boolean; readonly format?: string },
+  flags: { readonly imageOpts?: boolean; readonly format?: string; readonly forceShare?: boolean },
+  program?: ProgramContext,
 ): NamedImage {
   if (!flags.imageOpts) {
     const format = flags.format !== undefined && { format: flags.format };
@@ -107,7 +119,14 @@ export function namedImage(
   if (flags.format !== undefined) {
     throw new ImageError('invalid', '--image-opts and --format are mutually exclusive');
   }
-  return imageFromOpts(operand);
+  const { options, warnings } = parseImageOpts(operand);
+  for (const warning of warnings) program?.err(`${program.name}: warning: ${warning}\n`);
+  const share = options.get('force-share');
+  if (flags.forceShare && share !== undefined && share !== 'on') {
+    throw new ImageError('invalid', '--force-share/-U conflicts with image options');
+  }
+  const hasKey = options.has('encrypt.key-secret');
+  return { filename: operand, label: operand, hasKey, options };
 }
 
 /**
@@ -133,39 +152,4 @@ function parseObject(text: string): void {
   if (members.has('file') && members.has('data')) {
     throw new ImageError('invalid', "'file' and 'data' are mutually exclusive");
   }
-}
-
-const IMAGE_OPTS: readonly string[] = [
-  'driver',
-  'encrypt.format',
-  'encrypt.key-secret',
-  'file.driver',
-  'file.filename',
-  'filename',
-];
-
-/** `--image-opts`: driver=qcow2,file.filename=NAME, file.driver=file or host_device. */
-function imageFromOpts(text: string): NamedImage {
-  const members = new Map<string, string>();
-  for (const part of splitOptions(text)) {
-    const [key, value] = splitOnce(part, '=');
-    members.set(key, value);
-  }
-  const fail = (message: string) =>
-    new ImageError('invalid', `Could not open '${text}': ${message}`);
-  const driver = members.get('driver');
-  const filename = members.get('file.filename') ?? members.get('filename');
-  const protocol = members.get('file.driver') ?? 'file';
-  if (filename === undefined && driver === undefined && !text.includes('=')) {
-    throw fail(`Cannot find device='${text}' nor node-name='${text}'`);
-  }
-  if (filename === undefined) throw fail('A block device must be specified for "file"');
-  if (protocol !== 'file' && protocol !== 'host_device') {
-    throw fail(`Unknown driver '${protocol}'`);
-  }
-  for (const key of members.keys()) {
-    if (!IMAGE_OPTS.includes(key)) throw fail(`The option '${key}' is not supported`);
-  }
-  const hasKey = members.has('encrypt.key-secret');
-  return { filename, label: text, hasKey, ...(driver !== undefined && { format: driver }) };
 }

@@ -57,6 +57,8 @@ export async function findBystanders(scene: Bystanders): Promise<Found> {
 async function directoriesOf({ host, chain, search }: Bystanders): Promise<readonly string[]> {
   const directories = new Map<string, string>();
   for (const { filename } of chain.layers) {
+    // Not every layer is a file.
+    if ((await host.identify(filename)) === undefined) continue;
     const real = directoryOf(await host.realPath(filename));
     const named = directoryOf(filename) || './';
     // As the user named it, where that is the same.

@@ -5,7 +5,7 @@
 // it, whenever, the guest's view through the top stays.
 
 import type { Chain } from '../chain/chain.ts';
-import { openChain, WRITER } from '../chain/open.ts';
+import { type ChainTarget, openChain, WRITER } from '../chain/open.ts';
 import { relink } from '../chain/relink.ts';
 import { errnoOf, ImageError, strerror } from '../errors.ts';
 import { RateLimit } from '../io/throttle.ts';
@@ -17,21 +17,22 @@ import { type Prepared, preflight } from './preflight.ts';
 import { findRange } from './range.ts';
 
 /**
- * Merges the layers `top .. above base` of the chain of `filename` into base.
+ * Merges the layers `top .. above base` of the chain of `target` into base.
  *
  * Rejects with an ImageError, everything as it was, where something speaks against it; with an
  * ImageError whose message starts with `Block job failed` where an I/O error stopped it half-way;
  * with the signal's reason where it was cancelled. In the last two cases base is consistent, the
  * view through the top unchanged, and another run completes the commit.
  */
-export async function commit(filename: string, options: CommitOptions): Promise<CommitResult> {
+export async function commit(target: ChainTarget, options: CommitOptions): Promise<CommitResult> {
   checkOptions(options);
-  const { host, format, cache, dryRun = false } = options;
-  const chain = await openChain(filename, {
+  const { host, format, cache, label, dryRun = false } = options;
+  const chain = await openChain(target, {
     host,
     writable: !dryRun,
     ...(format !== undefined && { format }),
     ...(cache !== undefined && { cache }),
+    ...(label !== undefined && { label }),
   });
   const opened: Chain[] = [chain];
   let result: CommitResult;
@@ -42,7 +43,7 @@ export async function commit(filename: string, options: CommitOptions): Promise<
       if (!dryRun) await removeDead(finished, options);
       result = { plan: finished.plan, dryRun };
     } else {
-      const prepared = await preflight(await findRange(chain, options), options);
+      const prepared = await prepare(chain, options);
       opened.push(...prepared.overlays);
       if (!dryRun) await run(prepared, options);
       result = { plan: prepared.plan, dryRun };
@@ -54,6 +55,15 @@ export async function commit(filename: string, options: CommitOptions): Promise<
   }
   for (const each of opened) await each.close();
   return result;
+}
+
+/** A disk that can't be read fails the job, however early that is found. */
+async function prepare(chain: Chain, options: CommitOptions): Promise<Prepared> {
+  try {
+    return await preflight(await findRange(chain, options), options);
+  } catch (error) {
+    throw error instanceof ImageError && error.code === 'io' ? jobError(error) : error;
+  }
 }
 
 async function run(prepared: Prepared, options: CommitOptions): Promise<void> {
@@ -68,14 +78,28 @@ async function run(prepared: Prepared, options: CommitOptions): Promise<void> {
     await fillBase(prepared, options);
     for (const each of relinks) await relink(each);
     const top = chain.at(0).layer;
-    if (plan.empties !== null && top instanceof Qcow2Image) await top.empty();
+    if (plan.empties !== null && top instanceof Qcow2Image) await empty(top, chain.at(0).name);
   } catch (error) {
     // Base is sound as it is on disk; this keeps what was copied, where it still can. The error
     // that stopped us is the one to tell.
     await base.layer.flush().catch(() => undefined);
-    throw options.signal?.aborted ? error : jobError(error);
+    throw options.signal?.aborted || error instanceof EmptyError ? error : jobError(error);
   }
   await removeDead(prepared, options);
+}
+
+class EmptyError extends ImageError {}
+
+/** Base has it all by now: an error leaves a top that still says the same. */
+async function empty(top: Qcow2Image, name: string): Promise<void> {
+  try {
+    await top.empty();
+  } catch (error) {
+    if (!(error instanceof ImageError) || error.errno === undefined) throw error;
+    const { code, errno, message: hint } = error;
+    const message = `Failed to empty ${name}: ${strerror(errno)}`;
+    throw new EmptyError(code, message, { cause: error, errno, hint });
+  }
 }
 
 /** Base grown, filled and durable. */

@@ -3,12 +3,15 @@
 import { ImageError } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
 import type { RateLimit } from '../io/throttle.ts';
+import type { LayerFormat } from '../layer.ts';
 import type { CommitProgress } from './copy.ts';
 
 export interface CommitOptions {
   /** Format of the image that is named; probed without it. */
   readonly format?: string;
   readonly cache?: CacheMode;
+  /** What messages call the image. Default: its name. */
+  readonly label?: string;
   /** The layer that receives the data; default: the backing file of the top. */
   readonly base?: string;
   /**
@@ -46,7 +49,7 @@ export interface CommitOptions {
 export interface CommitPlan {
   readonly top: string;
   readonly base: string;
-  readonly baseFormat: 'qcow2' | 'raw';
+  readonly baseFormat: LayerFormat;
   /** Layers from top to above base whose data moves down. */
   readonly merged: readonly string[];
   readonly ranges: number;

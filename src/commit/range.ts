@@ -19,12 +19,12 @@ export async function findLayer(chain: Chain, name: string): Promise<number | un
 }
 
 export async function findRange(chain: Chain, options: CommitOptions): Promise<Range> {
-  const { filename } = chain.at(0);
+  const { storedName } = chain.at(0);
   if (chain.layers.length === 1) {
     throw new ImageError('invalid', 'Image does not have a backing file');
   }
   const notFound = (name: string) =>
-    new ImageError('not-found', `Did not find '${name}' in the backing chain of '${filename}'`);
+    new ImageError('not-found', `Did not find '${name}' in the backing chain of '${storedName}'`);
   let topIndex = 0;
   if (options.top !== undefined) {
     const found = await findLayer(chain, options.top);

@@ -1,7 +1,8 @@
 // Which overlays get base as their backing file, opened and checked before the first write.
 
 import { asQcow2, type Chain } from '../chain/chain.ts';
-import { hostFileOf, resolveName } from '../chain/filename.ts';
+import { fileBehind } from '../chain/file-behind.ts';
+import { hostFileOf } from '../chain/filename.ts';
 import { openChain } from '../chain/open.ts';
 import { prepareRelink, type Relink } from '../chain/relink.ts';
 import { ImageError } from '../errors.ts';
@@ -80,5 +81,6 @@ export async function backingOf(name: string, host: Host): Promise<string | unde
 async function backingIdOf(image: Qcow2Image, host: Host): Promise<string | undefined> {
   const { backingFile } = image.header;
   if (backingFile === null) return undefined;
-  return (await host.identify(hostFileOf(resolveName(image.filename, backingFile))))?.id;
+  const file = fileBehind(image.filename, backingFile);
+  return file === null ? undefined : (await host.identify(file))?.id;
 }

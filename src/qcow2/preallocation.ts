@@ -20,7 +20,7 @@ interface Counted {
  */
 export async function isPreallocated({ storage, geometry, tables }: Counted): Promise<boolean> {
   const { clusterSize, refcountBlockEntries, refcountOrder } = geometry;
-  const taken = Math.floor((await storage.allocatedBytes()) / clusterSize);
+  const taken = Math.floor(((await storage.allocatedBytes()) ?? storage.size) / clusterSize);
   const threshold = Math.max(Math.floor((taken * 10) / 9), taken + 2);
   const clusters = divideUp(storage.size, clusterSize);
   if (clusters < threshold) return false;

@@ -29,7 +29,7 @@ test.each<[string, RegExp]>([
   ['--object secret top.qcow2', /'id' is missing/],
   ['--object tls-creds-x509,id=a top.qcow2', /tls-creds-x509/],
   ['--image-opts driver=qcow2,file.filename=nope.qcow2', /nope\.qcow2/],
-  ['--image-opts driver=qcow2,file.filename=top.qcow2,lazy-refcounts=on', /lazy-refcounts/],
+  ['--image-opts driver=qcow2,file.filename=top.qcow2,lazy=on', /'lazy'/],
   ['--image-opts -f qcow2 driver=qcow2,file.filename=top.qcow2', /mutually exclusive/],
   ['base.qcow2', /Image does not have a backing file/],
   ['-b base.qcow2 --search nowhere top.qcow2', /'nowhere\/?'/],

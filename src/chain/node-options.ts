@@ -1,0 +1,100 @@
+// Options that many nodes share, and those of qcow2: read, checked, and reduced to what has a
+// meaning here. Caches, checks and hints that change no data are checked and let pass.
+
+import { ImageError } from '../errors.ts';
+import type { CommonOptions } from './blockdev.ts';
+import type { OptionDict } from './option-dict.ts';
+
+const invalid = (message: string) => new ImageError('invalid', message);
+
+const DETECT_ZEROES = ['off', 'on', 'unmap'] as const;
+
+export function takeCommon(options: OptionDict): CommonOptions {
+  const nodeName = options.takeText('node-name');
+  if (nodeName !== undefined && !/^[a-z][a-z0-9._-]*$/i.test(nodeName)) {
+    throw invalid(`Invalid node-name: '${nodeName}'`);
+  }
+  const readOnly = options.takeBool('read-only') ?? false;
+  options.takeBool('auto-read-only');
+  const forceShare = options.takeBool('force-share') ?? false;
+  const direct = options.takeBool('cache.direct');
+  const noFlush = options.takeBool('cache.no-flush');
+  const discard = options.takeText('discard');
+  if (discard !== undefined && !/^(ignore|off|unmap|on)$/.test(discard)) {
+    throw invalid('Invalid discard option');
+  }
+  const zeroes = options.takeOneOf('detect-zeroes', DETECT_ZEROES);
+  if (zeroes === 'unmap' && discard !== 'unmap' && discard !== 'on') {
+    throw invalid(
+      'setting detect-zeroes to unmap is not allowed without setting discard operation to unmap',
+    );
+  }
+  return { readOnly, forceShare, direct, noFlush };
+}
+
+export interface Qcow2Options {
+  readonly cacheBytes: number | undefined;
+  readonly encryptFormat: string | undefined;
+}
+
+export function takeQcow2Options(options: OptionDict): Qcow2Options {
+  const encrypt = options.takeBelow('encrypt.');
+  const cacheBytes = takeCacheBytes(options);
+  for (const key of ['lazy-refcounts', ...DISCARDS]) options.takeBool(key);
+  takeOverlapCheck(options);
+  const format = encrypt.takeText('format');
+  if (format !== undefined && format !== 'aes' && format !== 'luks') {
+    throw invalid(`Parameter 'encrypt.format' does not accept value '${format}'`);
+  }
+  // A data file is looked for by the image's own header.
+  options.takeString('data-file');
+  options.takeBelow('data-file.');
+  return { cacheBytes, encryptFormat: format };
+}
+
+const DISCARDS = ['pass-discard-request', 'pass-discard-snapshot', 'pass-discard-other'];
+
+function takeCacheBytes(options: OptionDict): number | undefined {
+  const whole = options.takeSize('cache-size');
+  const l2 = options.takeSize('l2-cache-size');
+  const refcounts = options.takeSize('refcount-cache-size');
+  const entry = options.takeSize('l2-cache-entry-size');
+  options.takeNumber('cache-clean-interval');
+  if (whole !== undefined) {
+    if (l2 !== undefined && refcounts !== undefined) {
+      throw invalid(
+        'cache-size, l2-cache-size and refcount-cache-size may not be set at the same time',
+      );
+    }
+    if (l2 !== undefined && l2 > whole) throw invalid('l2-cache-size may not exceed cache-size');
+    if (refcounts !== undefined && refcounts > whole) {
+      throw invalid('refcount-cache-size may not exceed cache-size');
+    }
+  }
+  if (entry !== undefined && (entry < 512 || !Number.isInteger(Math.log2(entry)))) {
+    throw invalid(
+      'L2 cache entry size must be a power of two between 512 and the cluster size (65536)',
+    );
+  }
+  if (whole === undefined && l2 === undefined) return undefined;
+  return whole ?? (l2 ?? 0) + (refcounts ?? 0);
+}
+
+const TEMPLATES = ['none', 'constant', 'cached', 'all'];
+const STRUCTURES =
+  'main-header active-l1 active-l2 refcount-table refcount-block snapshot-table inactive-l1 ' +
+  'inactive-l2 bitmap-directory';
+
+/** Ours are always on. */
+function takeOverlapCheck(options: OptionDict): void {
+  for (const key of ['overlap-check', 'overlap-check.template']) {
+    const template = options.takeText(key);
+    if (template !== undefined && !TEMPLATES.includes(template)) {
+      throw invalid(
+        `Unsupported value '${template}' for qcow2 option 'overlap-check'. ` +
+          `Allowed are any of the following: ${TEMPLATES.join(', ')}`,
+      );
+    }
+  }
+  for (const name of STRUCTURES.split(' ')) options.takeBool(`overlap-check.${name}`);
+}

@@ -1,0 +1,212 @@
+// JSON as QEMU reads it in `json:{...}` names: strings in either quotes, each key once. And with
+// its words for what is wrong.
+
+import { ImageError } from '../errors.ts';
+
+export type JsonValue =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly JsonValue[]
+  | { readonly [key: string]: JsonValue };
+
+/** Deeper nesting is taken for an attack. */
+const MAX_DEPTH = 1024;
+
+interface Token {
+  readonly kind: 'mark' | 'word' | 'string' | 'number' | 'end';
+  readonly text: string;
+}
+
+/** Throws `invalid`. */
+export function parseJson(text: string): JsonValue {
+  const parser = new Parser(tokensOf(text));
+  return parser.whole();
+}
+
+const fail = (message: string) => new ImageError('invalid', message);
+const parseError = (what: string) => fail(`JSON parse error, ${what}`);
+
+const TOKEN =
+  /[ \t\r\n]*(?:([{}[\]:,])|([a-z]+)|(-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)(?![\d.eE])|("(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*'))/y;
+
+/** Split without looking at what comes where; ends with one token that says so. */
+function* tokensOf(text: string): Generator<Token> {
+  for (let at = 0; ; at = TOKEN.lastIndex) {
+    TOKEN.lastIndex = at;
+    const match = TOKEN.exec(text);
+    if (match === null) {
+      const rest = text.slice(at).replace(/^[ \t\r\n]+/, '');
+      if (rest !== '') throw parseError(`stray '${strayIn(rest)}'`);
+      yield { kind: 'end', text: '' };
+      return;
+    }
+    const [, mark, word, number, string] = match;
+    const end = TOKEN.lastIndex;
+    if (mark !== undefined) yield { kind: 'mark', text: mark };
+    else if (word !== undefined) yield { kind: 'word', text: word };
+    else if (number !== undefined) yield { kind: 'number', text: number };
+    else yield { kind: 'string', text: string ?? '' };
+    TOKEN.lastIndex = end;
+  }
+}
+
+/** Up to where it was found to be no token. */
+function strayIn(rest: string): string {
+  if (/^["']/.test(rest)) return rest;
+  return /^-?(?:0\d|\d+(?:\.\d*)?(?:[eE][+-]?)?[\s\S]?)/.exec(rest)?.[0] ?? rest.slice(0, 1);
+}
+
+class Parser {
+  readonly #tokens: Iterator<Token>;
+  #next: Token;
+
+  constructor(tokens: Iterator<Token>) {
+    this.#tokens = tokens;
+    this.#next = this.#pull();
+  }
+
+  #pull(): Token {
+    const { value, done } = this.#tokens.next();
+    return done ? { kind: 'end', text: '' } : (value as Token);
+  }
+
+  whole(): JsonValue {
+    if (this.#atEnd) throw fail('Expecting a JSON value');
+    const value = this.#value(0);
+    if (!this.#atEnd) throw fail('Expecting at most one JSON value');
+    return value;
+  }
+
+  get #atEnd(): boolean {
+    return this.#next.kind === 'end';
+  }
+
+  #take(): Token {
+    const token = this.#next;
+    if (token.kind === 'end') throw parseError('premature EOI');
+    this.#next = this.#pull();
+    return token;
+  }
+
+  #accepts(mark: string): boolean {
+    if (this.#next.kind !== 'mark' || this.#next.text !== mark) return false;
+    this.#take();
+    return true;
+  }
+
+  #expect(mark: string, otherwise: string): void {
+    const { kind, text } = this.#take();
+    if (kind !== 'mark' || text !== mark) throw parseError(otherwise);
+  }
+
+  #value(depth: number): JsonValue {
+    if (depth > MAX_DEPTH) throw parseError('nesting too deep');
+    const { kind, text } = this.#take();
+    if (kind === 'string') return unquote(text);
+    if (kind === 'number') return Number(text);
+    if (kind === 'word') return keyword(text);
+    if (text === '{') return this.#object(depth);
+    if (text === '[') return this.#array(depth);
+    throw parseError('expecting value');
+  }
+
+  #object(depth: number): JsonValue {
+    // A Map first: a key may be `__proto__`.
+    const members = new Map<string, JsonValue>();
+    if (this.#accepts('}')) return {};
+    do {
+      if (this.#next.kind === 'mark') throw parseError('expecting value');
+      const key = this.#value(depth + 1);
+      if (typeof key !== 'string') throw parseError('key is not a string in object');
+      this.#expect(':', 'missing : in object pair');
+      const value = this.#value(depth + 1);
+      if (members.has(key)) throw parseError('duplicate key');
+      members.set(key, value);
+    } while (this.#accepts(','));
+    this.#expect('}', 'expected separator in dict');
+    return Object.fromEntries(members);
+  }
+
+  #array(depth: number): JsonValue {
+    const items: JsonValue[] = [];
+    if (this.#accepts(']')) return items;
+    do items.push(this.#value(depth + 1));
+    while (this.#accepts(','));
+    this.#expect(']', 'expected separator in list');
+    return items;
+  }
+}
+
+function keyword(word: string): JsonValue {
+  if (word === 'true') return true;
+  if (word === 'false') return false;
+  if (word === 'null') return null;
+  throw parseError(`invalid keyword '${word}'`);
+}
+
+const ESCAPES: Readonly<Record<string, string>> = {
+  b: '\b',
+  f: '\f',
+  n: '\n',
+  r: '\r',
+  t: '\t',
+};
+
+function unquote(quoted: string): string {
+  const text = quoted.slice(1, -1).replace(/\\(u[\s\S]{0,4}|.)/g, (all, sequence: string) => {
+    if (sequence.startsWith('u')) return unicode(all);
+    if (/["'\\/]/.test(sequence)) return sequence;
+    const char = ESCAPES[sequence];
+    if (char === undefined) throw parseError('invalid escape sequence in string');
+    return char;
+  });
+  const lone = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/.exec(text);
+  if (lone !== null) throw notUnicode(`\\u${lone[0].charCodeAt(0).toString(16)}`);
+  return text;
+}
+
+const notUnicode = (sequence: string) => parseError(`${sequence} is not a valid Unicode character`);
+
+function unicode(sequence: string): string {
+  const code = /^\\u([0-9a-fA-F]{4})$/.exec(sequence)?.[1];
+  if (code === undefined) throw notUnicode(sequence);
+  return String.fromCharCode(Number.parseInt(code, 16));
+}
+
+/** As QEMU prints a value into a `json:` name: one line, members in the order of its tables. */
+export function printJson(value: JsonValue): string {
+  if (typeof value === 'string') return printString(value);
+  if (typeof value !== 'object' || value === null) return String(value);
+  if (Array.isArray(value)) return `[${value.map(printJson).join(', ')}]`;
+  const members = Object.entries(value as { readonly [key: string]: JsonValue });
+  const sorted = inTableOrder(members.map(([key]) => key));
+  const of = new Map(members);
+  return `{${sorted.map((key) => `${printString(key)}: ${printJson(of.get(key) ?? null)}`).join(', ')}}`;
+}
+
+function printString(text: string): string {
+  return JSON.stringify(text).replace(
+    /[\u007f-\uffff]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}`,
+  );
+}
+
+const BUCKETS = 512;
+
+/** Keys in the order in which QEMU walks a dictionary: a hash table of fixed size. */
+export function inTableOrder(keys: readonly string[]): readonly string[] {
+  const placed = keys.map((key, i) => ({ key, i, bucket: bucketOf(key) }));
+  return placed.sort((a, b) => a.bucket - b.bucket || a.i - b.i).map(({ key }) => key);
+}
+
+/** The hash of the Trivial Database, in 32 bits. */
+function bucketOf(key: string): number {
+  const bytes = new TextEncoder().encode(key);
+  let value = Math.imul(0x238f13af, bytes.length) >>> 0;
+  bytes.forEach((byte, i) => {
+    value = (value + (byte << ((i * 5) % 24))) >>> 0;
+  });
+  return ((Math.imul(1_103_515_243, value) + 12_345) >>> 0) % BUCKETS;
+}
