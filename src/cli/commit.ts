@@ -123,14 +123,13 @@ function parseRate(text: string | undefined, program: ProgramContext): number {
 
 /** As QEMU warns, while it opens it, of an image that is to be written and was taken for raw. */
 async function warnIfTakenForRaw(named: NamedImage, program: ProgramContext): Promise<void> {
-  if (named.format !== undefined) return;
   const chain = await openNamed(named, { forceShare: true });
-  const { format } = chain.top;
+  const { layer, formatKnown, filename } = chain.at(0);
   await chain.close();
-  if (format !== 'raw') return;
+  if (formatKnown || layer.format !== 'raw') return;
   const indent = ' '.repeat(9);
   program.err(
-    `WARNING: Image format was not specified for '${named.filename}' and probing guessed raw.\n` +
+    `WARNING: Image format was not specified for '${filename}' and probing guessed raw.\n` +
       `${indent}Automatically detecting the format is dangerous for raw images, ` +
       'write operations on block 0 will be restricted.\n' +
       `${indent}Specify the 'raw' format explicitly to remove the restrictions.\n`,

@@ -235,6 +235,7 @@ create -f foo x.qcow2 1M
 create -f qcow2 -F raw x.qcow2 1M
 create -f qcow2 -b nope.qcow2 -F qcow2 x.qcow2
 create -f qcow2 -b b.qcow2 -F foo x.qcow2
+create -f qcow2 -b b.qcow2 -F file x.qcow2
 create -u -f qcow2 -b nope.qcow2 -F qcow2 x.qcow2
 create -f qcow2 -b x.qcow2 -F qcow2 x.qcow2 1M
 create -f raw -b b.qcow2 -F qcow2 x.raw 1M
@@ -363,7 +364,6 @@ testDifferences([
   ['create -f vmdk x 1M', 'formats that we do not have'],
   ['create -f file x 1M', 'protocols are no formats to us'],
   ['create -f qcow2 -b b.qcow2 -F vmdk x.qcow2', 'formats that we do not have'],
-  ['create -f qcow2 -b b.qcow2 -F file x.qcow2', 'protocols are no formats to us'],
   ['create -f qcow2 -o help nbd:bar', 'protocols that we do not have'],
   ['create -f qcow2 /dev/full 1M', 'errors of the machine say where they happened'],
 ]);

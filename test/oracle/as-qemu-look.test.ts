@@ -20,6 +20,7 @@ info nope
 info .
 info foo:bar
 info -f foo t.qcow2
+info -f file b.qcow2
 info -f qcow2 r.raw
 info --output=foo t.qcow2
 info --image-opts driver=qcow2,file.filename=t.qcow2
@@ -122,7 +123,6 @@ foo -h
 `);
 
 testDifferences([
-  ['info -f file b.qcow2', 'protocols are no formats to us'],
   ['info nbd:x', 'protocols that we do not have'],
   ['info file:/dev/null', 'a device may be named with its protocol'],
   ['check -r all b.qcow2', 'repairing is not supported yet'],
