@@ -1,6 +1,6 @@
-// Decompression of qcow2 clusters by node:zlib, and by npm decoders where Node.js has no zstd.
+// Decompression of qcow2 clusters by node:zlib, and by npm decoders where Node.js has no zstd. All
+// are loaded when the first compressed cluster is met: most commands meet none.
 
-import * as zlib from 'node:zlib';
 import { ImageError } from '../errors.ts';
 import type { Codecs } from './host.ts';
 import { loadZstdDecoder } from './zstd-fallback.ts';
@@ -17,6 +17,7 @@ function corrupt(what: string, cause?: unknown): ImageError {
  * whole sectors. So the end of the output decides, not the end of the stream.
  */
 async function inflateRaw(compressed: Uint8Array, size: number): Promise<Uint8Array> {
+  const zlib = await import('node:zlib');
   return new Promise((resolve, reject) => {
     const output = new Uint8Array(size);
     let length = 0;
@@ -46,7 +47,8 @@ type ZstdNative = (
 async function decompressZstd(compressed: Uint8Array, size: number): Promise<Uint8Array> {
   // What follows the frame is padding to the end of the last sector.
   const frame = compressed.subarray(0, zstdFrameLength(compressed, size));
-  const native = (zlib as unknown as { zstdDecompress?: ZstdNative }).zstdDecompress;
+  const zlib: unknown = await import('node:zlib');
+  const native = (zlib as { zstdDecompress?: ZstdNative }).zstdDecompress;
   if (native !== undefined) {
     return new Promise((resolve, reject) => {
       native(frame, { maxOutputLength: size }, (error, result) =>
