@@ -48,15 +48,11 @@ async function buildVerb(name, others) {
     outfile: `dist/cli/${name}.cjs`,
     format: 'cjs',
     minify: true,
-    external: ['koffi', '@koromix/*', 'zstddec', 'fzstd'],
+    external: ['commander', 'koffi', '@koromix/*', 'zstddec', 'fzstd'],
     // require() instead: one import() alone starts the whole loader of ES modules.
     supported: { 'dynamic-import': false },
     legalComments: 'inline',
-    plugins: [
-      bareBuiltins(),
-      without(/^node:child_process$/),
-      without(new RegExp(`^\\./(${others.join('|')})\\.ts$`)),
-    ],
+    plugins: [bareBuiltins(), without(others)],
   });
 }
 
@@ -74,15 +70,13 @@ function bareBuiltins() {
   };
 }
 
-/**
- * Leaves modules out: the other verbs, and node:child_process, which commander loads for subcommands
- * that are programs of their own; we have none.
- */
-function without(filter) {
+/** Leaves the other verbs out. */
+function without(verbs) {
+  const filter = new RegExp(`^\\./(${verbs.join('|')})\\.ts$`);
+  const namespace = 'other verbs';
   return {
-    name: `without ${filter}`,
+    name: namespace,
     setup(hooks) {
-      const namespace = `without ${filter}`;
       hooks.onResolve({ filter }, ({ path }) => ({ path, namespace }));
       hooks.onLoad({ filter: /.*/, namespace }, () => ({ contents: 'module.exports = {};' }));
     },

@@ -1,11 +1,11 @@
 // qimg-ts commit: options in, words out. What it does is in commit/.
 
-import type { Command } from 'commander';
 import { commit } from '../commit/commit.ts';
 import type { CommitOptions, CommitPlan, CommitResult } from '../commit/options.ts';
 import { ImageError } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
 import { parseSize } from '../units.ts';
+import type { Command } from './command.ts';
 import {
   CACHE_MODES,
   collect,

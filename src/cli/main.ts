@@ -1,6 +1,6 @@
 // The command line: finds the verb and loads what it needs, no more.
 
-import { Exit } from './options.ts';
+import { Exit, HelpWanted } from './options.ts';
 import { type ProgramContext, processContext, reportError } from './program.ts';
 
 type Verb = (argv: readonly string[], program: ProgramContext) => Promise<number>;
@@ -64,6 +64,7 @@ export async function main(argv: readonly string[], program: ProgramContext): Pr
     if (verb === undefined) return program.usageError(`Command not found: ${name}`);
     return await (await verb.load())(rest, program);
   } catch (error) {
+    if (error instanceof HelpWanted) program.out(await error.command.help());
     return error instanceof Exit ? error.code : reportError(error, program);
   }
 }

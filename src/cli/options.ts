@@ -1,8 +1,8 @@
-// Options of a verb, read by commander, with QEMU's words for what is wrong with them.
+// Options of a verb, with QEMU's words for what is wrong with them.
 
-import { Command } from 'commander';
 import { ImageError } from '../errors.ts';
 import type { CacheMode } from '../io/host.ts';
+import { Command } from './command.ts';
 import { getopt, type OptionSpec, UsageError, type Words } from './getopt.ts';
 import { splitOnce, splitOptions } from './option-list.ts';
 import type { ProgramContext } from './program.ts';
@@ -16,13 +16,18 @@ export class Exit extends Error {
   }
 }
 
+/** Thrown where help was asked for: its text is to be printed. */
+export class HelpWanted extends Exit {
+  readonly command: Command;
+  constructor(command: Command) {
+    super(0);
+    this.command = command;
+  }
+}
+
 /** `operands`: as the help shows them; parseVerb passes on any number of them. */
 export function newCommand(program: ProgramContext, verb: string, operands: string): Command {
-  return new Command(`${program.name} ${verb}`)
-    .usage(`[OPTIONS] ${operands}`)
-    .allowExcessArguments()
-    .helpOption('-h, --help', 'show this help')
-    .exitOverride();
+  return new Command(`${program.name} ${verb}`, operands);
 }
 
 /** Flags and operands; wrong usage is reported and thrown as Exit. */
@@ -32,31 +37,15 @@ export function parseVerb<Flags>(
   program: ProgramContext,
 ): { readonly flags: Flags; readonly operands: readonly string[] } {
   const { options, operands } = takeApart(command, argv, program);
-  if (options.some(({ long }) => long === HELP.long)) {
-    program.out(command.helpInformation());
-    throw new Exit(0);
-  }
-  const words = options.map(({ long, value }) =>
-    value === undefined ? `--${long}` : `--${long}=${value}`,
-  );
-  command.parse([...words, '--', ...operands], { from: 'user' });
-  return { flags: command.opts() as Flags, operands };
+  if (options.some(({ long }) => long === HELP.long)) throw new HelpWanted(command);
+  return { flags: command.valuesOf(options) as Flags, operands };
 }
 
 const HELP: OptionSpec = { short: 'h', long: 'help', takesValue: false };
 
-/** commander is given each option by its long name: it is not as lenient as getopt. */
 function takeApart(command: Command, argv: readonly string[], program: ProgramContext): Words {
-  const specs = command.options.map(
-    ({ short, long, required }): OptionSpec => ({
-      short: short?.slice(1),
-      long: long?.slice(2) ?? '',
-      takesValue: required,
-    }),
-  );
-  const verb = command.name().split(' ').at(-1) ?? '';
   try {
-    return getopt(argv, [...specs, HELP], verb, HELP.long);
+    return getopt(argv, [...command.specs, HELP], command.verb, HELP.long);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     throw new Exit(program.usageError(error.message));
