@@ -1,42 +1,118 @@
-// Builds dist/: the command as one CommonJS file (it starts fastest), the library as one ES module
-// with its types.
+// Builds dist/: the command, the library with its entry for tests, and their types.
 
 import { execFileSync } from 'node:child_process';
-import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 import { build } from 'esbuild';
 
 // Without a listener SIGUSR1, which scripts send to see the progress, opens a port of the debugger.
-const NO_DEBUGGER = "'use strict';\nprocess.on('SIGUSR1', () => {});";
+const NO_DEBUGGER = "'use strict';process.on('SIGUSR1',()=>{});";
+const TYPES = 'dist/types';
+/** The name of a file of ours, as declarations import it. */
+const LOCAL = /(?<=from |import\()'(\.[^']*)\.ts'/g;
+
+const target = 'node20.19';
+const common = { bundle: true, platform: 'node', target, logLevel: 'warning' };
 
 rmSync('dist', { recursive: true, force: true });
-const common = { bundle: true, platform: 'node', target: 'node20.19', logLevel: 'warning' };
-await build({
-  ...common,
-  entryPoints: ['src/cli/main.ts'],
-  outfile: 'dist/cli.cjs',
-  format: 'cjs',
-  banner: { js: `#!/usr/bin/env node\n${NO_DEBUGGER}` },
-  external: ['koffi'],
-  legalComments: 'inline',
-});
-chmodSync('dist/cli.cjs', 0o755);
-await build({
-  ...common,
-  entryPoints: ['src/index.ts'],
-  outfile: 'dist/index.js',
-  format: 'esm',
-  packages: 'external',
-});
-execFileSync('node_modules/.bin/tsc', ['-p', 'tsconfig.build.json'], { stdio: 'inherit' });
-renameTypeImports('dist/types');
+await buildCommand();
+await buildLibrary();
+buildTypes();
 
-/** tsc leaves `./x.ts` in declarations, though only x.d.ts is there: `./x.js` is understood by all. */
-function renameTypeImports(dir) {
-  for (const name of readdirSync(dir, { recursive: true })) {
-    if (!name.endsWith('.d.ts')) continue;
-    const file = join(dir, name);
-    const text = readFileSync(file, 'utf8');
-    writeFileSync(file, text.replace(/((?:from |import\()'\.[^']*)\.ts'/g, "$1.js'"));
+/**
+ * CommonJS, which starts faster than ES modules, and a file for each verb, whole: what is read and
+ * compiled counts, and each further file does. cli.cjs chooses by the first word alone; where that
+ * is no verb (help, errors), the file with all of them is taken.
+ */
+async function buildCommand() {
+  const main = readFileSync('src/cli/main.ts', 'utf8');
+  const verbs = [...main.matchAll(/import\('\.\/([\w-]+)\.ts'\)/g)].map(([, name]) => name);
+  await buildVerb('main', []);
+  for (const verb of verbs) {
+    await buildVerb(
+      verb,
+      verbs.filter((other) => other !== verb),
+    );
   }
+  const names = JSON.stringify(verbs);
+  const choice = `${names}.includes(process.argv[2])?process.argv[2]:'main'`;
+  const stub = `#!/usr/bin/env node\n${NO_DEBUGGER}require('./cli/'+(${choice})+'.cjs');\n`;
+  writeFileSync('dist/cli.cjs', stub);
+  chmodSync('dist/cli.cjs', 0o755);
+}
+
+async function buildVerb(name, others) {
+  await build({
+    ...common,
+    entryPoints: ['src/cli/main.ts'],
+    outfile: `dist/cli/${name}.cjs`,
+    format: 'cjs',
+    minify: true,
+    external: ['commander', 'koffi', '@koromix/*', 'zstddec', 'fzstd'],
+    // require() instead: one import() alone starts the whole loader of ES modules.
+    supported: { 'dynamic-import': false },
+    legalComments: 'inline',
+    plugins: [bareBuiltins(), without(others)],
+  });
+}
+
+/** esbuild would copy each module of Node.js, which loads all that the module loads when asked. */
+function bareBuiltins() {
+  const copied = /^import \* as (\w+) from ('node:[^']+');$/gm;
+  return {
+    name: 'bare builtins',
+    setup({ onLoad }) {
+      onLoad({ filter: /\/src\/.*\.ts$/ }, ({ path }) => ({
+        contents: readFileSync(path, 'utf8').replace(copied, 'import $1 = require($2);'),
+        loader: 'ts',
+      }));
+    },
+  };
+}
+
+/** Leaves the other verbs out. */
+function without(verbs) {
+  const filter = new RegExp(`^\\./(${verbs.join('|')})\\.ts$`);
+  const namespace = 'other verbs';
+  return {
+    name: namespace,
+    setup(hooks) {
+      hooks.onResolve({ filter }, ({ path }) => ({ path, namespace }));
+      hooks.onLoad({ filter: /.*/, namespace }, () => ({ contents: 'module.exports = {};' }));
+    },
+  };
+}
+
+/** Both entries share their parts, so that an ImageError of one is an ImageError of the other. */
+async function buildLibrary() {
+  await build({
+    ...common,
+    entryPoints: ['src/index.ts', 'src/testing.ts'],
+    outdir: 'dist',
+    chunkNames: 'shared-[hash]',
+    format: 'esm',
+    splitting: true,
+    packages: 'external',
+  });
+}
+
+/** Declarations of what can be reached from the entries: the engine's own are nobody's business. */
+function buildTypes() {
+  const scratch = join(TYPES, '.all');
+  const tsc = ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json', '--outDir', scratch];
+  execFileSync(process.execPath, tsc, { stdio: 'inherit' });
+  const reached = new Set(['index.d.ts', 'testing.d.ts'].map((name) => join(scratch, name)));
+  // A Set that grows is walked to its new end.
+  for (const file of reached) {
+    const target = join(TYPES, relative(scratch, file));
+    mkdirSync(dirname(target), { recursive: true });
+    const text = readFileSync(file, 'utf8');
+    for (const [, name] of text.matchAll(LOCAL)) reached.add(join(dirname(file), `${name}.d.ts`));
+    // tsc leaves `./x.ts`, though only x.d.ts is there: `./x.js` is understood by all.
+    writeFileSync(
+      target,
+      text.replace(LOCAL, (found) => found.replace(/\.ts'$/, ".js'")),
+    );
+  }
+  rmSync(scratch, { recursive: true });
 }

@@ -25,13 +25,10 @@ export async function holdingsOf(layer, count) {
   const cells = new Array(count).fill('none');
   const cellBytes = layer.size / count;
   let dataBytes = 0;
-  for (let at = 0; at < layer.size; ) {
-    for (const { kind, offset, length } of await layer.extents(at, layer.size - at)) {
-      at = offset + length;
-      if (kind === 'unallocated') continue;
-      if (kind === 'data') dataBytes += length;
-      mark(cells, kind, Math.floor(offset / cellBytes), Math.ceil(at / cellBytes));
-    }
+  for await (const { kind, offset, length } of layer.extents()) {
+    if (kind === 'unallocated') continue;
+    if (kind === 'data') dataBytes += length;
+    mark(cells, kind, Math.floor(offset / cellBytes), Math.ceil((offset + length) / cellBytes));
   }
   return { cells, dataBytes };
 }

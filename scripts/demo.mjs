@@ -139,7 +139,7 @@ function whatWasWritten() {
 async function lookAt(name) {
   const chain = await openChain(join(dir, fileOf(name)));
   const layers = [];
-  for (const { layer } of chain.layers) {
+  for (const layer of chain.layers) {
     const number = LAYERS.findIndex(({ name }) => layer.filename.endsWith(`/${fileOf(name)}`));
     layers.push({ number, name: LAYERS[number].name, ...(await holdingsOf(layer, CELLS)) });
   }

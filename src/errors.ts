@@ -27,7 +27,9 @@ export type ImageErrorCode =
   | 'no-space'
   | 'io';
 
+/** What an {@link ImageError} carries besides code and message. */
 export interface ImageErrorDetails {
+  /** The error behind it. */
   readonly cause?: unknown;
   /** Symbolic errno of the system call that failed, e.g. `ENOSPC`. */
   readonly errno?: string;
@@ -35,10 +37,15 @@ export interface ImageErrorDetails {
   readonly hint?: string;
 }
 
+/** Every refusal and failure of this library; codes are stable, messages are for people. */
 export class ImageError extends Error {
+  /** For errors that crossed a border where `instanceof` ends. */
   override readonly name = 'ImageError';
+  /** Why. */
   readonly code: ImageErrorCode;
+  /** Symbolic errno of the system call that failed, e.g. `ENOSPC`; where there was one. */
   readonly errno: string | undefined;
+  /** A second line for the user: what to do next; where there is something. */
   readonly hint: string | undefined;
 
   constructor(code: ImageErrorCode, message: string, details: ImageErrorDetails = {}) {

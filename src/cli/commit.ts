@@ -1,10 +1,10 @@
 // qimg-ts commit: options in, words out. What it does is in commit/.
 
-import type { Command } from 'commander';
 import { commit } from '../commit/commit.ts';
 import type { CommitOptions, CommitPlan, CommitResult } from '../commit/options.ts';
 import { ImageError } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
+import type { Command } from './command.ts';
 import { checkNotEmpty, openNamed } from './open-named.ts';
 import {
   CACHE_MODES,

@@ -2,7 +2,7 @@
 
 import { usage } from './as-qemu.ts';
 import { getopt, type OptionSpec, UsageError } from './getopt.ts';
-import { Exit, WholeUsage } from './options.ts';
+import { Exit, HelpWanted, WholeUsage } from './options.ts';
 import { type ProgramContext, processContext, reportError } from './program.ts';
 
 type Verb = (argv: readonly string[], program: ProgramContext) => Promise<number>;
@@ -103,6 +103,7 @@ export async function main(argv: readonly string[], program: ProgramContext): Pr
       program.out(help(program));
       return 0;
     }
+    if (error instanceof HelpWanted) program.out(await error.command.help());
     return error instanceof Exit ? error.code : reportError(error, program);
   }
 }

@@ -1,11 +1,11 @@
-// Options of a verb, read by commander, with QEMU's words for what is wrong with them.
+// Options of a verb, with QEMU's words for what is wrong with them.
 
-import { Command } from 'commander';
 import type { ChainTarget } from '../chain/open.ts';
 import type { OptionDict } from '../chain/option-dict.ts';
 import { ImageError } from '../errors.ts';
 import type { CacheMode } from '../io/host.ts';
 import { isLongOptionOfQemu } from './as-qemu.ts';
+import { Command } from './command.ts';
 import { getopt, type OptionSpec, UsageError, type Words } from './getopt.ts';
 import { parseImageOpts } from './image-opts.ts';
 import { splitOnce, splitOptions } from './option-list.ts';
@@ -23,13 +23,18 @@ export class Exit extends Error {
 /** Thrown where the usage text of all commands is to be shown, as QEMU does for each of them. */
 export class WholeUsage extends Error {}
 
+/** Thrown where help was asked for: its text is to be printed. */
+export class HelpWanted extends Exit {
+  readonly command: Command;
+  constructor(command: Command) {
+    super(0);
+    this.command = command;
+  }
+}
+
 /** `operands`: as the help shows them; parseVerb passes on any number of them. */
 export function newCommand(program: ProgramContext, verb: string, operands: string): Command {
-  return new Command(`${program.name} ${verb}`)
-    .usage(`[OPTIONS] ${operands}`)
-    .allowExcessArguments()
-    .helpOption('-h, --help', 'show this help')
-    .exitOverride();
+  return new Command(`${program.name} ${verb}`, operands);
 }
 
 /** Flags and operands; wrong usage is reported and thrown as Exit. */
@@ -40,26 +45,18 @@ export function parseVerb<Flags>(
 ): { readonly flags: Flags; readonly operands: readonly string[] } {
   const { options, operands } = takeApart(command, argv, program);
   if (options.some(({ long }) => long === HELP.long)) {
-    if (program.asQemu) throw new WholeUsage();
-    program.out(command.helpInformation());
-    throw new Exit(0);
+    throw program.asQemu ? new WholeUsage() : new HelpWanted(command);
   }
-  const words = options.map(({ long, value }) =>
-    value === undefined ? `--${long}` : `--${long}=${value}`,
-  );
-  command.parse([...words, '--', ...operands], { from: 'user' });
-  return { flags: command.opts() as Flags, operands };
+  return { flags: command.valuesOf(options) as Flags, operands };
 }
 
 const HELP: OptionSpec = { short: 'h', long: 'help', takesValue: false };
 
-/** commander is given each option by its long name: it is not as lenient as getopt. */
 function takeApart(command: Command, argv: readonly string[], program: ProgramContext): Words {
-  const verb = command.name().split(' ').at(-1) ?? '';
-  const specs = command.options.map(({ short, long: dashed, required }): OptionSpec => {
-    const long = dashed?.slice(2) ?? '';
-    const longHidden = program.asQemu && !isLongOptionOfQemu(verb, long);
-    return { short: short?.slice(1), long, takesValue: required, longHidden };
+  const { verb } = command;
+  const specs = command.specs.map((spec) => {
+    const longHidden = program.asQemu && !isLongOptionOfQemu(verb, spec.long);
+    return { ...spec, longHidden };
   });
   try {
     return getopt(argv, [...specs, HELP], verb, HELP.long);

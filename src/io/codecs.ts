@@ -1,6 +1,6 @@
-// Decompression of qcow2 clusters by node:zlib, and by npm decoders where Node.js has no zstd.
+// Decompression of qcow2 clusters by node:zlib, and by npm decoders where Node.js has no zstd. All
+// are loaded when the first compressed cluster is met: most commands meet none.
 
-import * as zlib from 'node:zlib';
 import { ImageError } from '../errors.ts';
 import type { Codecs } from './host.ts';
 import { loadZstdDecoder } from './zstd-fallback.ts';
@@ -16,7 +16,8 @@ function corrupt(what: string, cause?: unknown): ImageError {
  * The stream may be followed by anything, or be cut once it has given `size` bytes: the bytes count
  * whole sectors. So the end of the output decides, not the end of the stream.
  */
-function inflateRaw(compressed: Uint8Array, size: number): Promise<Uint8Array> {
+async function inflateRaw(compressed: Uint8Array, size: number): Promise<Uint8Array> {
+  const zlib = await import('node:zlib');
   const options = {
     // A stream without its end is no error here.
     finishFlush: zlib.constants.Z_SYNC_FLUSH,
@@ -27,13 +28,17 @@ function inflateRaw(compressed: Uint8Array, size: number): Promise<Uint8Array> {
     zlib.inflateRaw(compressed, options, (error, result) => {
       // In one call: faster than a stream, which tells apart what went wrong.
       const isWhole = error === null && result.length === size;
-      resolve(isWhole ? result : inflateByStream(compressed, size));
+      resolve(isWhole ? result : inflateByStream(zlib, compressed, size));
     });
   });
 }
 
 /** The first `size` bytes; fewer where the stream ends before. Throws `corrupt` where it is cut. */
-function inflateByStream(compressed: Uint8Array, size: number): Promise<Uint8Array> {
+function inflateByStream(
+  zlib: typeof import('node:zlib'),
+  compressed: Uint8Array,
+  size: number,
+): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     const output = new Uint8Array(size);
     let length = 0;
@@ -63,7 +68,8 @@ type ZstdNative = (
 async function decompressZstd(compressed: Uint8Array, size: number): Promise<Uint8Array> {
   // What follows the frame is padding to the end of the last sector.
   const frame = compressed.subarray(0, zstdFrameLength(compressed, size));
-  const native = (zlib as unknown as { zstdDecompress?: ZstdNative }).zstdDecompress;
+  const zlib: unknown = await import('node:zlib');
+  const native = (zlib as { zstdDecompress?: ZstdNative }).zstdDecompress;
   if (native !== undefined) {
     return new Promise((resolve, reject) => {
       native(frame, { maxOutputLength: size }, (error, result) =>

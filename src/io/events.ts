@@ -1,6 +1,7 @@
 // What an image says it is about to do to its file, in the words of blkdebug's rules. Only a
 // storage that injects faults listens.
 
+/** What `Storage.event` can hear. Source: the events of blkdebug (qapi/block-core.json). */
 export const STORAGE_EVENTS = [
   'l1_update',
   'l1_grow_alloc_table',
@@ -52,4 +53,5 @@ export const STORAGE_EVENTS = [
   'none',
 ] as const;
 
+/** The name of one of {@link STORAGE_EVENTS}: what an image is about to do to its file. */
 export type StorageEvent = (typeof STORAGE_EVENTS)[number];

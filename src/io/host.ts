@@ -6,13 +6,17 @@ import type { Storage } from './storage.ts';
 /** Durability of writes: `writethrough` makes each one durable, `unsafe` ignores flushes. */
 export type CacheMode = 'none' | 'writeback' | 'unsafe' | 'directsync' | 'writethrough';
 
+/** How a host opens a file. */
 export interface OpenStorageOptions {
+  /** For reading and writing; else for reading alone. */
   readonly writable: boolean;
+  /** Default `writeback`. */
   readonly cache?: CacheMode;
   /** False: takes no locks, and heeds none. Default true. */
   readonly locking?: boolean;
 }
 
+/** Decompression of clusters. Both reject with `corrupt` for what they can't decompress. */
 export interface Codecs {
   /** Inflates a raw deflate stream to at most `size` bytes; fewer when it ends early. Trailing bytes are ignored. */
   inflateRaw(compressed: Uint8Array, size: number): Promise<Uint8Array>;
@@ -20,13 +24,17 @@ export interface Codecs {
   decompressZstd(compressed: Uint8Array, size: number): Promise<Uint8Array>;
 }
 
+/** Which file a name means. */
 export interface FileIdentity {
   /** Same for two names of one file (device and inode, or the real path). */
   readonly id: string;
+  /** What it is; images are files and block devices. */
   readonly kind: 'file' | 'block-device' | 'character-device' | 'directory' | 'other';
 }
 
+/** What the engine asks of a machine: files by name, time, and codecs. */
 export interface Host {
+  /** For compressed clusters. */
   readonly codecs: Codecs;
   /** Monotonic milliseconds. */
   now(): number;

@@ -1,9 +1,15 @@
 // Permissions on an image -> byte locks in its file, the layout that QEMU uses on Linux.
 // Pure: who takes the locks is the storage.
 
-/** What a user of an image does with it. The order gives the byte: 100 + n used, 200 + n unshared. */
-export const PERMISSIONS = ['consistent read', 'write', 'write unchanged', 'resize'] as const;
-export type Permission = (typeof PERMISSIONS)[number];
+/** What a user of an image does with it, or lets others do meanwhile. */
+export type Permission = 'consistent read' | 'write' | 'write unchanged' | 'resize';
+/** The order gives the byte: 100 + n used, 200 + n unshared. */
+export const PERMISSIONS: readonly Permission[] = [
+  'consistent read',
+  'write',
+  'write unchanged',
+  'resize',
+];
 
 const USED = 100;
 const UNSHARED = 200;

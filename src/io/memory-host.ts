@@ -6,11 +6,16 @@ import type { Codecs, FileIdentity, Host, OpenStorageOptions } from './host.ts';
 import { MemoryFile, MemoryStorage } from './memory.ts';
 import type { Storage } from './storage.ts';
 
+/** What a {@link MemoryHost} has besides files. */
 export interface MemoryHostOptions {
   /** Default: compressed clusters are refused as not supported. */
   readonly codecs?: Codecs;
 }
 
+/**
+ * Files by name in memory, which survive their closing. Names are paths with slashes; the working
+ * directory is the root.
+ */
 export class MemoryHost implements Host {
   readonly codecs: Codecs;
   readonly #files = new Map<string, MemoryFile>();

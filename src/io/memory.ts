@@ -4,7 +4,11 @@ import { ImageError } from '../errors.ts';
 import type { Permission } from './locks.ts';
 import type { Storage, StorageExtent, WriteKind } from './storage.ts';
 
-/** Content that outlives the storages through which it is used. */
+/**
+ * Content that outlives the storages through which it is used.
+ *
+ * @internal
+ */
 export class MemoryFile {
   #bytes: Uint8Array;
   #size: number;
@@ -54,11 +58,15 @@ function allocate(length: number): Uint8Array | undefined {
   }
 }
 
+/** How a {@link MemoryStorage} shows itself. */
 export interface MemoryStorageOptions {
+  /** The name for messages. Default `memory`. */
   readonly filename?: string;
+  /** Default true. */
   readonly writable?: boolean;
 }
 
+/** Bytes in memory; holes and locks it knows none. */
 export class MemoryStorage implements Storage {
   readonly filename: string;
   readonly resizable = true;
@@ -66,7 +74,14 @@ export class MemoryStorage implements Storage {
   readonly #file: MemoryFile;
   #writable: boolean;
 
-  /** Over a copy of `content`, or over a file in memory as it is. */
+  /** Over a copy of `content`. Default: no bytes. */
+  constructor(content?: Uint8Array, options?: MemoryStorageOptions);
+  /**
+   * Over a file in memory, as it is.
+   *
+   * @internal
+   */
+  constructor(content: MemoryFile, options?: MemoryStorageOptions);
   constructor(
     content: Uint8Array | MemoryFile = new Uint8Array(),
     options: MemoryStorageOptions = {},

@@ -32,6 +32,7 @@ export interface StorageExtent {
 export interface Storage {
   /** The name for messages, as the user gave it. */
   readonly filename: string;
+  /** Opened for writing, or made writable since. */
   readonly writable: boolean;
   /** Current length in bytes. */
   readonly size: number;

@@ -49,7 +49,7 @@ export function loadSyscalls(): Promise<Syscalls | null> {
 async function tryLoad(): Promise<Syscalls | null> {
   if (process.platform !== 'linux' || process.env['QIMG_TS_NO_SYSCALLS'] === '1') return null;
   try {
-    return bind((await import('koffi')).default);
+    return bind(await loadKoffi());
   } catch {
     // Not installed, or not for this machine: the callers' other ways are complete.
     return null;
@@ -57,6 +57,22 @@ async function tryLoad(): Promise<Syscalls | null> {
 }
 
 type Koffi = typeof import('koffi')['default'];
+
+/**
+ * koffi's entry loads much of Node.js (worker threads, tracing) to wrap calls that it deprecates, a
+ * fifth of what a short command takes. Where its native part can be found by itself, that will do.
+ */
+async function loadKoffi(): Promise<Koffi> {
+  if (process.arch === 'x64') {
+    try {
+      // @ts-expect-error It has no types of its own: it is what koffi's entry hands on.
+      return (await import('@koromix/koffi-linux-x64')).default as Koffi;
+    } catch {
+      // Package managers that keep packages apart show us koffi alone.
+    }
+  }
+  return (await import('koffi')).default;
+}
 
 function bind(koffi: Koffi): Syscalls {
   const libc = koffi.load(null);

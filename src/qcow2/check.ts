@@ -10,6 +10,11 @@ import { countReferences, type ReferenceCounts, type ReferencedImage } from './r
 import { readSnapshotTable } from './snapshots.ts';
 import { StoredRefcounts } from './stored-refcounts.ts';
 
+/** What a message is about; `check-error`: something could not be checked. */
+export type FindingKind = 'corruption' | 'leak' | 'check-error';
+
+export type Tell = (message: string, kind: FindingKind) => void;
+
 export interface CheckResult {
   readonly corruptions: number;
   readonly leaks: number;
@@ -35,10 +40,7 @@ const MAX_MESSAGES = 1_000_000;
  * `tell` gets each finding as it is made, in QEMU's words. Looks at the file, so that an image that
  * was written to has to be flushed before.
  */
-export async function checkImage(
-  image: ReferencedImage,
-  tell: (message: string) => void,
-): Promise<CheckResult> {
+export async function checkImage(image: ReferencedImage, tell: Tell): Promise<CheckResult> {
   const { storage, header, geometry, tables } = image;
   if (divideUp(storage.size, geometry.clusterSize) > MAX_CLUSTERS) {
     throw new ImageError('unsupported', 'The file has too many clusters', { errno: 'EFBIG' });
@@ -51,7 +53,7 @@ export async function checkImage(
     storage,
     geometry,
     await readTable(storage, refcountTable.offset, refcountTable.length),
-    findings.tell,
+    (message) => findings.tell(message, 'check-error'),
   );
   const imageEndOffset = await compareRefcounts(image, stored, findings, usage);
   await new CopiedCheck(image, stored, findings.corrupt).run();
@@ -71,22 +73,24 @@ class Findings {
   corruptions = 0;
   leaks = 0;
   checkErrors = 0;
-  readonly #tell: (message: string) => void;
+  readonly #tell: Tell;
   #messages = 0;
 
-  constructor(tell: (message: string) => void) {
+  constructor(tell: Tell) {
     this.#tell = tell;
   }
 
-  readonly tell = (message: string): void => {
+  readonly tell: Tell = (message, kind) => {
     this.#messages++;
-    if (this.#messages <= MAX_MESSAGES) this.#tell(message);
-    else if (this.#messages === MAX_MESSAGES + 1) this.#tell('(further messages are left out)');
+    if (this.#messages <= MAX_MESSAGES) this.#tell(message, kind);
+    else if (this.#messages === MAX_MESSAGES + 1) {
+      this.#tell('(further messages are left out)', kind);
+    }
   };
 
   /** `times` that are told about only once. */
   readonly corrupt = (message: string | null, times = 1): void => {
-    if (message !== null) this.tell(message);
+    if (message !== null) this.tell(message, 'corruption');
     this.corruptions += times;
   };
 }
@@ -187,7 +191,10 @@ async function compareRange(
       const refcount = stored.getIn(block, cluster % refcountBlockEntries);
       const references = counts.get(cluster);
       if (refcount === 'unreadable') {
-        findings.tell(`Can't get refcount for cluster ${cluster}: Input/output error`);
+        findings.tell(
+          `Can't get refcount for cluster ${cluster}: Input/output error`,
+          'check-error',
+        );
         findings.checkErrors++;
         continue;
       }
@@ -196,7 +203,7 @@ async function compareRange(
       const text = `cluster ${cluster} refcount=${refcount} reference=${references}`;
       if (refcount < references) findings.corrupt(`ERROR ${text}`);
       else {
-        findings.tell(`Leaked ${text}`);
+        findings.tell(`Leaked ${text}`, 'leak');
         findings.leaks++;
       }
     }

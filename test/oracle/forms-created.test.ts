@@ -36,7 +36,7 @@ test.each(SHAPES)('%s: QEMU commits what we made', async (_what, shape) => {
   await write(base, 0, 1000 * KIB);
   await write(base, 2048 * KIB, 3 * 512);
   await base.close();
-  const backing = { backingFile: 'base.qcow2', backingFormat: 'qcow2' };
+  const backing = { backingFile: 'base.qcow2', backingFormat: 'qcow2' } as const;
   const top = await createImage(images.path('top.qcow2'), { ...shape, ...backing, size: SIZE });
   await write(top, 300 * KIB, 100 * KIB);
   // Less than a cluster: the rest of it is base's.

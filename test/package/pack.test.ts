@@ -1,24 +1,34 @@
-// What we publish works for somebody who installs it: the tarball in an empty folder.
+// What we publish works for somebody who installs it: the tarball in an empty folder, with its
+// optional packages and without, types in each way of finding them, on the release lines of Node.js
+// that can be had within seconds (their versions are in the tests' names). `npm run test:versions`
+// takes its time and tries them all.
 
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { nodesAtHand, tryOut } from '../../scripts/try-package.mjs';
+import { makeConsumer, type Resolution, ROOT, typeCheck } from '../support/consumer.ts';
 import { mustIn } from '../support/qemu.ts';
 import { makeTemp } from '../support/temp.ts';
 
-const ROOT = join(import.meta.dirname, '..', '..');
-const TIMEOUT = { timeout: 300_000 };
 const { dir, cleanup } = makeTemp();
-const installed = join(dir, 'node_modules', 'qimg-ts');
+const installs = { whole: join(dir, 'whole'), bare: join(dir, 'bare') };
+const installed = join(installs.bare, 'node_modules', 'qimg-ts');
 
 beforeAll(async () => {
   // Without its scripts: dist is there, and building it anew would pull it from under other tests.
   await mustIn(ROOT, 'npm', 'pack', '--silent', '--ignore-scripts', '--pack-destination', dir);
   const tarball = readdirSync(dir).find((name) => name.endsWith('.tgz')) ?? 'no tarball';
-  writeFileSync(join(dir, 'package.json'), JSON.stringify({ private: true, type: 'module' }));
-  const quick = ['--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund'];
-  await mustIn(dir, 'npm', 'install', '--omit=optional', ...quick, '--prefix', dir, `./${tarball}`);
-}, TIMEOUT.timeout);
+  const quick = ['--prefer-offline', '--no-audit', '--no-fund', `../${tarball}`];
+  for (const [folder, options] of [
+    [installs.whole, []],
+    [installs.bare, ['--omit=optional', '--ignore-scripts']],
+  ] as const) {
+    await mustIn(dir, 'mkdir', folder);
+    makeConsumer(folder, { link: false });
+    await mustIn(folder, 'npm', 'install', ...options, ...quick, '--prefix', folder);
+  }
+}, 300_000);
 
 afterAll(cleanup);
 
@@ -29,7 +39,9 @@ test('the package holds the command, the library, its types, and nothing of the 
     'README.md',
     'dist/cli.cjs',
     'dist/index.js',
+    'dist/testing.js',
     'dist/types/index.d.ts',
+    'dist/types/testing.d.ts',
     'package.json',
   ];
   expect(wanted.filter((name) => !files.includes(name))).toEqual([]);
@@ -38,51 +50,66 @@ test('the package holds the command, the library, its types, and nothing of the 
   expect([...top].filter((name) => !known.includes(name))).toEqual([]);
 });
 
+test('its types show the interface, and nothing of the engine', () => {
+  const types = readdirSync(join(installed, 'dist', 'types'));
+  expect(types.sort()).toEqual([
+    'api',
+    'errors.d.ts',
+    'index.d.ts',
+    'io',
+    'testing',
+    'testing.d.ts',
+  ]);
+  const io = readdirSync(join(installed, 'dist', 'types', 'io'));
+  expect(io.sort()).toEqual([
+    'events.d.ts',
+    'host.d.ts',
+    'locks.d.ts',
+    'memory-host.d.ts',
+    'memory.d.ts',
+    'storage.d.ts',
+  ]);
+});
+
 test('installing it runs nothing', () => {
   const { scripts = {} } = manifest();
   const hooks = ['preinstall', 'install', 'postinstall', 'prepare'];
   expect(hooks.filter((hook) => Object.hasOwn(scripts, hook))).toEqual([]);
 });
 
-test('the command runs, without optional packages too', async () => {
-  const command = join(dir, 'node_modules', '.bin', 'qimg-ts');
+test('the command runs by its name', async () => {
+  const command = join(installs.bare, 'node_modules', '.bin', 'qimg-ts');
   expect(await mustIn(dir, command, '--help')).toMatch(/\bcommit\b/);
   expect(await mustIn(dir, command, '--version')).toContain(manifest().version);
 });
 
-test('the library can be imported', async () => {
+test.for<Resolution>(['node16', 'nodenext', 'bundler'])('types are found by %s', async (by) => {
   const program = `
-    import { Qcow2Image, commit, openChain } from 'qimg-ts';
-    console.log([openChain, commit, Qcow2Image].map((one) => typeof one).join());
-  `;
-  writeFileSync(join(dir, 'use.js'), program);
-  const printed = await mustIn(dir, process.execPath, 'use.js');
-  expect(printed.trim()).toBe('function,function,function');
-});
-
-test('the types are found and mean something', async () => {
-  const program = `
-    import { type CommitResult, commit, openChain } from 'qimg-ts';
+    import { type CommitPlan, commit, type Storage, openChain } from 'qimg-ts';
+    import { storageContract } from 'qimg-ts/testing';
     await using chain = await openChain('disk.qcow2');
     const layers: number = chain.layers.length;
     // @ts-expect-error A count is no string.
     const wrong: string = chain.layers.length;
     // @ts-expect-error There is no such option.
-    const result: CommitResult = await commit('disk.qcow2', { noSuchOption: true });
-    export { layers, result, wrong };
+    const plan: CommitPlan = await commit('disk.qcow2', { noSuchOption: true });
+    // @ts-expect-error That is nobody's business.
+    chain.layers[0].tables;
+    const isStorage = (it: Storage) => storageContract(async () => ({ open: async () => it }));
+    export { isStorage, layers, plan, wrong };
   `;
-  writeFileSync(join(dir, 'use.ts'), program);
-  const language = [
-    '--module',
-    'nodenext',
-    '--target',
-    'es2023',
-    '--lib',
-    'es2023,esnext.disposable',
-  ];
-  const node = ['--types', 'node', '--typeRoots', join(ROOT, 'node_modules', '@types')];
-  const tsc = join(ROOT, 'node_modules', '.bin', 'tsc');
-  await mustIn(dir, tsc, '--noEmit', '--strict', ...language, ...node, 'use.ts');
+  writeFileSync(join(installs.whole, 'use.ts'), program);
+  await typeCheck(installs.whole, ['use.ts'], by);
+});
+
+describe.for(await nodesAtHand(20))('Node.js $version', ({ node }) => {
+  test('command and library work', () => {
+    tryOut(node, installs.whole, { optional: true });
+  });
+
+  test('and without optional packages, their scripts not run', () => {
+    tryOut(node, installs.bare, { optional: false });
+  });
 });
 
 interface Manifest {

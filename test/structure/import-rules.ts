@@ -21,10 +21,12 @@ const MAY_ENTER: Readonly<Record<string, readonly string[]>> = {
   nbd: BYTES,
   qmp: BYTES,
   hmp: BYTES,
-  node: ENGINE_ABOVE,
-  daemon: ['node', ...PROTOCOLS, ...ENGINE_ABOVE],
-  cli: ['daemon', 'node', ...PROTOCOLS, ...ENGINE_ABOVE],
-  index: ['daemon', 'node', ...PROTOCOLS, ...ENGINE_ABOVE],
+  api: ENGINE_ABOVE,
+  daemon: [...PROTOCOLS, ...ENGINE_ABOVE],
+  cli: ['daemon', ...PROTOCOLS, ...ENGINE_ABOVE],
+  // What is published is the API and what it is made over: nothing of the engine.
+  index: ['api', 'io', ...FLOOR],
+  testing: ['io'],
 };
 
 /** Runs without Node.js: over any byte-range store, in a browser. */
@@ -38,9 +40,10 @@ const SEAM = new Set(
 /** In io/, but as free of Node.js as the engine. */
 const PORTABLE = new Set([...SEAM, 'io/memory-host.ts']);
 
-const NATIVE_CALLS = { library: 'koffi', onlyIn: 'io/syscalls.ts' };
+/** Its native part goes by a scope of its own. */
+const NATIVE_CALLS = { library: 'koffi', scope: '@koromix/', onlyIn: 'io/syscalls.ts' };
 /** What a user starts or imports. A file that neither leads to is dead. */
-const ENTRIES = ['index.ts', 'cli/main.ts'];
+const ENTRIES = ['index.ts', 'testing.ts', 'cli/main.ts'];
 
 export interface Import {
   /** Null where it is computed. */
@@ -172,6 +175,7 @@ function roomOf(file: string): string {
 }
 
 function isNativeLibrary(specifier: string | null): boolean {
-  const { library } = NATIVE_CALLS;
-  return specifier === library || specifier?.startsWith(`${library}/`) === true;
+  const { library, scope } = NATIVE_CALLS;
+  if (specifier === null) return false;
+  return [`${library}/`, scope].some((start) => `${specifier}/`.startsWith(start));
 }

@@ -26,7 +26,8 @@ type Changes = Readonly<Record<string, string>>;
 
 /** A small house in which everything is as it should be. */
 const HOUSE: Changes = {
-  'index.ts': `export { openChain } from './chain/open.ts';\nexport { MemoryHost } from './io/memory-host.ts';`,
+  'index.ts': `export { openChain } from './api/open-chain.ts';\nexport { MemoryHost } from './io/memory-host.ts';`,
+  'api/open-chain.ts': `import { openChain as open } from '../chain/open.ts';`,
   'cli/main.ts': `import { writeSync } from 'node:fs';\nimport { program } from 'commander';\nconst run = () => import('./commit.ts');`,
   'cli/commit.ts': `import { commit } from '../commit/commit.ts';\nimport { nodeHost } from '../io/node-host.ts';`,
   'commit/commit.ts': `import { openChain } from '../chain/open.ts';\nimport type { Storage } from '../io/storage.ts';`,
@@ -179,7 +180,7 @@ const OFFENCES: readonly [string, Changes, string | readonly string[]][] = [
   [
     'nobody imports a file',
     { 'chain/old.ts': `import { openChain } from './open.ts';` },
-    'chain/old.ts is dead: neither index.ts nor cli/main.ts leads to it',
+    'chain/old.ts is dead: neither index.ts nor testing.ts nor cli/main.ts leads to it',
   ],
 ];
 

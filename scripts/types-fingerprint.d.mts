@@ -1,0 +1,1 @@
+export function typesFingerprint(dir?: string): string;

@@ -1,0 +1,20 @@
+// Opening images.
+
+import type { Chain, OpenOptions } from './chain.ts';
+import { openEngine, wrap } from './engine-chain.ts';
+import type { ImageSource } from './source.ts';
+
+/**
+ * Opens an image and its backing files.
+ *
+ * `source` is a file name, the bytes of an image, or a {@link Storage} (of yours, perhaps), which
+ * the chain then owns and closes, also where opening fails. Rejects with `not-found`, `format`,
+ * `corrupt`, `unsupported`, `busy` (another process holds an image), `invalid` (a backing file that
+ * leads back into the chain, more than 1,000 layers) or `io`.
+ *
+ * Sources: the specification's "Header" (backing_file_offset) and "Header extensions" (backing file
+ * format name).
+ */
+export async function openChain(source: ImageSource, options: OpenOptions = {}): Promise<Chain> {
+  return wrap(await openEngine(source, options));
+}

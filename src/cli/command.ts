@@ -1,0 +1,88 @@
+// The options of a verb: defined, and given values. commander, which lays out the help, is loaded for
+// that alone: it takes longer than everything else that a short command does.
+
+import type { OptionSpec, Words } from './getopt.ts';
+
+type Collector = (value: string, before: readonly string[] | undefined) => readonly string[];
+
+interface Option {
+  /** As commander takes it: `-f, --format <fmt>`. */
+  readonly flags: string;
+  readonly about: string;
+  readonly spec: OptionSpec;
+  /** The name among the flags: `rateLimit` for `--rate-limit`. */
+  readonly name: string;
+  readonly collect: Collector | undefined;
+  readonly fallback: string | undefined;
+}
+
+export class Command {
+  readonly #name: string;
+  readonly #operands: string;
+  #about = '';
+  readonly #options: Option[] = [];
+
+  /** `name`: program and verb. `operands`: as the help shows them. */
+  constructor(name: string, operands: string) {
+    this.#name = name;
+    this.#operands = operands;
+  }
+
+  /** The verb. */
+  get verb(): string {
+    return this.#name.split(' ').at(-1) ?? '';
+  }
+
+  description(text: string): this {
+    this.#about = text;
+    return this;
+  }
+
+  /** `rest`: a value for when it is not given, or what gathers values of an option that repeats. */
+  option(flags: string, about: string, rest?: string | Collector): this {
+    const match = /^(?:-(\w), )?--([\w-]+)( <.*>)?$/.exec(flags);
+    if (match === null) throw new Error(`internal error: option ${flags}`);
+    const [, short, long = '', value] = match;
+    this.#options.push({
+      flags,
+      about,
+      spec: { short, long, takesValue: value !== undefined },
+      name: long.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase()),
+      collect: typeof rest === 'function' ? rest : undefined,
+      fallback: typeof rest === 'string' ? rest : undefined,
+    });
+    return this;
+  }
+
+  get specs(): readonly OptionSpec[] {
+    return this.#options.map(({ spec }) => spec);
+  }
+
+  /** By name; those that were not given have their fallback, or are missing. */
+  valuesOf(words: Words['options']): Readonly<Record<string, unknown>> {
+    const values: Record<string, unknown> = {};
+    for (const { name, fallback } of this.#options) {
+      if (fallback !== undefined) values[name] = fallback;
+    }
+    for (const { long, value } of words) {
+      const option = this.#options.find(({ spec }) => spec.long === long);
+      if (option === undefined) continue;
+      const { name, collect } = option;
+      if (value === undefined) values[name] = true;
+      else values[name] = collect ? collect(value, values[name] as readonly string[]) : value;
+    }
+    return values;
+  }
+
+  async help(): Promise<string> {
+    const commander = await import('commander');
+    const command = new commander.Command(this.#name)
+      .usage(`[OPTIONS] ${this.#operands}`)
+      .description(this.#about)
+      .helpOption('-h, --help', 'show this help');
+    for (const { flags, about, fallback } of this.#options) {
+      command.option(flags, about, fallback);
+    }
+    return command.helpInformation();
+  }
+}

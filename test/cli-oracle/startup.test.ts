@@ -1,0 +1,63 @@
+// Callers start us thousands of times, and under tight limits.
+
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { expect, test } from 'vitest';
+import { CLI } from '../support/cli.ts';
+import { mustIn, run } from '../support/qemu.ts';
+import { tempDir } from '../support/temp.ts';
+
+const FILES = join(dirname(CLI), 'cli');
+
+test('works with 1 GiB of address space and half a minute of processor time', async () => {
+  const dir = tempDir();
+  const limited = (...args: readonly string[]) =>
+    mustIn(dir, 'prlimit', '--as=1073741824', '--cpu=30', process.execPath, CLI, ...args);
+  await limited('create', '-q', '-f', 'qcow2', 'base.qcow2', '64M');
+  await limited('create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', 'top.qcow2');
+  expect(await limited('info', '--backing-chain', 'top.qcow2')).toContain('base.qcow2');
+  expect(await limited('check', 'top.qcow2')).toContain('No errors');
+  expect(await limited('commit', 'top.qcow2')).toBe('Image committed.\n');
+  expect(await limited('info', '--help')).toContain('--backing-chain');
+});
+
+/** What a run loads, by name, as `require` is asked for it. */
+async function loadedBy(dir: string, ...args: readonly string[]): Promise<readonly string[]> {
+  const spy = `
+    const { prototype } = require('node:module');
+    const { require: original } = prototype;
+    const names = [];
+    prototype.require = function (name) { names.push(name); return original.call(this, name); };
+    process.on('exit', () => require('node:fs').writeFileSync('loaded', names.join('\\n')));`;
+  writeFileSync(join(dir, 'spy.cjs'), spy);
+  await mustIn(dir, process.execPath, '--require', './spy.cjs', CLI, ...args);
+  const names = readFileSync(join(dir, 'loaded'), 'utf8').split('\n');
+  return [...new Set(names)].filter((name) => !/^(node:)?(fs|path|os|process)$/.test(name)).sort();
+}
+
+test('info loads its own file, and for the locks koffi: no more', async () => {
+  const dir = tempDir();
+  await mustIn(dir, process.execPath, CLI, 'create', '-q', '-f', 'qcow2', 'a.qcow2', '1M');
+  const loaded = await loadedBy(dir, 'info', 'a.qcow2');
+  const koffi = loaded.filter((name) => /koffi/.test(name));
+  expect(loaded.filter((name) => !koffi.includes(name))).toEqual([
+    './cli/info.cjs',
+    'node:timers/promises',
+  ]);
+  if (process.arch === 'x64') expect(koffi).not.toContain('koffi');
+  expect(await loadedBy(dir, '--version')).not.toContain('koffi');
+});
+
+test('a word that is no verb finds the file with all of them', async () => {
+  const dir = tempDir();
+  expect(await loadedBy(dir, '--help')).toContain('./cli/main.cjs');
+  const { code, stderr } = await run(process.execPath, [CLI, 'nosuch'], { cwd: dir });
+  expect([code, stderr]).toEqual([1, expect.stringContaining('Command not found: nosuch')]);
+});
+
+test('no module of Node.js is copied, which would load all that it loads when asked', () => {
+  for (const file of readdirSync(FILES)) {
+    const text = readFileSync(join(FILES, file), 'utf8');
+    expect(text).not.toMatch(/(?<!=>\s*)[\w$]+\(require\("node:(fs|path|os|timers\/promises)"\)/);
+  }
+});
