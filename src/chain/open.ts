@@ -25,6 +25,8 @@ export interface OpenChainOptions {
   readonly single?: boolean;
   /** Also opens images that can only be described; reading their data then fails. */
   readonly describe?: boolean;
+  /** Bound for tables in memory, in bytes, for each layer. Default: shared by the whole chain. */
+  readonly cacheBytes?: number;
 }
 
 /** More layers than this are taken for a mistake. */
@@ -125,7 +127,7 @@ async function openLayer(
     if (found === 'raw') return new RawImage(storage);
     const image = await Qcow2Image.open(storage, {
       codecs: host.codecs,
-      cacheBytes: Math.min(CACHE_PER_LAYER, CACHE_TOTAL / (depth + 1)),
+      cacheBytes: options.cacheBytes ?? Math.min(CACHE_PER_LAYER, CACHE_TOTAL / (depth + 1)),
     });
     if (writable && image.corrupt) {
       throw image.refusalToWrite({ dataUnchanged: true });
