@@ -2,34 +2,15 @@
 
 import { Exit } from './options.ts';
 import { type ProgramContext, processContext, reportError } from './program.ts';
-
-type Verb = (argv: readonly string[], program: ProgramContext) => Promise<number>;
-
-const VERBS: Readonly<Record<string, { readonly about: string; load(): Promise<Verb> }>> = {
-  check: {
-    about: 'look for errors in an image, without changing it',
-    load: async () => (await import('./check.ts')).runCheck,
-  },
-  commit: {
-    about: 'merge the layers of a backing chain into its base',
-    load: async () => (await import('./commit.ts')).runCommit,
-  },
-  create: {
-    about: 'create an image',
-    load: async () => (await import('./create.ts')).runCreate,
-  },
-  info: {
-    about: 'describe an image or its whole backing chain',
-    load: async () => (await import('./info.ts')).runInfo,
-  },
-};
+import { closest } from './suggest.ts';
+import { verbsOf } from './verbs.ts';
 
 const VERSION = '0.1.0';
 /** The release that is imitated. */
 const QEMU_VERSION = '7.2.0';
 
 function help(program: ProgramContext): string {
-  const verbs = Object.entries(VERBS).map(([name, { about }]) => `  ${name.padEnd(8)} ${about}`);
+  const verbs = verbsOf(program).map(([name, { about }]) => `  ${name.padEnd(10)} ${about}`);
   return [
     `usage: ${program.name} COMMAND [OPTIONS]`,
     '',
@@ -55,13 +36,20 @@ function version({ name, asQemu }: ProgramContext): string {
     : `${name} version ${VERSION}\n`;
 }
 
+function unknownVerb(name: string, program: ProgramContext): number {
+  const known = program.asQemu ? [] : verbsOf(program).map(([verb]) => verb);
+  const meant = closest(name, known);
+  const question = meant === undefined ? '' : `\nDid you mean '${meant}'?`;
+  return program.usageError(`Command not found: ${name}${question}`);
+}
+
 export async function main(argv: readonly string[], program: ProgramContext): Promise<number> {
   const [name, ...rest] = argv;
   try {
     if (name === undefined) return program.usageError('Not enough arguments');
     if (name.startsWith('-')) return beforeVerb(name, program);
-    const verb = Object.hasOwn(VERBS, name) ? VERBS[name] : undefined;
-    if (verb === undefined) return program.usageError(`Command not found: ${name}`);
+    const verb = verbsOf(program).find(([known]) => known === name)?.[1];
+    if (verb === undefined) return unknownVerb(name, program);
     return await (await verb.load())(rest, program);
   } catch (error) {
     return error instanceof Exit ? error.code : reportError(error, program);

@@ -6,6 +6,7 @@ import type { CacheMode } from '../io/host.ts';
 import { getopt, type OptionSpec, UsageError, type Words } from './getopt.ts';
 import { splitOnce, splitOptions } from './option-list.ts';
 import type { ProgramContext } from './program.ts';
+import { closest } from './suggest.ts';
 
 /** Thrown when the verb has said all there is to say: with this exit code. */
 export class Exit extends Error {
@@ -59,8 +60,19 @@ function takeApart(command: Command, argv: readonly string[], program: ProgramCo
     return getopt(argv, [...specs, HELP], verb, HELP.long);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    throw new Exit(program.usageError(error.message));
+    const meant = program.asQemu ? undefined : closestOption(error.message, specs);
+    const question = meant === undefined ? '' : `\nDid you mean '${meant}'?`;
+    throw new Exit(program.usageError(error.message + question));
   }
+}
+
+/** For long options alone: a single letter is near to any other. */
+function closestOption(message: string, specs: readonly OptionSpec[]): string | undefined {
+  const name = /^unrecognized option '--([^=]*)/.exec(message)?.[1] ?? '';
+  // What is known was used wrongly, not mistyped.
+  const known = specs.map(({ long }) => long).filter((long) => long !== name);
+  const meant = closest(name, known);
+  return meant && `--${meant}`;
 }
 
 /** For options that may be repeated. */
