@@ -17,6 +17,15 @@ export class Exit extends Error {
   }
 }
 
+/** Thrown instead of running a verb that was asked for its definition. */
+export class Definition extends Error {
+  readonly command: Command;
+  constructor(command: Command) {
+    super('the definition of a verb');
+    this.command = command;
+  }
+}
+
 /** `operands`: as the help shows them; parseVerb passes on any number of them. */
 export function newCommand(program: ProgramContext, verb: string, operands: string): Command {
   return new Command(`${program.name} ${verb}`)
@@ -32,6 +41,7 @@ export function parseVerb<Flags>(
   argv: readonly string[],
   program: ProgramContext,
 ): { readonly flags: Flags; readonly operands: readonly string[] } {
+  if (program.definitionOnly) throw new Definition(command);
   const { options, operands } = takeApart(command, argv, program);
   if (options.some(({ long }) => long === HELP.long)) {
     program.out(command.helpInformation());

@@ -11,6 +11,8 @@ export interface ProgramContext {
   /** Keeps to what QEMU prints, and to its checks. */
   readonly asQemu: boolean;
   readonly env: NodeJS.ProcessEnv;
+  /** Verbs are asked for the definition of their options instead of being run. */
+  readonly definitionOnly?: boolean;
   out(text: string): void;
   err(text: string): void;
   /** Prints an error, where to find help, and returns the exit code. */

@@ -25,6 +25,14 @@ export const VERBS: Readonly<Record<string, VerbEntry>> = {
     about: 'merge the layers of a backing chain into its base',
     load: async () => (await import('./commit.ts')).runCommit,
   },
+  completion: {
+    about: 'print what a shell needs to complete the command line',
+    ours: true,
+    load: async () => {
+      const { runCompletion } = await import('./completion.ts');
+      return (argv, program) => runCompletion(verbsOf(program), argv, program);
+    },
+  },
   create: {
     about: 'create an image',
     load: async () => (await import('./create.ts')).runCreate,
