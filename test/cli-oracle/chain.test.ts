@@ -2,8 +2,9 @@
 
 import { readFileSync, renameSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { CLI } from '../support/cli.ts';
 import type { Images } from '../support/images.ts';
-import { limited } from '../support/limited.ts';
+import { limited, start } from '../support/limited.ts';
 import { must } from '../support/qemu.ts';
 import { contentOf } from '../support/refusals.ts';
 import { FIVE, forgetBackingFormat, stack, THREE, TWO } from '../support/stacks.ts';
@@ -118,7 +119,6 @@ test('features that can not be read: what is known is told', async () => {
 
 test('an image in use is refused with a word on -U, which shows it', async () => {
   const images = await stack(TWO);
-  const { start } = await import('../support/limited.ts');
   const writer = start(['commit', '-r', '100k', '-p', 'top.qcow2'], images.dir);
   await new Promise<void>((resolve) => writer.child.stdout?.once('data', () => resolve()));
   const refused = await limited(['chain', 'top.qcow2'], images.dir);
@@ -189,5 +189,3 @@ test('200 layers of 16 TiB take little memory and time', async () => {
   const text = await must('prlimit', ...limits, 'chain', images.path('layer198'));
   expect(text).toMatch(/^16 TiB disk in 200 layers/);
 });
-
-const CLI = new URL('../../dist/cli.cjs', import.meta.url).pathname;
