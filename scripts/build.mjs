@@ -25,16 +25,18 @@ buildTypes();
  * is no verb (help, errors), the file with all of them is taken.
  */
 async function buildCommand() {
-  const main = readFileSync('src/cli/main.ts', 'utf8');
+  const main = readFileSync('src/cli/verbs.ts', 'utf8');
   const verbs = [...main.matchAll(/import\('\.\/([\w-]+)\.ts'\)/g)].map(([, name]) => name);
+  // Completion asks all the others: it is in the file with all of them.
+  const alone = verbs.filter((verb) => verb !== 'completion');
   await buildVerb('main', []);
-  for (const verb of verbs) {
+  for (const verb of alone) {
     await buildVerb(
       verb,
       verbs.filter((other) => other !== verb),
     );
   }
-  const names = JSON.stringify(verbs);
+  const names = JSON.stringify(alone);
   const choice = `${names}.includes(process.argv[2])?process.argv[2]:'main'`;
   const stub = `#!/usr/bin/env node\n${NO_DEBUGGER}require('./cli/'+(${choice})+'.cjs');\n`;
   writeFileSync('dist/cli.cjs', stub);
@@ -77,7 +79,10 @@ function without(verbs) {
   return {
     name: namespace,
     setup(hooks) {
-      hooks.onResolve({ filter }, ({ path }) => ({ path, namespace }));
+      // Only where the verbs are listed: other files may have such names, too.
+      hooks.onResolve({ filter }, ({ path, importer }) =>
+        importer.endsWith('/cli/verbs.ts') ? { path, namespace } : undefined,
+      );
       hooks.onLoad({ filter: /.*/, namespace }, () => ({ contents: 'module.exports = {};' }));
     },
   };

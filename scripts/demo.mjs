@@ -63,7 +63,9 @@ const COMMAND = ['commit', '--top', 'sn3.qcow2', '-b', 'sn1.qcow2', 'sn4.qcow2']
 const MERGED = [3, 2];
 const BASE = 1;
 
-const paint = painter(process.stdout.isTTY === true && !process.env.NO_COLOR);
+const { FORCE_COLOR: force = '', NO_COLOR: none } = process.env;
+const forced = force !== '' && force !== '0' && force !== 'false';
+const paint = painter(forced || (force === '' && process.stdout.isTTY === true && !none));
 const keep = process.argv.includes('--keep');
 const { createImage, openChain } = await loadLibrary();
 

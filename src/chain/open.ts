@@ -45,6 +45,8 @@ export interface OpenChainOptions {
   readonly describe?: boolean;
   /** What messages call the image. Default: its name, or its description as one. */
   readonly label?: string;
+  /** Bound for tables in memory, in bytes, for each layer. Default: shared by the whole chain. */
+  readonly cacheBytes?: number;
 }
 
 /** More layers than this are taken for a mistake. */
@@ -286,15 +288,11 @@ async function openFormat(
 async function openQcow2(
   node: Qcow2Node,
   storage: Storage,
-  { host, depth, writable, describe }: LayerContext,
+  { host, depth, writable, describe, cacheBytes = CACHE_PER_LAYER }: LayerContext,
 ): Promise<Qcow2Image> {
   const image = await Qcow2Image.open(storage, {
     codecs: host.codecs,
-    cacheBytes: Math.min(
-      CACHE_PER_LAYER,
-      CACHE_TOTAL / (depth + 1),
-      node.cacheBytes ?? CACHE_PER_LAYER,
-    ),
+    cacheBytes: Math.min(CACHE_PER_LAYER, CACHE_TOTAL / (depth + 1), node.cacheBytes ?? cacheBytes),
   });
   if (node.encryptFormat !== undefined && image.header.cryptMethod === CRYPT_NONE) {
     throw new ImageError(

@@ -5,6 +5,7 @@ import type { Host } from '../io/host.ts';
 import { backingNameIn } from '../qcow2/header.ts';
 import { readHeaderCluster } from '../qcow2/header-cluster.ts';
 import { fileBehind } from './file-behind.ts';
+import { directoryOf } from './filename.ts';
 
 export interface SiblingSearch {
   readonly host: Host;
@@ -27,12 +28,7 @@ const MAX_CHAIN = 1000;
 /** Names of the images that would see other data afterwards, sorted. */
 export async function findSiblings(search: SiblingSearch): Promise<readonly string[]> {
   const { host, changing, stable } = search;
-  const nodes = new Map<string, Node>();
-  const files = await listAll(search);
-  for (let i = 0; i < files.length; i += READ_AT_ONCE) {
-    const batch = files.slice(i, i + READ_AT_ONCE);
-    await Promise.all(batch.map((filename) => readNode(host, filename, nodes)));
-  }
+  const nodes = await readNodes(host, search.directories);
   const siblings: string[] = [];
   for (const [id, node] of nodes) {
     if (changing.has(id) || stable.has(id)) continue;
@@ -41,7 +37,53 @@ export async function findSiblings(search: SiblingSearch): Promise<readonly stri
   return siblings.sort();
 }
 
-async function listAll({ host, directories }: SiblingSearch): Promise<string[]> {
+/** Who stands on which file: identity of a backing file -> names of its overlays, sorted. */
+export async function findOverlays(
+  host: Host,
+  directories: readonly string[],
+): Promise<ReadonlyMap<string, readonly string[]>> {
+  const overlays = new Map<string, string[]>();
+  for (const { filename, backing } of (await readNodes(host, directories)).values()) {
+    const below =
+      backing === null ? undefined : await host.identify(backing).catch(() => undefined);
+    if (below === undefined) continue;
+    overlays.set(below.id, [...(overlays.get(below.id) ?? []), filename].sort());
+  }
+  return overlays;
+}
+
+/** Directories to look in: of the names, of the files that these are links to, and further ones. */
+export async function directoriesOf(
+  host: Host,
+  filenames: readonly string[],
+  search: readonly string[],
+): Promise<readonly string[]> {
+  const directories = new Map<string, string>();
+  for (const filename of filenames) {
+    // Not every layer is a file.
+    if ((await host.identify(filename)) === undefined) continue;
+    const real = directoryOf(await host.realPath(filename));
+    const named = directoryOf(filename) || './';
+    // As the user named it, where that is the same.
+    directories.set(directoryOf(`${await host.realPath(named)}/`), named);
+    if (!directories.has(real)) directories.set(real, real);
+  }
+  const more = search.map((name) => (name.endsWith('/') ? name : `${name}/`));
+  return [...new Set([...directories.values(), ...more])];
+}
+
+/** Images of the directories by their identity. */
+async function readNodes(host: Host, directories: readonly string[]): Promise<Map<string, Node>> {
+  const nodes = new Map<string, Node>();
+  const files = await listAll(host, directories);
+  for (let i = 0; i < files.length; i += READ_AT_ONCE) {
+    const batch = files.slice(i, i + READ_AT_ONCE);
+    await Promise.all(batch.map((filename) => readNode(host, filename, nodes)));
+  }
+  return nodes;
+}
+
+async function listAll(host: Host, directories: readonly string[]): Promise<string[]> {
   const files: string[] = [];
   for (const directory of new Set(directories)) {
     const prefix = directory === './' ? '' : directory;

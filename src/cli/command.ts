@@ -16,6 +16,19 @@ interface Option {
   readonly fallback: string | undefined;
 }
 
+export interface DefinedOption {
+  /** `-f, --format <fmt>`. */
+  readonly flags: string;
+  readonly description: string;
+  /** With its dash. */
+  readonly short: string | undefined;
+  /** With its dashes. */
+  readonly long: string;
+  readonly required: boolean;
+  readonly repeatable: boolean;
+  readonly defaultValue: string | undefined;
+}
+
 export class Command {
   readonly #name: string;
   readonly #operands: string;
@@ -54,6 +67,23 @@ export class Command {
     return this;
   }
 
+  /** For what is made from the definitions: completion, the manual. */
+  get options(): readonly DefinedOption[] {
+    return this.#options.map(({ flags, about, spec, collect, fallback }) => ({
+      flags,
+      description: about,
+      short: spec.short === undefined ? undefined : `-${spec.short}`,
+      long: `--${spec.long}`,
+      required: spec.takesValue,
+      repeatable: collect !== undefined,
+      defaultValue: fallback,
+    }));
+  }
+
+  usage(): string {
+    return `[OPTIONS] ${this.#operands}`;
+  }
+
   get specs(): readonly OptionSpec[] {
     return this.#options.map(({ spec }) => spec);
   }
@@ -77,7 +107,7 @@ export class Command {
   async help(): Promise<string> {
     const commander = await import('commander');
     const command = new commander.Command(this.#name)
-      .usage(`[OPTIONS] ${this.#operands}`)
+      .usage(this.usage())
       .description(this.#about)
       .helpOption('-h, --help', 'show this help');
     for (const { flags, about, fallback } of this.#options) {

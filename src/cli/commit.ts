@@ -5,6 +5,7 @@ import type { CommitOptions, CommitPlan, CommitResult } from '../commit/options.
 import { ImageError } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
 import type { Command } from './command.ts';
+import { type CommitReport, JsonReport, TextReport } from './commit-report.ts';
 import { checkNotEmpty, openNamed } from './open-named.ts';
 import {
   CACHE_MODES,
@@ -20,7 +21,9 @@ import {
 import { describePlan, planToJson } from './plan-output.ts';
 import type { ProgramContext } from './program.ts';
 import { ProgressLine } from './progress.ts';
+import { ProgressBar } from './progress-bar.ts';
 import { sizeArgument } from './size.ts';
+import { stdoutTerminal } from './terminal.ts';
 
 interface Flags {
   readonly object?: readonly string[];
@@ -61,7 +64,7 @@ function command(program: ProgramContext): Command {
     .option('--force', 'commit in spite of other overlays of the base or too little space')
     .option('--search <dir>', 'look for other overlays here too (repeatable)', collect)
     .option('--dry-run', 'show what would be done; write nothing')
-    .option('--output <format>', 'with --dry-run: human (the default) or json');
+    .option('--output <format>', 'human (the default) or json: one object for each line');
 }
 
 /** Returns the exit code. Errors are thrown for the caller to report. */
@@ -72,20 +75,32 @@ export async function runCommit(argv: readonly string[], program: ProgramContext
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');
   }
-  if (!CACHE_MODES.includes(flags.cache)) {
-    throw new ImageError('invalid', `Invalid cache option: ${flags.cache}`);
-  }
   if (flags.output !== undefined && flags.output !== 'human' && flags.output !== 'json') {
     throw new ImageError('invalid', '--output must be used with human or json as argument.');
   }
-  if (flags.output !== undefined && !flags.dryRun) {
-    throw new ImageError('invalid', '--output goes with --dry-run');
+  const report = newReport(flags, program);
+  try {
+    return await commitOperand(operand, flags, report, program);
+  } catch (error) {
+    report.failed(error);
+    throw error;
+  }
+}
+
+async function commitOperand(
+  operand: string,
+  flags: Flags,
+  report: CommitReport,
+  program: ProgramContext,
+): Promise<number> {
+  if (!CACHE_MODES.includes(flags.cache)) {
+    throw new ImageError('invalid', `Invalid cache option: ${flags.cache}`);
   }
   const named = namedImage(operand, flags, program);
   checkNotEmpty(named);
-  const options = toOptions(flags, program, named.format);
+  const options = { ...toOptions(flags, program, named.format), label: named.label };
   try {
-    return await commitUntilDone(named, flags, { ...options, label: named.label }, program);
+    return await commitUntilDone(named, flags, options, report, program);
   } catch (error) {
     // Raw images have no backing file, so only those that can't be committed have to be looked at.
     const unbacked = error instanceof ImageError && /not have a backing file/.test(error.message);
@@ -140,6 +155,7 @@ async function commitUntilDone(
   named: NamedImage,
   flags: Flags,
   options: CommitOptions,
+  report: CommitReport,
   program: ProgramContext,
 ): Promise<number> {
   const stop = new AbortController();
@@ -148,59 +164,44 @@ async function commitUntilDone(
     stoppedBy ??= signal;
     stop.abort(new Error(signal));
   };
-  const progress = new ProgressLine(program, flags.progress === true && flags.quiet !== true);
-  const onShow = (): void => progress.showNext();
+  const onShow = (): void => report.showNext();
   process.on('SIGINT', onStop).on('SIGTERM', onStop).on('SIGUSR1', onShow);
   let plan: CommitPlan | undefined;
   try {
     const result = await commit(targetOf(named), {
       ...options,
       signal: stop.signal,
-      onProgress: (now) => progress.update(now),
+      onProgress: (now) => report.progress(now),
       onPlan: (made) => {
         plan = made;
-        if (!program.asQemu) warnAboutForced(made, program);
+        report.planned(made);
       },
     });
-    progress.end(true);
     if (result.dryRun) return reportPlan(result, flags, program);
-    report(result, flags, program);
+    report.done(result.plan);
     return 0;
   } catch (error) {
-    progress.end(false);
     if (stoppedBy === undefined || error !== stop.signal.reason) throw error;
-    program.err(stoppedMessage(program, stoppedBy, plan, named.label));
+    const message = stoppedMessage(stoppedBy, plan, named.label);
+    report.stopped(message);
+    program.err(`${program.name}: ${message}\n`);
     return 128 + (stoppedBy === 'SIGINT' ? 2 : 15);
   } finally {
     process.off('SIGINT', onStop).off('SIGTERM', onStop).off('SIGUSR1', onShow);
   }
 }
 
-function warnAboutForced(plan: CommitPlan, program: ProgramContext): void {
-  for (const sibling of plan.siblings) {
-    program.err(`${program.name}: warning: '${sibling}' will see other data from now on\n`);
-  }
-}
-
-function report(result: CommitResult, flags: Flags, program: ProgramContext): void {
-  if (flags.quiet) return;
-  program.out('Image committed.\n');
-  if (program.asQemu) return;
-  const { relinks, invalidates, deletes, merged } = result.plan;
-  const tell = (line: string) => program.err(`${program.name}: ${line}\n`);
-  const names = (files: readonly string[]) => files.map((name) => `'${name}'`).join(', ');
-  for (const { overlay, backingFile } of relinks) {
-    tell(`'${overlay}' now has the backing file '${backingFile}'`);
-  }
-  if (deletes.length > 0) tell(`deleted: ${names(deletes)}`);
-  else if (invalidates.length > 0 && relinks.length > 0) {
-    tell(`no longer needed: ${names(invalidates)}`);
-  } else if (invalidates.length > 0) {
-    tell(
-      `no longer valid by itself: ${names(invalidates)} ` +
-        `('${merged[0]}' still stands on it; --relink makes it independent)`,
-    );
-  }
+function newReport(flags: Flags, program: ProgramContext): CommitReport {
+  const quiet = flags.quiet === true;
+  const now = () => nodeHost.now();
+  if (flags.output === 'json' && !flags.dryRun) return new JsonReport(program, quiet, now);
+  const shown = flags.progress === true && !quiet;
+  const asBar = shown && !program.asQemu && stdoutTerminal(program.env).isTerminal;
+  const columns = () => stdoutTerminal(program.env).columns;
+  const progress = asBar
+    ? new ProgressBar(program, columns, now)
+    : new ProgressLine(program, shown);
+  return new TextReport(program, quiet, progress);
 }
 
 function reportPlan({ plan }: CommitResult, flags: Flags, program: ProgramContext): number {
@@ -209,14 +210,13 @@ function reportPlan({ plan }: CommitResult, flags: Flags, program: ProgramContex
 }
 
 function stoppedMessage(
-  program: ProgramContext,
   signal: NodeJS.Signals,
   plan: CommitPlan | undefined,
   filename: string,
 ): string {
-  if (plan === undefined) return `${program.name}: Stopped by ${signal}; nothing was written.\n`;
+  if (plan === undefined) return `Stopped by ${signal}; nothing was written.`;
   return (
-    `${program.name}: Stopped by ${signal}. '${plan.base}' is consistent, the view through ` +
-    `'${filename}' is unchanged; running the same command again continues.\n`
+    `Stopped by ${signal}. '${plan.base}' is consistent, the view through ` +
+    `'${filename}' is unchanged; running the same command again continues.`
   );
 }

@@ -4,43 +4,20 @@ import { usage } from './as-qemu.ts';
 import { getopt, type OptionSpec, UsageError } from './getopt.ts';
 import { Exit, HelpWanted, WholeUsage } from './options.ts';
 import { type ProgramContext, processContext, reportError } from './program.ts';
-
-type Verb = (argv: readonly string[], program: ProgramContext) => Promise<number>;
-
-const VERBS: Readonly<Record<string, { readonly about: string; load(): Promise<Verb> }>> = {
-  check: {
-    about: 'look for errors in an image, without changing it',
-    load: async () => (await import('./check.ts')).runCheck,
-  },
-  commit: {
-    about: 'merge the layers of a backing chain into its base',
-    load: async () => (await import('./commit.ts')).runCommit,
-  },
-  compare: {
-    about: 'tell whether two images show the same data',
-    load: async () => (await import('./compare.ts')).runCompare,
-  },
-  create: {
-    about: 'create an image',
-    load: async () => (await import('./create.ts')).runCreate,
-  },
-  info: {
-    about: 'describe an image or its whole backing chain',
-    load: async () => (await import('./info.ts')).runInfo,
-  },
-  map: {
-    about: 'show which range of the disk comes from which file',
-    load: async () => (await import('./map.ts')).runMap,
-  },
-};
+import { closest } from './suggest.ts';
+import { verbsOf } from './verbs.ts';
 
 const VERSION = '0.1.0';
 /** The release that is imitated. */
 const QEMU_VERSION = '7.2.0';
 
 function help(program: ProgramContext): string {
-  if (program.asQemu) return usage(version(program), Object.keys(VERBS));
-  const verbs = Object.entries(VERBS).map(([name, { about }]) => `  ${name.padEnd(8)} ${about}`);
+  if (program.asQemu)
+    return usage(
+      version(program),
+      verbsOf(program).map(([name]) => name),
+    );
+  const verbs = verbsOf(program).map(([name, { about }]) => `  ${name.padEnd(10)} ${about}`);
   return [
     `usage: ${program.name} COMMAND [OPTIONS]`,
     '',
@@ -88,14 +65,21 @@ function version({ name, asQemu }: ProgramContext): string {
     : `${name} version ${VERSION}\n`;
 }
 
+function unknownVerb(name: string, program: ProgramContext): number {
+  const known = program.asQemu ? [] : verbsOf(program).map(([verb]) => verb);
+  const meant = closest(name, known);
+  const question = meant === undefined ? '' : `\nDid you mean '${meant}'?`;
+  return program.usageError(`Command not found: ${name}${question}`);
+}
+
 export async function main(argv: readonly string[], program: ProgramContext): Promise<number> {
   const [options, [name, ...rest]] = splitAtVerb(argv, program);
   try {
     const answered = beforeVerb(options, program);
     if (answered !== undefined) return answered;
     if (name === undefined) return program.usageError('Not enough arguments');
-    const verb = Object.hasOwn(VERBS, name) ? VERBS[name] : undefined;
-    if (verb === undefined) return program.usageError(`Command not found: ${name}`);
+    const verb = verbsOf(program).find(([known]) => known === name)?.[1];
+    if (verb === undefined) return unknownVerb(name, program);
     return await (await verb.load())(rest, program);
   } catch (error) {
     if (error instanceof UsageError) return program.usageError(error.message);

@@ -10,6 +10,7 @@ import { getopt, type OptionSpec, UsageError, type Words } from './getopt.ts';
 import { parseImageOpts } from './image-opts.ts';
 import { splitOnce, splitOptions } from './option-list.ts';
 import type { ProgramContext } from './program.ts';
+import { closest } from './suggest.ts';
 
 /** Thrown when the verb has said all there is to say: with this exit code. */
 export class Exit extends Error {
@@ -32,6 +33,15 @@ export class HelpWanted extends Exit {
   }
 }
 
+/** Thrown instead of running a verb that was asked for its definition. */
+export class Definition extends Error {
+  readonly command: Command;
+  constructor(command: Command) {
+    super('the definition of a verb');
+    this.command = command;
+  }
+}
+
 /** `operands`: as the help shows them; parseVerb passes on any number of them. */
 export function newCommand(program: ProgramContext, verb: string, operands: string): Command {
   return new Command(`${program.name} ${verb}`, operands);
@@ -43,6 +53,7 @@ export function parseVerb<Flags>(
   argv: readonly string[],
   program: ProgramContext,
 ): { readonly flags: Flags; readonly operands: readonly string[] } {
+  if (program.definitionOnly) throw new Definition(command);
   const { options, operands } = takeApart(command, argv, program);
   if (options.some(({ long }) => long === HELP.long)) {
     throw program.asQemu ? new WholeUsage() : new HelpWanted(command);
@@ -62,8 +73,19 @@ function takeApart(command: Command, argv: readonly string[], program: ProgramCo
     return getopt(argv, [...specs, HELP], verb, HELP.long);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    throw new Exit(program.usageError(error.message));
+    const meant = program.asQemu ? undefined : closestOption(error.message, specs);
+    const question = meant === undefined ? '' : `\nDid you mean '${meant}'?`;
+    throw new Exit(program.usageError(error.message + question));
   }
+}
+
+/** For long options alone: a single letter is near to any other. */
+function closestOption(message: string, specs: readonly OptionSpec[]): string | undefined {
+  const name = /^unrecognized option '--([^=]*)/.exec(message)?.[1] ?? '';
+  // What is known was used wrongly, not mistyped.
+  const known = specs.map(({ long }) => long).filter((long) => long !== name);
+  const meant = closest(name, known);
+  return meant && `--${meant}`;
 }
 
 /** For options that may be repeated. */

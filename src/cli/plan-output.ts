@@ -39,30 +39,31 @@ export function describePlan(plan: CommitPlan): string {
 }
 
 export function planToJson(plan: CommitPlan): string {
-  return `${JSON.stringify(
-    {
-      top: plan.top,
-      base: plan.base,
-      'base-format': plan.baseFormat,
-      merged: plan.merged,
-      ranges: plan.ranges,
-      'copy-bytes': plan.copyBytes,
-      'zero-bytes': plan.zeroBytes,
-      'growth-bytes': plan.growthBytes,
-      'base-size': plan.baseSize,
-      'new-base-size': plan.newBaseSize,
-      'rebuilds-refcounts': plan.rebuildsRefcounts,
-      empties: plan.empties,
-      relinks: plan.relinks.map(({ overlay, backingFile }) => ({
-        overlay,
-        'backing-file': backingFile,
-      })),
-      invalidates: plan.invalidates,
-      deletes: plan.deletes,
-      siblings: plan.siblings,
-      refusals: plan.refusals,
-    },
-    null,
-    4,
-  )}\n`;
+  return `${JSON.stringify(planMembers(plan), null, 4)}\n`;
+}
+
+/** As in JSON, in its order. */
+export function planMembers(plan: CommitPlan) {
+  return {
+    top: plan.top,
+    base: plan.base,
+    'base-format': plan.baseFormat,
+    merged: plan.merged,
+    ranges: plan.ranges,
+    'copy-bytes': plan.copyBytes,
+    'zero-bytes': plan.zeroBytes,
+    'growth-bytes': plan.growthBytes,
+    'base-size': plan.baseSize,
+    'new-base-size': plan.newBaseSize,
+    'rebuilds-refcounts': plan.rebuildsRefcounts,
+    empties: plan.empties,
+    relinks: plan.relinks.map(({ overlay, backingFile }) => ({
+      overlay,
+      'backing-file': backingFile,
+    })),
+    invalidates: plan.invalidates,
+    deletes: plan.deletes,
+    siblings: plan.siblings,
+    refusals: plan.refusals,
+  };
 }

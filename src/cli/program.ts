@@ -3,6 +3,7 @@
 import { writeSync } from 'node:fs';
 import { basename } from 'node:path';
 import { ImageError } from '../errors.ts';
+import { hintFor } from './hints.ts';
 
 export interface ProgramContext {
   /** As messages begin: `qimg-ts`, or `qemu-img` when started through a link of that name. */
@@ -10,6 +11,8 @@ export interface ProgramContext {
   /** Keeps to what QEMU prints, and to its checks. */
   readonly asQemu: boolean;
   readonly env: NodeJS.ProcessEnv;
+  /** Verbs are asked for the definition of their options instead of being run. */
+  readonly definitionOnly?: boolean;
   out(text: string): void;
   err(text: string): void;
   /** Prints an error, where to find help, and returns the exit code. */
@@ -67,10 +70,13 @@ export function reportError(error: unknown, program: ProgramContext): number {
   if (!(error instanceof ImageError)) throw error;
   program.err(`${program.name}: ${error.message}\n`);
   const { hint } = error;
-  if (hint === undefined) return 1;
-  if (QEMU_HINTS.test(hint)) {
+  const ofQemu = hint !== undefined && QEMU_HINTS.test(hint);
+  if (ofQemu) {
     const prefix = WITH_NAME.test(hint) ? `${program.name}: ` : '';
     program.err(`${prefix}${hint}\n`);
-  } else if (!program.asQemu) program.err(`${hint}\n`);
+  }
+  if (program.asQemu || (ofQemu && error.code !== 'busy')) return 1;
+  const advice = ofQemu ? hintFor(error) : (hint ?? hintFor(error));
+  if (advice !== undefined) program.err(`${advice}\n`);
   return 1;
 }

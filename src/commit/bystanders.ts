@@ -2,8 +2,7 @@
 // afterwards.
 
 import type { Chain, ChainLayer } from '../chain/chain.ts';
-import { directoryOf } from '../chain/filename.ts';
-import { findSiblings } from '../chain/siblings.ts';
+import { directoriesOf, findSiblings } from '../chain/siblings.ts';
 import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 
@@ -33,7 +32,8 @@ export interface Found {
 
 /** Names, sorted. */
 export async function findBystanders(scene: Bystanders): Promise<Found> {
-  const directories = await directoriesOf(scene);
+  const names = scene.chain.layers.map(({ filename }) => filename);
+  const directories = await directoriesOf(scene.host, names, scene.search);
   const find = (changing: readonly ChainLayer[]) => {
     const ids = new Set(changing.map(({ id }) => id));
     const stable = scene.stable.map(({ id }) => id).filter((id) => !ids.has(id));
@@ -51,22 +51,6 @@ export async function findBystanders(scene: Bystanders): Promise<Found> {
   }
   // An interrupted commit that is run again: base holds it all, only removing could hurt anybody.
   return { siblings: needing, needing };
-}
-
-/** Of the layers' names, of the files that these are links to, and those that were named. */
-async function directoriesOf({ host, chain, search }: Bystanders): Promise<readonly string[]> {
-  const directories = new Map<string, string>();
-  for (const { filename } of chain.layers) {
-    // Not every layer is a file.
-    if ((await host.identify(filename)) === undefined) continue;
-    const real = directoryOf(await host.realPath(filename));
-    const named = directoryOf(filename) || './';
-    // As the user named it, where that is the same.
-    directories.set(directoryOf(`${await host.realPath(named)}/`), named);
-    if (!directories.has(real)) directories.set(real, real);
-  }
-  const more = search.map((name) => (name.endsWith('/') ? name : `${name}/`));
-  return [...new Set([...directories.values(), ...more])];
 }
 
 /** Not for `force` to overrule: what stands on a file that is gone is lost. */

@@ -1,5 +1,6 @@
 // Everything that can refuse a commit, before its first write.
 
+import { rebaseCommand } from '../chain/advice.ts';
 import { asQcow2, type Chain, type ChainLayer } from '../chain/chain.ts';
 import { allocatedIn } from '../chain/extents.ts';
 import { directoryOf } from '../chain/filename.ts';
@@ -94,7 +95,7 @@ function checkFormat({ chain, baseIndex, base }: Range, refuse: Refuse): void {
       {
         hint:
           'If that is its format, store it with: ' +
-          `qemu-img rebase -u -F ${format} -b ${quote(base.storedName)} ${quote(overlay)}`,
+          rebaseCommand(overlay, base.storedName, format),
       },
     ),
   );
@@ -228,9 +229,4 @@ async function checkSpace(
       { errno: 'ENOSPC', hint: 'Make room, or use --force to try all the same.' },
     ),
   );
-}
-
-/** A word for the shell. */
-function quote(word: string): string {
-  return /^[\w./:@%+=,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

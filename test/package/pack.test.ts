@@ -42,11 +42,12 @@ test('the package holds the command, the library, its types, and nothing of the 
     'dist/testing.js',
     'dist/types/index.d.ts',
     'dist/types/testing.d.ts',
+    'man/qimg-ts.1',
     'package.json',
   ];
   expect(wanted.filter((name) => !files.includes(name))).toEqual([]);
   const top = new Set(files.map((file) => file.split('/')[0] ?? ''));
-  const known = ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'package.json'];
+  const known = ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'man', 'package.json'];
   expect([...top].filter((name) => !known.includes(name))).toEqual([]);
 });
 

@@ -1,0 +1,93 @@
+// What to do next, where an error does not say so itself. Not for the drop-in: QEMU prints no such
+// lines.
+
+import { shellWord } from '../chain/advice.ts';
+import type { ImageError } from '../errors.ts';
+import { closest } from './suggest.ts';
+
+type Hint = string | ((match: RegExpExecArray) => string | undefined);
+
+const FORMATS = ['qcow2', 'raw'];
+
+function otherFormat(match: RegExpExecArray): string {
+  const meant = closest(match[1] ?? '', FORMATS);
+  return meant === undefined ? 'Formats are: qcow2, raw.' : `Did you mean '${meant}'?`;
+}
+
+/** The first that fits the message. */
+const BY_MESSAGE: readonly (readonly [RegExp, Hint])[] = [
+  [
+    /^Could not open '(.*?)': Could not open backing file: /s,
+    ([, name]) =>
+      `qimg-ts chain ${shellWord(name ?? '')} shows which layer that is, and what to do.`,
+  ],
+  [
+    /^Image does not have a backing file/,
+    'There is nothing below it that it could be merged into.',
+  ],
+  [
+    /^Did not find '.*' in the backing chain of '(.*)'/,
+    ([, name]) => `qimg-ts chain ${shellWord(name ?? '')} shows the names of its layers.`,
+  ],
+  [/Unknown driver '(.*)'/, otherFormat],
+  [/Unknown file format '(.*)'/, otherFormat],
+  [
+    /^Invalid (?:source )?cache option: /,
+    'Cache modes are: none, off, directsync, writeback, unsafe, writethrough.',
+  ],
+  [/Image is not in qcow2 format/, 'Leave -f out to have the format found by the content.'],
+  [
+    /Image creation needs a size parameter/,
+    'Give one, as in 10G, or a backing file (-b) to take it from.',
+  ],
+  [
+    /Backing file specified without backing format[\s\S]*Detected format of (\w+)/,
+    ([, format]) => `Add -F ${format} if that is right.`,
+  ],
+  [
+    /Trying to create an image with the same filename as the backing file/,
+    'Choose another name for the overlay.',
+  ],
+  [
+    /: Invalid parameter '(.*)'/,
+    ([, word]) => {
+      const meant = closest(word ?? '', CREATE_OPTIONS);
+      return meant && `Did you mean '${meant}'?`;
+    },
+  ],
+  [
+    /^Repairing is not supported yet/,
+    'qemu-img check -r leaks (or all) repairs; keep a copy of the image.',
+  ],
+  [/The format '.*' is not supported/, 'qemu-img convert -O qcow2 makes a qcow2 image of it.'],
+  [/which is not supported$|writing to it is not supported$/, 'qemu-img can work with it.'],
+  [/requires '.*' to be a regular file/, 'Images are files or block devices.'],
+  [
+    /Unknown protocol '/,
+    'Images are files or block devices; for a name with a colon, write ./NAME.',
+  ],
+];
+
+const CREATE_OPTIONS =
+  'backing_file backing_fmt cluster_size compat compression_type lazy_refcounts refcount_bits size'.split(
+    ' ',
+  );
+
+const BY_ERRNO: Readonly<Record<string, string>> = {
+  EACCES: 'Run this as a user who may open it, or change its permissions (ls -l tells them).',
+  EPERM: 'Run this as a user who may open it; lsattr tells whether it is immutable.',
+  EROFS: 'Its file system is mounted read-only.',
+  ENOSPC: 'Make room (df tells how much there is) and run the same command again.',
+  EDQUOT: 'The quota of this user is used up (quota tells it).',
+  ENOENT: 'Check the name, and the directory it is seen from.',
+  ELOOP: 'A symbolic link leads back to itself: ls -l tells where it points.',
+};
+
+export function hintFor({ message, errno, code }: ImageError): string | undefined {
+  for (const [pattern, hint] of BY_MESSAGE) {
+    const match = pattern.exec(message);
+    if (match !== null) return typeof hint === 'string' ? hint : hint(match);
+  }
+  if (code === 'busy') return 'Stop it first; reading commands have -U to look all the same.';
+  return errno === undefined ? undefined : BY_ERRNO[errno];
+}
