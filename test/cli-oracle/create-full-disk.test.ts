@@ -1,4 +1,4 @@
-// A new image for which there is no room: QEMU's words, and nothing left behind.
+// A new image for which there is no room: QEMU's words, what to do next, and nothing left behind.
 
 import { readdirSync } from 'node:fs';
 import { expect, test } from 'vitest';
@@ -22,5 +22,6 @@ full.each([
   expect(mine.code).toBe(1);
   expect(readdirSync(dir)).toEqual([]);
   const theirs = await run('qemu-img', args, { cwd: dir });
-  expect(mine.stderr).toBe(theirs.stderr.replace(/^qemu-img/, 'qimg-ts'));
+  const hint = 'Make room (df tells how much there is) and run the same command again.\n';
+  expect(mine.stderr).toBe(theirs.stderr.replace(/^qemu-img/, 'qimg-ts') + hint);
 });
