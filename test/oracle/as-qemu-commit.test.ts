@@ -101,8 +101,6 @@ commit -dq -t none t.qcow2
 commit -b file:b.qcow2 t.qcow2
 commit -b d/../b.qcow2 t.qcow2
 commit g.qcow2
-commit /dev/null
-commit -f raw /dev/null
 commit -b r.raw -q u.qcow2
 `);
 

@@ -312,11 +312,6 @@ create -f raw nodir/x 1M
 create -f qcow2 b.qcow2/x 1M
 create -f raw b.qcow2 1M
 create -f qcow2 r.raw 1M
-create -f raw /dev/null 1M
-create -f raw /dev/null 0
-create -f raw -o preallocation=full /dev/null 0
-create -f raw -o preallocation=falloc /dev/null 1M
-create -f raw /dev/full 1M
 create -f raw /dev/nope 1M
 create -f qcow2 'json:{"driver":"file","filename":"x"}' 1M
 create -f qcow2 -b 'a,b.qcow2' -F qcow2 -u x.qcow2 1M

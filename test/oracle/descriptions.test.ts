@@ -65,8 +65,7 @@ const OPTS = [
       'driver=raw,file.foo=1,file.filename=r.raw file.filename=t.qcow2 driver=raw,file.driver=raw ' +
       'driver=qcow2,file.driver=raw,file.file.filename=t.qcow2 ' +
       'driver=raw,file.driver=host_device,file.filename=r.raw ' +
-      'driver=raw,file.driver=host_device,file.filename=/dev/null ' +
-      'driver=raw,file.driver=file,file.filename=/dev/null driver=qcow2,,x',
+      'driver=qcow2,,x',
   ),
   ...each(
     'driver=raw,file.filename=r.raw,X',
