@@ -35,10 +35,20 @@ export async function* statusSteps(
   offset: number,
   length: number,
 ): AsyncGenerator<StatusStep> {
+  yield* steps(layers, offset, length, false);
+}
+
+/** With `whole`, what no layer has a table for is one step, however long. */
+async function* steps(
+  layers: readonly Layer[],
+  offset: number,
+  length: number,
+  whole: boolean,
+): AsyncGenerator<StatusStep> {
   const cursors = layers.map((layer) => new LayerCursor(layer));
   const end = offset + length;
   for (let at = offset; at < end; ) {
-    const step = await stepAt(cursors, at, end);
+    const step = await stepAt(cursors, at, end, whole);
     yield step;
     at += step.length;
   }
@@ -48,9 +58,15 @@ async function stepAt(
   cursors: readonly LayerCursor[],
   offset: number,
   most: number,
+  whole: boolean,
 ): Promise<StatusStep> {
-  let end = most;
-  for (let depth = 0; ; depth++) {
+  const empty = emptyAbove(cursors, offset, most);
+  if (empty.absent !== undefined) {
+    const { absent, end } = empty;
+    return whole || absent.length <= end - offset ? absent : { ...absent, length: end - offset };
+  }
+  let { end } = empty;
+  for (let { depth } = empty; ; depth++) {
     const cursor = cursors[depth];
     if (cursor === undefined) throw new Error('internal error: no layer decides');
     const status = await cursor.at(offset, Math.min(end, cursor.layer.size));
@@ -60,10 +76,40 @@ async function stepAt(
     if (kind !== 'unallocated') return { ...step, kind, pastBacking: false };
     const below = cursors[depth + 1]?.layer;
     if (below === undefined || offset >= below.size) {
-      const pastBacking = below !== undefined;
-      return { ...step, kind: 'absent', host: null, pastBacking };
+      return { ...step, kind: 'absent', host: null, pastBacking: below !== undefined };
     }
   }
+}
+
+/**
+ * Passes the layers without as much as a table for `offset`, in one go: chains may be long, and
+ * disks large. Where no layer has one, that is the answer (`absent`), up to where one begins. `end`
+ * is as far as the layers passed, the first `depth`, let a step of QEMU's go.
+ */
+function emptyAbove(
+  cursors: readonly LayerCursor[],
+  offset: number,
+  most: number,
+): { readonly depth: number; readonly end: number; readonly absent?: StatusStep } {
+  let end = most;
+  let absentEnd = most;
+  for (const [depth, cursor] of cursors.entries()) {
+    const emptyEnd = cursor.emptyEnd(offset);
+    if (emptyEnd <= offset) return { depth, end };
+    absentEnd = Math.min(absentEnd, emptyEnd);
+    end = Math.min(end, cursor.layer.size, cursor.stepEnd(offset));
+    const below = cursors[depth + 1]?.layer;
+    if (below === undefined || offset >= below.size) {
+      const pastBacking = below !== undefined;
+      const length = absentEnd - offset;
+      return {
+        depth,
+        end,
+        absent: { offset, length, depth, kind: 'absent', host: null, pastBacking },
+      };
+    }
+  }
+  throw new Error('internal error: no layer decides');
 }
 
 /** The status of a range, neighbours that nothing tells apart merged. */
@@ -73,7 +119,7 @@ export async function* blockStatus(
   length: number,
 ): AsyncGenerator<BlockStatus> {
   let last: BlockStatus | undefined;
-  for await (const step of statusSteps(layers, offset, length)) {
+  for await (const step of steps(layers, offset, length, true)) {
     if (last !== undefined && mergeable(last, step)) {
       last = { ...last, length: last.length + step.length };
       continue;

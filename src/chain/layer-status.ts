@@ -3,6 +3,7 @@
 
 import { ImageError } from '../errors.ts';
 import type { Extent, HostRange, Layer } from '../layer.ts';
+import { l1IndexOf } from '../qcow2/geometry.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { isPreallocated } from '../qcow2/preallocation.ts';
 import { alignDown, alignUp, divideUp, KIB, MIB, SECTOR } from '../units.ts';
@@ -31,6 +32,7 @@ export class LayerCursor {
   #extents: readonly Extent[] = [];
   #index = 0;
   #preallocated: Promise<boolean> | undefined;
+  #emptyEnd = 0;
 
   constructor(layer: Layer) {
     this.layer = layer;
@@ -39,7 +41,7 @@ export class LayerCursor {
 
   /** The status at `offset`, up to `end` at most; both inside the disk. */
   async at(offset: number, end: number): Promise<LayerStatus> {
-    const most = Math.min(end, this.#stepEnd(offset));
+    const most = Math.min(end, this.stepEnd(offset));
     const extent = await this.#extentAt(offset, most);
     const stop = Math.min(extent.offset + extent.length, most);
     const { layer } = this;
@@ -52,7 +54,22 @@ export class LayerCursor {
     return lookThrough(host, offset, stop);
   }
 
-  #stepEnd(offset: number): number {
+  /**
+   * Up to where no cluster is allocated from `offset` on, as far as the tables in memory tell;
+   * `offset` itself where they don't.
+   */
+  emptyEnd(offset: number): number {
+    const { layer } = this;
+    if (offset < this.#emptyEnd) return this.#emptyEnd;
+    if (!(layer instanceof Qcow2Image) || layer.unsupportedForReading !== null) return offset;
+    const { tables, geometry } = layer;
+    const next = tables.nextL2(l1IndexOf(offset, geometry), tables.l1Entries);
+    this.#emptyEnd = Math.min(layer.size, next * geometry.l2Coverage);
+    return Math.max(offset, this.#emptyEnd);
+  }
+
+  /** Where a step of QEMU's from `offset` on ends at the latest. */
+  stepEnd(offset: number): number {
     if (this.#slice === undefined) return Number.POSITIVE_INFINITY;
     return Math.min(alignDown(offset, this.#slice) + this.#slice, offset + MAX_STEP);
   }

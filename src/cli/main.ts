@@ -1,5 +1,6 @@
 // The command line: finds the verb and loads what it needs, no more.
 
+import { loadSyscalls } from '../io/syscalls.ts';
 import { usage } from './as-qemu.ts';
 import { getopt, type OptionSpec, UsageError } from './getopt.ts';
 import { Exit, HelpWanted, WholeUsage } from './options.ts';
@@ -80,6 +81,7 @@ export async function main(argv: readonly string[], program: ProgramContext): Pr
     if (name === undefined) return program.usageError('Not enough arguments');
     const verb = verbsOf(program).find(([known]) => known === name)?.[1];
     if (verb === undefined) return unknownVerb(name, program);
+    (await loadSyscalls())?.limitArenas(1);
     return await (await verb.load())(rest, program);
   } catch (error) {
     if (error instanceof UsageError) return program.usageError(error.message);

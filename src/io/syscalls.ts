@@ -15,6 +15,8 @@ const F_RDLCK = 0;
 const F_WRLCK = 1;
 const F_UNLCK = 2;
 const BLKGETSIZE64 = 0x80081272;
+/** Of glibc's malloc.h. */
+const M_ARENA_MAX = -8;
 
 export interface Syscalls {
   /** All of these throw a system error with its `code`, e.g. `EOPNOTSUPP`. */
@@ -36,6 +38,12 @@ export interface Syscalls {
   unlock(fd: number, byte: number): void;
   /** True where another open file holds any lock on the byte. */
   lockedByOthers(fd: number, byte: number): boolean;
+  /**
+   * Lets at most `count` threads have a heap of their own, each of which reserves 64 MiB of address
+   * space; of use before the thread pool starts. A setting of the whole process: for programs, not
+   * for a library. Does nothing where the C library knows no such setting.
+   */
+  limitArenas(count: number): void;
 }
 
 let loaded: Promise<Syscalls | null> | undefined;
@@ -57,6 +65,7 @@ async function tryLoad(): Promise<Syscalls | null> {
 }
 
 type Koffi = typeof import('koffi')['default'];
+type KoffiFunction = ReturnType<ReturnType<Koffi['load']>['func']>;
 
 /**
  * koffi's entry loads much of Node.js (worker threads, tracing) to wrap calls that it deprecates, a
@@ -140,7 +149,18 @@ function bind(koffi: Koffi): Syscalls {
       if (result !== 0) fail('fcntl');
       return type !== F_UNLCK;
     },
+    limitArenas(count) {
+      arenaLimiter(libc)?.(M_ARENA_MAX, count);
+    },
   };
+}
+
+function arenaLimiter(libc: ReturnType<Koffi['load']>): KoffiFunction | undefined {
+  try {
+    return libc.func('int mallopt(int, int)');
+  } catch {
+    return undefined; // Other C libraries than glibc have none.
+  }
 }
 
 function nameOf(errno: number): string {

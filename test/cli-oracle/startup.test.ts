@@ -21,6 +21,26 @@ test('works with 1 GiB of address space and half a minute of processor time', as
   expect(await limited('info', '--help')).toContain('--backing-chain');
 });
 
+test('a chain of 199 layers of 16 TiB each is opened, mapped and compared under the same limits', async () => {
+  const dir = tempDir();
+  const name = (i: number) => `l${String(i).padStart(3, '0')}.qcow2`;
+  const create = ['create', '-q', '-f', 'qcow2'];
+  await mustIn(dir, 'qemu-img', ...create, name(0), '16T');
+  await mustIn(dir, 'qemu-img', ...create, '-b', name(0), '-F', 'qcow2', name(1));
+  const overlay = readFileSync(join(dir, name(1)));
+  const place = overlay.indexOf(name(0));
+  for (let i = 2; i < 199; i++) {
+    overlay.write(name(i - 1), place);
+    writeFileSync(join(dir, name(i)), overlay);
+  }
+  const limited = (...args: readonly string[]) =>
+    mustIn(dir, 'prlimit', '--as=1073741824', '--cpu=30', process.execPath, CLI, ...args);
+  expect(await limited('info', '--backing-chain', name(198))).toContain(`image: ${name(0)}`);
+  expect(await limited('map', '--output=json', name(198))).toContain('"length": 17592186044416');
+  expect(await limited('compare', name(198), name(197))).toBe('Images are identical.\n');
+  expect(await limited('commit', '--dry-run', name(198))).toContain('Nothing was written');
+});
+
 /** What a run loads, by name, as `require` is asked for it. */
 async function loadedBy(dir: string, ...args: readonly string[]): Promise<readonly string[]> {
   const spy = `
