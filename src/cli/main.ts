@@ -94,6 +94,5 @@ export async function main(argv: readonly string[], program: ProgramContext): Pr
   }
 }
 
-void main(process.argv.slice(2), processContext()).then((code) => {
-  process.exitCode = code;
-});
+// All is written and closed by now: taking Node.js apart in order would only take time.
+void main(process.argv.slice(2), processContext()).then((code) => process.exit(code));

@@ -75,9 +75,9 @@ async function loadKoffi(): Promise<Koffi> {
   if (process.arch === 'x64') {
     try {
       // @ts-expect-error It has no types of its own: it is what koffi's entry hands on.
-      return (await import('@koromix/koffi-linux-x64')).default as Koffi;
+      return (await import('@koromix/koffi-linux-x64/linux_x64/koffi.node')).default as Koffi;
     } catch {
-      // Package managers that keep packages apart show us koffi alone.
+      // Other C libraries; package managers that keep packages apart and show us koffi alone.
     }
   }
   return (await import('koffi')).default;
