@@ -171,7 +171,7 @@ async function dropAll(storage: Storage, context: PlaceContext): Promise<void> {
       const high = view.getUint32(at);
       const low = view.getUint32(at + 4);
       if (high === 0 && low === 0) continue;
-      release(context, decodeL2Entry(high, low, geometry.clusterBits, context.version), -1);
+      release(context, decodeL2Entry(high, low, geometry, context.version), -1);
     }
     tables.setL1Entry(index, 0);
     tables.dropL2Table(offset);

@@ -5,6 +5,8 @@ import { divideUp } from '../units.ts';
 
 export interface Geometry {
   readonly clusterBits: number;
+  /** Data clusters lie in another file, at their offset on the guest's disk. */
+  readonly externalData: boolean;
   readonly clusterSize: number;
   /** 8, or 16 with extended L2 entries. */
   readonly l2EntryBytes: number;
@@ -24,6 +26,7 @@ export function geometryOf(
   clusterBits: number,
   refcountOrder: number,
   extendedL2: boolean,
+  externalData = false,
 ): Geometry {
   const clusterSize = 2 ** clusterBits;
   const l2EntryBytes = extendedL2 ? 16 : 8;
@@ -31,6 +34,7 @@ export function geometryOf(
   const refcountBits = 2 ** refcountOrder;
   return {
     clusterBits,
+    externalData,
     clusterSize,
     l2EntryBytes,
     l2Entries,

@@ -42,7 +42,7 @@ export class GrowthCounter {
     for (let cluster = from; cluster < to; cluster++) {
       const at = l2IndexOf(cluster * geometry.clusterSize, geometry) * geometry.l2EntryBytes;
       const high = view.getUint32(at);
-      const entry = decodeL2Entry(high, view.getUint32(at + 4), geometry.clusterBits, version);
+      const entry = decodeL2Entry(high, view.getUint32(at + 4), geometry, version);
       const own = (entry.kind === 'data' || entry.kind === 'zero') && entry.copied;
       if (!own || entry.host === null) count++;
     }

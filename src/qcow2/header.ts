@@ -235,7 +235,8 @@ export function geometryOfHeader(
   header: Pick<Header, 'clusterBits' | 'refcountOrder' | 'incompatibleFeatures'>,
 ): Geometry {
   const extended = (header.incompatibleFeatures & INCOMPATIBLE.extendedL2) !== 0n;
-  return geometryOf(header.clusterBits, header.refcountOrder, extended);
+  const external = (header.incompatibleFeatures & INCOMPATIBLE.externalDataFile) !== 0n;
+  return geometryOf(header.clusterBits, header.refcountOrder, extended, external);
 }
 
 export interface NewHeader extends Omit<FieldValues<typeof HEADER>, 'backingFileOffset'> {

@@ -2,21 +2,21 @@
 // no chain beyond the layer below it, and no job.
 
 import { assert, ImageError } from '../errors.ts';
-import { copyBytes } from '../io/copy.ts';
 import type { Codecs } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
 import { checkRange, type Extent, type HostRange, type Layer } from '../layer.ts';
 import { MIB } from '../units.ts';
 import { Allocator } from './allocator.ts';
 import { rewriteBacking } from './backing.ts';
-import { decompressCluster } from './compression.ts';
+import { type DataStore, PlainData } from './data-store.ts';
 import { emptyImage } from './empty.ts';
 import type { Geometry } from './geometry.ts';
 import { countFree, type FreeClusters, GrowthCounter } from './growth.ts';
 import { geometryOfHeader, type Header, parseHeader } from './header.ts';
 import { readHeaderCluster } from './header-cluster.ts';
-import { extentOf, type MapRun, mapRuns } from './mapping.ts';
+import { extentOf, mapRuns } from './mapping.ts';
 import type { PlaceContext } from './place.ts';
+import { Reader } from './reader.ts';
 import { rebuildRefcounts } from './repair.ts';
 import { readSnapshots, type Snapshot } from './snapshots.ts';
 import { INCOMPATIBLE, KNOWN_AUTOCLEAR } from './spec.ts';
@@ -45,11 +45,12 @@ export class Qcow2Image implements Layer {
   readonly format = 'qcow2';
   readonly storage: Storage;
   readonly geometry: Geometry;
+  readonly data: DataStore;
   backing: Layer | null = null;
-  readonly #codecs: Codecs | undefined;
   readonly #cacheBytes: number;
   #header: Header;
   #context: PlaceContext;
+  readonly #reader: Reader;
   readonly #writer: Writer;
   #size: number;
   #ready: Promise<void> | undefined;
@@ -58,16 +59,18 @@ export class Qcow2Image implements Layer {
     this.storage = storage;
     this.#header = header;
     this.geometry = geometryOfHeader(header);
-    this.#codecs = options.codecs;
+    this.data = new PlainData(storage);
     this.#cacheBytes = options.cacheBytes ?? DEFAULT_CACHE;
     this.#size = header.size;
     this.#context = this.#newContext(tables);
+    const parts = { storage, backing: () => this.backing, context: () => this.#context };
+    const { codecs } = options;
+    const reader = new Reader({ ...parts, codecs, header: () => this.#header });
+    this.#reader = reader;
     this.#writer = new Writer({
-      storage,
-      backing: () => this.backing,
-      context: () => this.#context,
+      ...parts,
       size: () => this.#size,
-      readHeld: (offset, target) => this.#readHeld(offset, target),
+      readHeld: (offset, target) => reader.read(offset, target),
     });
   }
 
@@ -80,6 +83,7 @@ export class Qcow2Image implements Layer {
       version: this.header.version,
       tables,
       allocator,
+      data: this.data,
     };
   }
 
@@ -152,7 +156,7 @@ export class Qcow2Image implements Layer {
     checkRange(this, offset, length);
     this.#checkReadable();
     const runs = await mapRuns(this.#context, offset, length);
-    return runs.map((run) => extentOf(run, this.storage));
+    return runs.map((run) => extentOf(run, this.data));
   }
 
   async read(offset: number, target: Uint8Array): Promise<void> {
@@ -160,65 +164,8 @@ export class Qcow2Image implements Layer {
     this.#checkReadable();
     // While we read, what the map points to must not be let go and given to somebody else.
     await this.#writer.ranges.shared(offset, offset + target.length, () =>
-      this.#readHeld(offset, target),
+      this.#reader.read(offset, target),
     );
-  }
-
-  async #readHeld(offset: number, target: Uint8Array): Promise<void> {
-    for (let done = 0; done < target.length; ) {
-      const runs = await mapRuns(this.#context, offset + done, target.length - done);
-      for (const run of runs) {
-        await this.#readRun(run, target.subarray(done, done + run.length));
-        done += run.length;
-      }
-    }
-  }
-
-  async #readRun(run: MapRun, target: Uint8Array): Promise<void> {
-    if (run.kind === 'zero') target.fill(0);
-    else if (run.kind === 'data') {
-      this.storage.event?.('read_aio');
-      await this.storage.read(run.host, target);
-    } else if (run.kind === 'unallocated') await this.#readBelow(run.offset, target);
-    else await this.#readCompressed(run, target);
-  }
-
-  /** From the layer below; past its end, or without one, there are zeros. */
-  async #readBelow(offset: number, target: Uint8Array): Promise<void> {
-    if (this.#lacksBacking) throw this.#backingNotOpen();
-    const { backing } = this;
-    const covered = Math.max(0, Math.min(target.length, (backing?.size ?? 0) - offset));
-    if (backing !== null && covered > 0) {
-      this.storage.event?.('read_backing_aio');
-      await backing.read(offset, target.subarray(0, covered));
-    }
-    target.fill(0, covered);
-  }
-
-  /** Its data would read as zeros, and writes would copy those zeros. */
-  get #lacksBacking(): boolean {
-    return this.backing === null && this.header.backingFile !== null;
-  }
-
-  #backingNotOpen(): ImageError {
-    return new ImageError(
-      'invalid',
-      `${this.filename}: its backing file '${this.header.backingFile}' is not open; ` +
-        'open the image as a chain',
-    );
-  }
-
-  async #readCompressed(run: MapRun, target: Uint8Array): Promise<void> {
-    this.storage.event?.('read_compressed');
-    const cluster = await decompressCluster(
-      this.#codecs,
-      this.storage,
-      this.header.compressionType,
-      this.clusterSize,
-      run,
-    );
-    const within = run.offset % this.clusterSize;
-    target.set(cluster.subarray(within, within + run.length));
   }
 
   // Writing
@@ -226,13 +173,13 @@ export class Qcow2Image implements Layer {
   async write(offset: number, source: Uint8Array): Promise<void> {
     await this.writeThrough(offset, source.length, (host, from, length) => {
       this.storage.event?.('write_aio');
-      return this.storage.write(host, source.subarray(from, from + length), 'data');
+      return this.data.write(host, offset + from, source.subarray(from, from + length));
     });
   }
 
   async writeFrom(offset: number, source: HostRange, length: number): Promise<void> {
     await this.writeThrough(offset, length, (host, from, count) =>
-      copyBytes(source, from, { storage: this.storage, offset: host }, count),
+      this.data.copyFrom(source, from, host, offset + from, count),
     );
   }
 
@@ -351,7 +298,7 @@ export class Qcow2Image implements Layer {
         hint: `Run 'qemu-img check -r all ${this.filename}' first.`,
       });
     }
-    if (!what.dataUnchanged && this.#lacksBacking) return this.#backingNotOpen();
+    if (!what.dataUnchanged && this.#reader.lacksBacking) return this.#reader.backingNotOpen();
     const feature = what.dataUnchanged
       ? this.unsupportedForReading
       : unsupportedForWriting(this.header);

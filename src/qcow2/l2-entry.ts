@@ -3,6 +3,7 @@
 
 import { ImageError } from '../errors.ts';
 import { type HostOffset, hostOffset, joinU64, SECTOR } from '../units.ts';
+import type { Geometry } from './geometry.ts';
 import {
   COMPRESSED_HIGH,
   COPIED_HIGH,
@@ -34,7 +35,7 @@ function corrupt(what: string, high: number, low: number): ImageError {
 export function decodeL2Entry(
   high: number,
   low: number,
-  clusterBits: number,
+  { clusterBits, externalData }: Pick<Geometry, 'clusterBits' | 'externalData'>,
   version: number,
 ): L2Entry {
   if (high === 0 && low === 0) return UNALLOCATED;
@@ -55,7 +56,8 @@ export function decodeL2Entry(
   const host = clusterOffset(high, low);
   if (host % 2 ** clusterBits !== 0) throw corrupt('host cluster is not aligned', high, low);
   if (low & ZERO_LOW) return { kind: 'zero', host: host === 0 ? null : host, copied };
-  if (host === 0) throw corrupt('a host cluster of 0', high, low);
+  // In an external data file the first cluster lies at 0: COPIED tells it from none.
+  if (host === 0 && !(externalData && copied)) throw corrupt('a host cluster of 0', high, low);
   return { kind: 'data', host, copied };
 }
 

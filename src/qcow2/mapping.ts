@@ -1,8 +1,8 @@
 // Reads the guest's map: which range of the virtual disk lies where. Changes nothing.
 
 import { ImageError } from '../errors.ts';
-import type { Storage } from '../io/storage.ts';
 import type { Extent } from '../layer.ts';
+import type { DataStore } from './data-store.ts';
 import type { Geometry } from './geometry.ts';
 import { l1IndexOf, l2IndexOf } from './geometry.ts';
 import { decodeL2Entry } from './l2-entry.ts';
@@ -32,6 +32,7 @@ export interface MapContext {
   readonly geometry: Geometry;
   readonly version: number;
   readonly tables: Tables;
+  readonly data: DataStore;
 }
 
 /** The map from `offset` (any byte) on, gapless, at least one run, up to `offset + length`. */
@@ -65,12 +66,19 @@ export async function mapRuns(
 }
 
 /** What others may know of a run. */
-export function extentOf({ kind, offset, length, host }: MapRun, storage: Storage): Extent {
+export function extentOf({ kind, offset, length, host }: MapRun, data: DataStore): Extent {
+  const { storage } = data;
   if (kind === 'unallocated') return { kind, offset, length };
   if (kind === 'zero') {
-    return { kind, offset, length, ...(host !== 0 && { host: { storage, offset: host } }) };
+    return {
+      kind,
+      offset,
+      length,
+      ...(host !== 0 && !data.opaque && { host: { storage, offset: host } }),
+    };
   }
-  return { kind: 'data', offset, length, host: kind === 'data' ? { storage, offset: host } : null };
+  const isPlain = kind === 'data' && !data.opaque;
+  return { kind: 'data', offset, length, host: isPlain ? { storage, offset: host } : null };
 }
 
 function scanTable(
@@ -81,7 +89,7 @@ function scanTable(
   runs: MapRun[],
 ): void {
   const { geometry, version, tables } = context;
-  const { clusterSize, clusterBits } = geometry;
+  const { clusterSize } = geometry;
   const { view } = table;
   for (let position = from; position < to; ) {
     const at = l2IndexOf(position, geometry) * 8;
@@ -91,7 +99,7 @@ function scanTable(
     const low = view.getUint32(at + 4);
     if (high === 0 && low === 0) append(runs, 'unallocated', position, length, 0);
     else {
-      const entry = decodeAt(context, high, low, clusterBits, version, position);
+      const entry = decodeAt(context, high, low, version, position);
       if (entry.kind === 'compressed') {
         runs.push({
           kind: 'compressed',
@@ -116,12 +124,11 @@ function decodeAt(
   context: MapContext,
   high: number,
   low: number,
-  clusterBits: number,
   version: number,
   position: number,
 ): ReturnType<typeof decodeL2Entry> {
   try {
-    return decodeL2Entry(high, low, clusterBits, version);
+    return decodeL2Entry(high, low, context.geometry, version);
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
     throw new ImageError(

@@ -168,7 +168,7 @@ function entryAt(context: PlaceContext, table: Table, guest: number): L2Entry {
   const position = l2IndexOf(guest, geometry) * geometry.l2EntryBytes;
   const { view } = table;
   const high = view.getUint32(position);
-  return decodeL2Entry(high, view.getUint32(position + 4), geometry.clusterBits, version);
+  return decodeL2Entry(high, view.getUint32(position + 4), geometry, version);
 }
 
 function countNeedingNew(context: PlaceContext, table: Table, guest: number, end: number): number {

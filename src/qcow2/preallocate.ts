@@ -16,7 +16,8 @@ const LEAST_PIECE = 16 * MIB;
 /** For an image without data and without a backing file: its disk reads as zeros, and still will. */
 export async function preallocate(image: Qcow2Image, mode: Preallocation): Promise<void> {
   if (mode === 'off') return;
-  const { storage, size, clusterSize } = image;
+  const { size, clusterSize } = image;
+  const { storage } = image.data;
   const { l2Coverage } = image.geometry;
   const piece = alignUp(Math.max(LEAST_PIECE, l2Coverage), l2Coverage);
   for (let offset = 0; offset < size; offset += piece) {

@@ -72,7 +72,7 @@ export class Writer {
   async #giveUp(context: PlaceContext, placements: readonly Placement[]): Promise<void> {
     abandon(context, placements);
     for (const { host, clusters, taken } of placements) {
-      if (taken) await this.#image.storage.discard(host, clusters * this.#clusterSize);
+      if (taken) await context.data.storage.discard(host, clusters * this.#clusterSize);
     }
   }
 
@@ -107,7 +107,7 @@ export class Writer {
     if (placement.zeroed && bytes.every((byte) => byte === 0)) return;
     const host = placement.host + (from - placement.guest);
     storage.event?.('cow_write');
-    await storage.write(host, bytes, 'data');
+    await this.#image.context().data.write(host, from, bytes);
   }
 
   /** Makes a range read as zeros, by the map where whole clusters allow it. */
@@ -163,12 +163,12 @@ export class Writer {
 
   async #writeZeroData(offset: number, length: number, diskEnd: number): Promise<void> {
     const zeros = new Uint8Array(Math.min(ZEROS, length));
-    const { storage } = this.#image;
-    const move: Mover = (host, _from, count) => {
-      storage.event?.('write_aio');
-      return storage.write(host, zeros.subarray(0, count), 'data');
-    };
     for (let done = 0; done < length; done += ZEROS) {
+      const move: Mover = (host, from, count) => {
+        this.#image.storage.event?.('write_aio');
+        const { data } = this.#image.context();
+        return data.write(host, offset + done + from, zeros.subarray(0, count));
+      };
       await this.write(offset + done, Math.min(ZEROS, length - done), move, diskEnd);
     }
   }

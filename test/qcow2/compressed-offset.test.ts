@@ -7,5 +7,7 @@ test('a compressed offset that a number can not hold exactly is refused, not rou
   // 2^53 + 1 is read as 2^53.
   const high = 0x4000_0000 | 0x0020_0000;
   const expected = expect.objectContaining({ code: 'corrupt' });
-  expect(() => decodeL2Entry(high, 1, 9, 3)).toThrow(expected);
+  expect(() => decodeL2Entry(high, 1, { clusterBits: 9, externalData: false }, 3)).toThrow(
+    expected,
+  );
 });

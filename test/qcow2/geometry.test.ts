@@ -17,6 +17,7 @@ const geometries = fc
 
 test('the usual image: 64 KiB clusters and refcounts of 16 bits', () => {
   expect(geometryOf(16, 4, false)).toEqual({
+    externalData: false,
     clusterBits: 16,
     clusterSize: 65536,
     l2EntryBytes: 8,

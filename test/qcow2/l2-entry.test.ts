@@ -18,7 +18,7 @@ const COMPRESSED = 1n << 62n;
 
 const halves = (entry: bigint) => [Number(entry >> 32n), Number(entry & 0xffff_ffffn)] as const;
 const decode = (entry: bigint, clusterBits: number, version = 3) =>
-  decodeL2Entry(...halves(entry), clusterBits, version);
+  decodeL2Entry(...halves(entry), { clusterBits, externalData: false }, version);
 
 /** The specification's words: offset in bits 0..x-1, additional sectors in bits x..61. */
 function compressedBits(host: bigint, lengthBytes: bigint, clusterBits: number): bigint {
