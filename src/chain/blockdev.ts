@@ -5,7 +5,7 @@ import { ImageError } from '../errors.ts';
 import type { DebugRule } from '../io/blkdebug.ts';
 import { GIB } from '../units.ts';
 import { takeRules } from './debug-rules.ts';
-import { protocolOf } from './filename.ts';
+import { hostFileOf, protocolOf } from './filename.ts';
 import { takeCommon, takeQcow2Options } from './node-options.ts';
 import { OptionDict } from './option-dict.ts';
 import { type JsonValue, parseJson } from './qemu-json.ts';
@@ -61,6 +61,8 @@ export interface Qcow2Node extends NodeParts {
   readonly file: BlockNode;
   readonly cacheBytes: number | undefined;
   readonly encryptFormat: string | undefined;
+  /** Said to be the external data file, whatever the header says. */
+  readonly dataFile: BlockNode | undefined;
 }
 
 export type FormatNode = RawNode | Qcow2Node;
@@ -254,6 +256,11 @@ function parseProtocol(
 const LOCKING = ['auto', 'on', 'off'] as const;
 const AIO = ['threads', 'native', 'io_uring'] as const;
 
+/** A file by its plain name, as a header stores it. Throws `unsupported` for other protocols. */
+export function plainFileNode(name: string): FileNode {
+  return parseFileNode(null, `file:${hostFileOf(name)}`, new OptionDict());
+}
+
 function parseFileNode(
   driver: 'file' | 'host_device' | null,
   name: string | undefined,
@@ -362,7 +369,8 @@ function parseQcow2(file: BlockNode, options: OptionDict): Qcow2Node {
   const strong = strongOf(options, ['encrypt.key-secret']);
   const common = takeCommon(options);
   const own = takeQcow2Options(options);
-  return { driver: 'qcow2', file, ...own, common, strong, unknown: options.keys()[0] };
+  const dataFile = takeChild(options, 'data-file', undefined);
+  return { driver: 'qcow2', file, ...own, dataFile, common, strong, unknown: options.keys()[0] };
 }
 
 /** A name that ends with a dot stands for all below it. */

@@ -46,9 +46,6 @@ export function takeQcow2Options(options: OptionDict): Qcow2Options {
   if (format !== undefined && format !== 'aes' && format !== 'luks') {
     throw invalid(`Parameter 'encrypt.format' does not accept value '${format}'`);
   }
-  // A data file is looked for by the image's own header.
-  options.takeString('data-file');
-  options.takeBelow('data-file.');
   return { cacheBytes, encryptFormat: format };
 }
 

@@ -19,6 +19,7 @@ import {
   type ParsedImage,
   parseFormat,
   parseImage,
+  plainFileNode,
   type Qcow2Node,
 } from './blockdev.ts';
 import { Chain, type ChainLayer } from './chain.ts';
@@ -288,10 +289,13 @@ async function openFormat(
 async function openQcow2(
   node: Qcow2Node,
   storage: Storage,
-  { host, depth, writable, describe, cacheBytes = CACHE_PER_LAYER }: LayerContext,
+  context: LayerContext,
 ): Promise<Qcow2Image> {
+  const { host, depth, writable, describe, cacheBytes = CACHE_PER_LAYER } = context;
   const image = await Qcow2Image.open(storage, {
     codecs: host.codecs,
+    openDataFile: (name) => openDataFile(node, storage.filename, name, context),
+    describe,
     cacheBytes: Math.min(CACHE_PER_LAYER, CACHE_TOTAL / (depth + 1), node.cacheBytes ?? cacheBytes),
   });
   if (node.encryptFormat !== undefined && image.header.cryptMethod === CRYPT_NONE) {
@@ -303,12 +307,33 @@ async function openQcow2(
   if (writable && image.corrupt) {
     throw image.refusalToWrite({ dataUnchanged: true });
   }
-  const feature = image.unsupportedForReading;
-  if (feature !== null && !describe) {
-    const { filename } = storage;
-    throw new ImageError('unsupported', `'${filename}' uses ${feature}, which is not supported`);
+  if (node.dataFile !== undefined && !image.geometry.externalData) {
+    throw new ImageError(
+      'invalid',
+      "'data-file' can only be set for images with an external data file",
+    );
   }
+  const refusal = image.refusalToRead;
+  if (refusal !== null && !describe) throw refusal;
   return image;
+}
+
+/** The external data file: as told, or else by the name in the header, seen from the image. */
+async function openDataFile(
+  { dataFile }: Qcow2Node,
+  image: string,
+  name: string | null,
+  context: LayerContext,
+): Promise<Storage> {
+  if (dataFile === undefined && name === null) {
+    throw new ImageError('invalid', "'data-file' is required for this image");
+  }
+  const node = dataFile ?? plainFileNode(resolveName(image, name ?? ''));
+  const { storage } = await openNode(node, { cache: 'writeback', ...context });
+  return await finish(storage, async () => {
+    await lock(storage, context);
+    return storage;
+  });
 }
 
 async function probe(storage: Storage): Promise<string> {

@@ -157,6 +157,15 @@ function stateProblems(layer: Layer, filename: string): readonly Problem[] {
       hint: `They are rebuilt when it is next opened for writing, or now by: ${repair}`,
     });
   }
+  const { refusal } = layer.data;
+  if (refusal !== undefined) {
+    problems.push({
+      kind: 'unreadable',
+      severity: 'error',
+      message: `'${filename}' keeps its data in another file: ${refusal.message}`,
+      hint: `Bring back the data file${layer.header.dataFile === null ? '' : ` '${layer.header.dataFile}'`}.`,
+    });
+  }
   const feature = layer.unsupportedForReading;
   if (feature !== null) {
     problems.push({

@@ -38,6 +38,9 @@ export function toImageOptions(options: Options, size: bigint, fail: Fail): Crea
   }
   checkBackingOptions(options, fail);
   const refcountBits = checkVersion(options, version, fail);
+  checkDataFile(options, version, fail);
+  checkCompression(options, version, fail);
+  const dataFile = options.get('data_file');
   const backingFile = options.get('backing_file');
   const backingFormat = options.get('backing_fmt');
   const image: CreateOptions = {
@@ -47,12 +50,20 @@ export function toImageOptions(options: Options, size: bigint, fail: Fail): Crea
     refcountBits,
     compressionType: (options.get('compression_type') ?? 'zlib') as CompressionType,
     lazyRefcounts: isOn(options, 'lazy_refcounts'),
-    preallocation: (options.get('preallocation') ?? 'off') as Preallocation,
+    preallocation: preallocationOf(options),
+    ...(dataFile !== undefined && { dataFile }),
+    ...(isOn(options, 'data_file_raw') && { dataFileRaw: true }),
     ...(backingFile !== undefined && { backingFile }),
     ...(backingFormat !== undefined && { backingFormat }),
   };
   checkName(image, fail);
   return image;
+}
+
+function preallocationOf(options: Options): Preallocation {
+  const mode = (options.get('preallocation') ?? 'off') as Preallocation;
+  // Who reads the data file alone must not depend on the map.
+  return mode === 'off' && isOn(options, 'data_file_raw') ? 'metadata' : mode;
 }
 
 function checkHint(options: Options, fail: Fail): void {
@@ -87,9 +98,8 @@ function checkBackingOptions(options: Options, fail: Fail): void {
 
 /** What version 2 does not have. Returns the width of refcounts. */
 function checkVersion(options: Options, version: 2 | 3, fail: Fail): number {
-  const newer = 'and above (use version=v3 or greater)';
   if (version === 2 && isOn(options, 'lazy_refcounts')) {
-    throw fail(`Lazy refcounts only supported with compatibility level 1.1 ${newer}`);
+    throw fail(`Lazy refcounts only supported with compatibility level 1.1 ${NEWER}`);
   }
   const refcountBits = powerOfTwo(options.get('refcount_bits') ?? '16');
   if (refcountBits === undefined || refcountBits > 64) {
@@ -101,10 +111,26 @@ function checkVersion(options: Options, version: 2 | 3, fail: Fail): number {
         '(use version=v3 or greater)',
     );
   }
-  if (version === 2 && options.get('compression_type') === 'zstd') {
-    throw fail(`Non-zlib compression type is only supported with compatibility level 1.1 ${newer}`);
-  }
   return refcountBits;
+}
+
+const NEWER = 'and above (use version=v3 or greater)';
+
+function checkDataFile(options: Options, version: 2 | 3, fail: Fail): void {
+  const raw = isOn(options, 'data_file_raw');
+  if (raw && !options.has('data_file')) throw fail('data-file-raw requires data-file');
+  if (raw && options.has('backing_file')) {
+    throw fail('Backing file and data-file-raw cannot be used at the same time');
+  }
+  if (version === 2 && options.has('data_file')) {
+    throw fail(`External data files are only supported with compatibility level 1.1 ${NEWER}`);
+  }
+}
+
+function checkCompression(options: Options, version: 2 | 3, fail: Fail): void {
+  if (version === 2 && options.get('compression_type') === 'zstd') {
+    throw fail(`Non-zlib compression type is only supported with compatibility level 1.1 ${NEWER}`);
+  }
 }
 
 /** The size in whole sectors, if an L1 table can map it. */

@@ -72,12 +72,12 @@ const QCOW2: readonly Option[] = [
   { name: 'compat', kind: 'str', about: 'Compatibility level (v2 [0.10] or v3 [1.1])' },
   { name: 'backing_file', kind: 'str', about: 'File name of a base image' },
   { name: 'backing_fmt', kind: 'str', about: 'Image format of the base image' },
-  refused('data_file', 'str', 'File name of an external data file'),
-  refused(
-    'data_file_raw',
-    'bool (on/off)',
-    'The external data file must stay valid as a raw image',
-  ),
+  { name: 'data_file', kind: 'str', about: 'File name of an external data file' },
+  {
+    name: 'data_file_raw',
+    kind: 'bool (on/off)',
+    about: 'The external data file must stay valid as a raw image',
+  },
   {
     name: 'lazy_refcounts',
     kind: 'bool (on/off)',

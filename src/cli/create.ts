@@ -8,6 +8,7 @@ import type { Storage } from '../io/storage.ts';
 import { createImage } from '../qcow2/create.ts';
 import { createRaw } from '../raw/create.ts';
 import { toImageOptions, tooLarge, toRawOptions } from './create-checks.ts';
+import { dataFileFor, withDataFile } from './create-data-file.ts';
 import {
   type Fail,
   formattingLine,
@@ -98,7 +99,14 @@ async function create(
     await fill(target, (storage) => createRaw(storage, length, preallocation));
   } else {
     const image = toImageOptions(options, bytes, fail);
-    await fill(target, (storage) => createImage(storage, image));
+    const name = image.dataFile;
+    const dataFile =
+      name === undefined
+        ? undefined
+        : await withinAsync(filename, () => dataFileFor(filename, name, image.backingFile));
+    await fill(target, (storage) =>
+      withDataFile(dataFile, (data) => createImage(storage, image, data)),
+    );
   }
 }
 

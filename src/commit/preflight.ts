@@ -220,12 +220,12 @@ async function checkSpace(
   const short = await shortage(options.host, base.layer, measured);
   if (short === undefined) return;
   const place = base.layer.storage.resizable
-    ? `in '${directoryOf(base.filename) || './'}', and`
+    ? `in '${directoryOf(short.filename) || './'}', and`
     : 'on the device, where';
   refuse(
     new ImageError(
       'no-space',
-      `'${base.filename}' needs ${short.needed} bytes more ${place} ${short.free} are free`,
+      `'${short.filename}' needs ${short.needed} bytes more ${place} ${short.free} are free`,
       { errno: 'ENOSPC', hint: 'Make room, or use --force to try all the same.' },
     ),
   );

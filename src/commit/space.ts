@@ -1,6 +1,7 @@
 // What a plan amounts to, and the space that it needs in base's file system.
 
 import type { Host } from '../io/host.ts';
+import type { Storage } from '../io/storage.ts';
 import type { Layer } from '../layer.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { PlanStep } from './plan.ts';
@@ -25,6 +26,8 @@ interface Growth {
 export interface Measured {
   readonly totals: PlanTotals;
   readonly growth: Growth;
+  /** What `growthBytes` has of an external data file. */
+  readonly dataFileBytes: number;
 }
 
 export async function measure(
@@ -47,13 +50,17 @@ export async function measure(
     }
   }
   await growth.finish();
-  const growthBytes = await growth.counter.bytes();
-  return { totals: { ranges, copyBytes, zeroBytes, growthBytes }, growth: growth.counter };
+  const dataFileBytes = growth.dataFile?.bytes ?? 0;
+  const growthBytes = (await growth.counter.bytes()) + dataFileBytes;
+  const totals = { ranges, copyBytes, zeroBytes, growthBytes };
+  return { totals, growth: growth.counter, dataFileBytes };
 }
 
 /** The plan's steps, and between them what growing the disk writes. */
 class BaseGrowth {
   readonly counter: Growth;
+  /** Base keeps its data elsewhere. */
+  readonly dataFile: FileHoles | undefined;
   readonly #base: Layer;
   readonly #newSize: number;
   /** Version 2 has no zero clusters: above a backing file, zeros are data. */
@@ -69,6 +76,7 @@ class BaseGrowth {
       const counter = base.growthCounter();
       counter.addL1(newSize);
       this.counter = counter;
+      this.dataFile = base.data.external ? new FileHoles(base.data.storage) : undefined;
     } else this.counter = new HoleCounter(base);
   }
 
@@ -92,7 +100,9 @@ class BaseGrowth {
   }
 
   async #count(kind: PlanStep['kind'], offset: number, length: number): Promise<void> {
-    if (kind === 'copy' || this.#zerosAreData) await this.counter.addData(offset, length);
+    const isData = kind === 'copy' || this.#zerosAreData;
+    if (isData) await this.dataFile?.add(offset, length);
+    if (isData) await this.counter.addData(offset, length);
     else await this.counter.addTables(offset, length);
   }
 }
@@ -124,23 +134,61 @@ class HoleCounter implements Growth {
   }
 }
 
-/** Too little room: bytes needed and bytes there are. Undefined where it fits or can't be known. */
+/** Data written into the holes of a file, or past its end, takes space. */
+class FileHoles {
+  bytes = 0;
+  readonly #storage: Storage;
+
+  constructor(storage: Storage) {
+    this.#storage = storage;
+  }
+
+  async add(offset: number, length: number): Promise<void> {
+    const end = offset + length;
+    const inside = Math.min(end, this.#storage.size);
+    for (let at = offset; at < inside; ) {
+      const extent = await this.#storage.extentAt(at);
+      const stop = Math.min(inside, extent.end);
+      if (!extent.data) this.bytes += stop - at;
+      at = stop;
+    }
+    this.bytes += Math.max(0, end - Math.max(offset, inside));
+  }
+}
+
+/** Too little room for a file: bytes needed and bytes there are. */
+export interface Shortage {
+  readonly filename: string;
+  readonly needed: number;
+  readonly free: number;
+}
+
+/** Undefined where all fits or nobody can know. */
 export async function shortage(
   host: Host,
   base: Layer,
-  { totals, growth }: Measured,
-): Promise<{ readonly needed: number; readonly free: number } | undefined> {
+  { totals, growth, dataFileBytes }: Measured,
+): Promise<Shortage | undefined> {
   const { storage } = base;
   if (totals.growthBytes === 0) return undefined;
-  const short = (needed: number, free: number) => (needed > free ? { needed, free } : undefined);
+  const short = (needed: number, free: number, filename = storage.filename) =>
+    needed > free ? { filename, needed, free } : undefined;
   if (!storage.resizable) {
     if (!(base instanceof Qcow2Image)) return undefined;
     const { inFile, beyond } = await base.freeClusters();
     return short(await growth.bytes(inFile + beyond), inFile * base.clusterSize);
   }
+  if (base instanceof Qcow2Image && base.data.external) {
+    const { filename } = base.data.storage;
+    const dataFree = await host.freeSpace(filename);
+    if (dataFree !== undefined && dataFileBytes > dataFree) {
+      return short(dataFileBytes, dataFree, filename);
+    }
+  }
   const free = await host.freeSpace(storage.filename);
-  if (free === undefined || totals.growthBytes <= free) return undefined;
-  if (!(base instanceof Qcow2Image)) return short(totals.growthBytes, free);
+  const own = totals.growthBytes - dataFileBytes;
+  if (free === undefined || own <= free) return undefined;
+  if (!(base instanceof Qcow2Image)) return short(own, free);
   // Free clusters inside the file are used first; those that are holes save nothing.
   const { inFile, beyond } = await base.freeClusters();
   const holes = Math.max(0, storage.size - ((await storage.allocatedBytes()) ?? 0));

@@ -11,6 +11,7 @@ import { type Preallocation, preallocate } from './preallocate.ts';
 import { setRefcount } from './refcount.ts';
 import { checkReachable } from './resize.ts';
 import {
+  AUTOCLEAR,
   COMPATIBLE,
   type CompressionType,
   CRYPT_NONE,
@@ -38,6 +39,13 @@ export interface CreateOptions {
   readonly backingFormat?: string;
   /** Default `off`; not with a backing file, which it would hide. */
   readonly preallocation?: Preallocation;
+  /** Name of the external data file, stored as it is; `createImage` is given its storage. */
+  readonly dataFile?: string;
+  /**
+   * The data file stays valid as a raw image: all clusters are mapped from the start. Not with a
+   * backing file.
+   */
+  readonly dataFileRaw?: boolean;
 }
 
 /** QEMU leaves the feature name table out of smaller header clusters. */
@@ -50,14 +58,21 @@ export function checkCreateOptions(options: CreateOptions, filename: string): vo
 
 /**
  * Writes a new image into `storage` (its old content is lost) and opens it for writing. With a
- * backing file, set `backing` before data is read or written.
+ * backing file, set `backing` before data is read or written. `dataFile`: empty, and the image's from
+ * now on; it is closed with the image.
  */
-export async function createImage(storage: Storage, options: CreateOptions): Promise<Qcow2Image> {
+export async function createImage(
+  storage: Storage,
+  options: CreateOptions,
+  dataFile?: Storage,
+): Promise<Qcow2Image> {
   const header = newHeader(options, storage.filename);
   await writeEmpty(storage, header, 2 ** header.clusterBits);
-  const image = await Qcow2Image.open(storage);
+  const open = () =>
+    Qcow2Image.open(storage, { openDataFile: dataFile && (() => Promise.resolve(dataFile)) });
+  const image = await open();
   await image.grow(options.size);
-  await preallocate(image, options.preallocation ?? 'off');
+  await preallocate(image, options.preallocation ?? (options.dataFileRaw ? 'metadata' : 'off'));
   await image.flush();
   if (header.backingFile === null) return image;
   // Last: while it grows, an image must not have a backing file that is not open.
@@ -65,7 +80,7 @@ export async function createImage(storage: Storage, options: CreateOptions): Pro
   const { extensions, backingFile } = header;
   await storage.write(0, encodeHeader({ ...grown, extensions, backingFile }), 'header');
   await storage.flush();
-  return Qcow2Image.open(storage);
+  return await open();
 }
 
 /** The header of the disk before it has its size. */
@@ -79,6 +94,12 @@ function newHeader(options: CreateOptions, filename: string): NewHeader {
   }
   if ((options.preallocation ?? 'off') !== 'off' && options.backingFile !== undefined) {
     throw new ImageError('invalid', 'A preallocated image would hide its backing file');
+  }
+  if (
+    options.dataFileRaw &&
+    (options.dataFile === undefined || options.backingFile !== undefined)
+  ) {
+    throw new ImageError('invalid', 'A raw data file needs a name, and an image that stands alone');
   }
   const geometry = geometryOf(clusterBits, refcountOrder, false);
   checkReachable(filename, l1EntriesFor(options.size, geometry));
@@ -97,9 +118,11 @@ function newHeader(options: CreateOptions, filename: string): NewHeader {
     refcountTableClusters: 1,
     nbSnapshots: 0,
     snapshotsOffset: 0,
-    incompatibleFeatures: compressionType === 'zlib' ? 0n : INCOMPATIBLE.compressionType,
+    incompatibleFeatures:
+      (compressionType === 'zlib' ? 0n : INCOMPATIBLE.compressionType) |
+      (options.dataFile === undefined ? 0n : INCOMPATIBLE.externalDataFile),
     compatibleFeatures: options.lazyRefcounts ? COMPATIBLE.lazyRefcounts : 0n,
-    autoclearFeatures: 0n,
+    autoclearFeatures: options.dataFileRaw ? AUTOCLEAR.rawExternalData : 0n,
     refcountOrder,
     headerLength: version === 2 ? V2_HEADER_LENGTH : NEW_HEADER_LENGTH,
     compressionType,
@@ -116,8 +139,11 @@ function checkVersion(options: CreateOptions, version: 2 | 3, refcountOrder: num
   if (refcountOrder !== 4) {
     throw new ImageError('invalid', 'Version 2 images have refcounts of 16 bits');
   }
-  if (options.lazyRefcounts || options.compressionType === 'zstd') {
-    throw new ImageError('invalid', 'Version 2 images have neither lazy refcounts nor zstd');
+  if (options.lazyRefcounts || options.compressionType === 'zstd' || options.dataFile) {
+    throw new ImageError(
+      'invalid',
+      'Version 2 images have neither lazy refcounts nor zstd nor external data files',
+    );
   }
 }
 
@@ -142,6 +168,10 @@ function newExtensions(
   if (options.backingFile !== undefined && options.backingFormat !== undefined) {
     const data = new TextEncoder().encode(options.backingFormat);
     extensions.push({ type: EXTENSION.backingFormat, data });
+  }
+  if (options.dataFile !== undefined) {
+    const data = new TextEncoder().encode(options.dataFile);
+    extensions.push({ type: EXTENSION.externalDataFile, data });
   }
   if (version >= 3 && clusterSize >= FEATURE_NAMES_FROM) {
     extensions.push({ type: EXTENSION.featureNameTable, data: encodeFeatureNames(FEATURE_NAMES) });

@@ -20,6 +20,7 @@ export class GrowthCounter {
   /** A write of data to the range; ranges come in ascending order. */
   async addData(offset: number, length: number): Promise<void> {
     await this.addTables(offset, length);
+    if (this.#context.geometry.externalData) return;
     const { geometry, tables } = this.#context;
     const end = clusterIndexOf(offset + length - 1, geometry) + 1;
     let cluster = Math.max(this.#countedTo, clusterIndexOf(offset, geometry));

@@ -8,13 +8,14 @@ import { checkRange, type Extent, type HostRange, type Layer } from '../layer.ts
 import { MIB } from '../units.ts';
 import { Allocator } from './allocator.ts';
 import { rewriteBacking } from './backing.ts';
-import { type DataStore, PlainData } from './data-store.ts';
+import { type DataStore, type DataStoreOptions, openDataStore } from './data-store.ts';
 import { emptyImage } from './empty.ts';
 import type { Geometry } from './geometry.ts';
 import { countFree, type FreeClusters, GrowthCounter } from './growth.ts';
 import { geometryOfHeader, type Header, parseHeader } from './header.ts';
 import { readHeaderCluster } from './header-cluster.ts';
 import { extentOf, mapRuns } from './mapping.ts';
+import { PairedStorage } from './paired-storage.ts';
 import type { PlaceContext } from './place.ts';
 import { Reader } from './reader.ts';
 import { rebuildRefcounts } from './repair.ts';
@@ -25,7 +26,7 @@ import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
 import { type Mover, Writer } from './writer.ts';
 
-export interface OpenImageOptions {
+export interface OpenImageOptions extends DataStoreOptions {
   /** Needed for compressed clusters alone. */
   readonly codecs?: Codecs;
   /** Bound for tables in memory, in bytes. Default 16 MiB; at least eight tables are kept. */
@@ -55,11 +56,17 @@ export class Qcow2Image implements Layer {
   #size: number;
   #ready: Promise<void> | undefined;
 
-  private constructor(storage: Storage, header: Header, tables: Tables, options: OpenImageOptions) {
+  private constructor(
+    storage: Storage,
+    header: Header,
+    data: DataStore,
+    tables: Tables,
+    options: OpenImageOptions,
+  ) {
     this.storage = storage;
     this.#header = header;
     this.geometry = geometryOfHeader(header);
-    this.data = new PlainData(storage);
+    this.data = data;
     this.#cacheBytes = options.cacheBytes ?? DEFAULT_CACHE;
     this.#size = header.size;
     this.#context = this.#newContext(tables);
@@ -94,13 +101,16 @@ export class Qcow2Image implements Layer {
   static async open(storage: Storage, options: OpenImageOptions = {}): Promise<Qcow2Image> {
     const header = await Qcow2Image.readHeader(storage);
     const geometry = geometryOfHeader(header);
-    const tables = await Tables.load(
-      storage,
-      geometry,
-      header,
-      options.cacheBytes ?? DEFAULT_CACHE,
-    );
-    return new Qcow2Image(storage, header, tables, options);
+    const data = await openDataStore(storage, header, options);
+    const paired = data.storage === storage ? storage : new PairedStorage(storage, data.storage);
+    try {
+      const cacheBytes = options.cacheBytes ?? DEFAULT_CACHE;
+      const tables = await Tables.load(paired, geometry, header, cacheBytes);
+      return new Qcow2Image(paired, header, data, tables, options);
+    } catch (error) {
+      if (data.storage !== storage) await data.storage.close();
+      throw error;
+    }
   }
 
   /** Reads and checks the header alone. */
@@ -148,6 +158,14 @@ export class Qcow2Image implements Layer {
   /** The feature that keeps us from reading the guest's data, in words; null if there is none. */
   get unsupportedForReading(): string | null {
     return unsupportedForReading(this.header);
+  }
+
+  /** Why the guest's data can't be read; null if it can. */
+  get refusalToRead(): ImageError | null {
+    const feature = this.unsupportedForReading;
+    if (feature === null) return this.data.refusal ?? null;
+    const message = `'${this.filename}' uses ${feature}, which is not supported`;
+    return new ImageError('unsupported', message);
   }
 
   // Reading
@@ -228,6 +246,9 @@ export class Qcow2Image implements Layer {
       queue.run(async () => {
         await emptyImage(this.storage, this.header, this.#context);
         await this.#reload();
+        // Nothing points there any more, durably.
+        const { external, storage } = this.data;
+        if (external) await storage.discard(0, storage.size);
       }),
     );
   }
@@ -302,7 +323,7 @@ export class Qcow2Image implements Layer {
     const feature = what.dataUnchanged
       ? this.unsupportedForReading
       : unsupportedForWriting(this.header);
-    if (feature === null) return undefined;
+    if (feature === null) return what.dataUnchanged ? undefined : this.data.refusal;
     return new ImageError(
       'unsupported',
       `${this.filename} uses ${feature}: writing to it is not supported`,
@@ -340,8 +361,7 @@ export class Qcow2Image implements Layer {
   }
 
   #checkReadable(): void {
-    const feature = this.unsupportedForReading;
-    if (feature === null) return;
-    throw new ImageError('unsupported', `${this.filename} uses ${feature}, which is not supported`);
+    const refusal = this.refusalToRead;
+    if (refusal !== null) throw refusal;
   }
 }

@@ -61,6 +61,25 @@ export function decodeL2Entry(
   return { kind: 'data', host, copied };
 }
 
+/**
+ * Throws `corrupt` unless the entry for the guest cluster at `guest` lies at the same offset of the
+ * external data file. Nothing is compressed there.
+ */
+export function checkExternal(entry: L2Entry, guest: number): void {
+  if (entry.kind === 'compressed') {
+    throw new ImageError(
+      'corrupt',
+      'Compressed cluster entry found in image with external data file',
+    );
+  }
+  if (entry.kind === 'unallocated' || entry.host === null || entry.host === guest) return;
+  throw new ImageError(
+    'corrupt',
+    `External data file host cluster offset 0x${entry.host.toString(16)} does not match guest ` +
+      `cluster offset: 0x${guest.toString(16)}`,
+  );
+}
+
 type CompressedEntry = Extract<L2Entry, { kind: 'compressed' }>;
 
 /** "Compressed Clusters Descriptor": the fields, whatever the flags say. */

@@ -2,10 +2,11 @@
 
 import { ImageError } from '../errors.ts';
 import type { Extent } from '../layer.ts';
+import { alignDown } from '../units.ts';
 import type { DataStore } from './data-store.ts';
 import type { Geometry } from './geometry.ts';
 import { l1IndexOf, l2IndexOf } from './geometry.ts';
-import { decodeL2Entry } from './l2-entry.ts';
+import { checkExternal, decodeL2Entry } from './l2-entry.ts';
 import type { Table } from './table-cache.ts';
 import type { Tables } from './tables.ts';
 
@@ -109,7 +110,7 @@ function scanTable(
           compressedBytes: entry.lengthBytes,
         });
       } else if (entry.kind === 'data') {
-        tables.checkInFile('a data cluster', entry.host);
+        if (!geometry.externalData) tables.checkInFile('a data cluster', entry.host);
         append(runs, 'data', position, length, entry.host + within);
       } else {
         const host = entry.kind === 'zero' ? entry.host : null;
@@ -128,7 +129,10 @@ function decodeAt(
   position: number,
 ): ReturnType<typeof decodeL2Entry> {
   try {
-    return decodeL2Entry(high, low, context.geometry, version);
+    const entry = decodeL2Entry(high, low, context.geometry, version);
+    const { externalData, clusterSize } = context.geometry;
+    if (externalData) checkExternal(entry, alignDown(position, clusterSize));
+    return entry;
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
     throw new ImageError(

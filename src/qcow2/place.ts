@@ -6,7 +6,7 @@ import { alignDown, type HostOffset, hostOffset } from '../units.ts';
 import type { Allocator } from './allocator.ts';
 import type { Geometry } from './geometry.ts';
 import { clusterIndexOf, l1IndexOf, l2IndexOf } from './geometry.ts';
-import { decodeL2Entry, encodeEntry, type L2Entry } from './l2-entry.ts';
+import { checkExternal, decodeL2Entry, encodeEntry, type L2Entry } from './l2-entry.ts';
 import type { MapContext } from './mapping.ts';
 import type { Claim } from './overlap.ts';
 import type { Table } from './table-cache.ts';
@@ -45,8 +45,11 @@ export async function place(
     const table = await exclusiveL2(context, l1IndexOf(guest, context.geometry));
     const entry = entryAt(context, table, guest);
     if (entry.kind === 'data' && entry.copied) {
-      await checkRefcount(context, entry.host, 'data');
+      if (!context.data.external) await checkRefcount(context, entry.host, 'data');
       append(placements, clusterSize, guest, entry.host, 'in-place', false, false);
+      guest += clusterSize;
+    } else if (context.data.external) {
+      append(placements, clusterSize, guest, hostOffset(guest), 'new', false, false);
       guest += clusterSize;
     } else if (entry.kind === 'zero' && entry.host !== null && entry.copied) {
       await checkRefcount(context, entry.host, 'data');
@@ -168,7 +171,9 @@ function entryAt(context: PlaceContext, table: Table, guest: number): L2Entry {
   const position = l2IndexOf(guest, geometry) * geometry.l2EntryBytes;
   const { view } = table;
   const high = view.getUint32(position);
-  return decodeL2Entry(high, view.getUint32(position + 4), geometry, version);
+  const entry = decodeL2Entry(high, view.getUint32(position + 4), geometry, version);
+  if (geometry.externalData) checkExternal(entry, alignDown(guest, geometry.clusterSize));
+  return entry;
 }
 
 function countNeedingNew(context: PlaceContext, table: Table, guest: number, end: number): number {
@@ -191,7 +196,7 @@ export function release(context: PlaceContext, entry: L2Entry, kept: number): vo
   if (entry.kind === 'compressed') {
     const { first, count } = compressedClusters(geometry, entry.host, entry.lengthBytes);
     tables.free(first, count);
-  } else if (entry.host !== null && entry.host !== kept) {
+  } else if (entry.host !== null && entry.host !== kept && !geometry.externalData) {
     tables.free(clusterIndexOf(entry.host, geometry), 1);
   }
 }

@@ -17,14 +17,14 @@ const LEAST_PIECE = 16 * MIB;
 export async function preallocate(image: Qcow2Image, mode: Preallocation): Promise<void> {
   if (mode === 'off') return;
   const { size, clusterSize } = image;
-  const { storage } = image.data;
+  const { storage, external } = image.data;
   const { l2Coverage } = image.geometry;
   const piece = alignUp(Math.max(LEAST_PIECE, l2Coverage), l2Coverage);
   for (let offset = 0; offset < size; offset += piece) {
     const length = Math.min(piece, size - offset);
     await image.writeThrough(offset, length, async (host, _from, part) => {
-      // The last cluster of the disk has its whole length in the file.
-      const whole = alignUp(part, clusterSize);
+      // The last cluster of the disk has its whole length in the image's own file.
+      const whole = external ? part : alignUp(part, clusterSize);
       if (mode === 'metadata') await storage.zero(host, whole, 'data');
       else await reserve(storage, host, whole, mode);
     });

@@ -8,7 +8,6 @@ import { CRYPT_NONE, EXTENSION, INCOMPATIBLE } from './spec.ts';
 export function unsupportedForReading(header: Header): string | null {
   const features = header.incompatibleFeatures;
   if (features & INCOMPATIBLE.extendedL2) return 'extended L2 entries';
-  if (features & INCOMPATIBLE.externalDataFile) return 'an external data file';
   return header.cryptMethod === CRYPT_NONE ? null : 'encryption';
 }
 

@@ -94,7 +94,15 @@ export class Writer {
   }
 
   /** Copy on write: what the guest sees in `from .. to` now goes into the new clusters. */
-  async #carryOver(placement: Placement, from: number, to: number, diskEnd: number): Promise<void> {
+  async #carryOver(
+    placement: Placement,
+    from: number,
+    end: number,
+    diskEnd: number,
+  ): Promise<void> {
+    const { data } = this.#image.context();
+    // A data file has no more than the disk, whose last cluster may be one in part.
+    const to = data.external ? Math.min(end, Math.max(this.#image.size(), diskEnd)) : end;
     if (from >= to) return;
     const bytes = new Uint8Array(to - from);
     const size = this.#image.size();
@@ -107,7 +115,7 @@ export class Writer {
     if (placement.zeroed && bytes.every((byte) => byte === 0)) return;
     const host = placement.host + (from - placement.guest);
     storage.event?.('cow_write');
-    await this.#image.context().data.write(host, from, bytes);
+    await data.write(host, from, bytes);
   }
 
   /** Makes a range read as zeros, by the map where whole clusters allow it. */
@@ -121,7 +129,7 @@ export class Writer {
       return;
     }
     await this.#writeZeros(offset, bodyStart, diskEnd);
-    if (this.#image.context().version >= 3) await this.#unmap(bodyStart, bodyEnd, 'zero');
+    if (this.#image.context().version >= 3) await this.#zeroClusters(bodyStart, bodyEnd, diskEnd);
     else {
       // Version 2 has no zero flag: without an entry, the part past the backing file reads zeros.
       const backed = Math.min(this.#image.backing()?.size ?? 0, diskEnd);
@@ -130,6 +138,16 @@ export class Writer {
       if (split < bodyEnd) await this.#unmap(split, bodyEnd, 'unallocated');
     }
     await this.#writeZeros(Math.min(bodyEnd, end), end, diskEnd);
+  }
+
+  async #zeroClusters(start: number, end: number, diskEnd: number): Promise<void> {
+    const { data } = this.#image.context();
+    if (data.raw) {
+      // Who reads the data file alone must see the zeros, too.
+      const length = Math.min(end, diskEnd) - start;
+      await this.ranges.exclusive(start, end, () => data.storage.zero(start, length, 'data'));
+    }
+    await this.#unmap(start, end, 'zero');
   }
 
   async #unmap(start: number, end: number, becomes: 'zero' | 'unallocated'): Promise<void> {
@@ -178,6 +196,7 @@ export class Writer {
     const old = this.#image.size();
     await this.queue.run(() => growTables(this.#image.context(), size));
     await this.#zeroNewArea(old, size);
+    await this.#growDataFile(old, size);
     // The new area reads as zeros, durably, before the header says that it exists.
     await this.queue.run(async () => {
       const { tables } = this.#image.context();
@@ -185,6 +204,15 @@ export class Writer {
       tables.patchMap({ size });
       await tables.checkpoint();
     });
+  }
+
+  /** It has what the disk has; behind the disk it may have held anything. */
+  async #growDataFile(old: number, size: number): Promise<void> {
+    const { external, raw, storage } = this.#image.context().data;
+    if (!external) return;
+    const stale = Math.min(size, storage.size) - old;
+    if (raw && stale > 0) await storage.zero(old, stale, 'data');
+    if (storage.resizable && storage.size < size) await storage.resize(size);
   }
 
   async #zeroNewArea(old: number, size: number): Promise<void> {

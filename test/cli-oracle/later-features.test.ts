@@ -14,7 +14,7 @@ interface Feature {
   readonly words: RegExp;
   /** How `info --output=json` tells of it. */
   readonly described: RegExp;
-  create(name: string): readonly string[];
+  create(): readonly string[];
 }
 
 const FEATURES: Readonly<Record<string, Feature>> = {
@@ -22,11 +22,6 @@ const FEATURES: Readonly<Record<string, Feature>> = {
     words: /extended L2 entries/,
     described: /"extended-l2": true/,
     create: () => ['-o', 'extended_l2=on'],
-  },
-  'an external data file': {
-    words: /external data file/,
-    described: /"data-file": "/,
-    create: (name) => ['-o', `data_file=${name}.data`],
   },
   LUKS: {
     words: /encryption/,
@@ -49,7 +44,7 @@ async function withFeature(feature: Feature): Promise<Images> {
   const images = new Images();
   await images.create('under.qcow2', '1M');
   const backing = ['-u', '-b', 'under.qcow2', '-F', 'qcow2'];
-  const args = ['-q', '-f', 'qcow2', ...feature.create('feature'), ...backing];
+  const args = ['-q', '-f', 'qcow2', ...feature.create(), ...backing];
   await create(images, [...args, 'feature.qcow2', '1M']);
   await images.create('top.qcow2', '1M', { backing: 'feature.qcow2' });
   return images;

@@ -114,9 +114,9 @@ describe('the image that they describe', () => {
     ['preallocation=some', "Parameter 'preallocation' does not accept value 'some'"],
     ['preallocation=full,backing_file=x,backing_fmt=raw', 'Backing file and preallocation can'],
     ['extent_size_hint=4G', 'Extent size hint is too large'],
-    ['data_file_raw=on', "The option 'data_file_raw=on' is not supported yet"],
+    ['data_file_raw=on', 'data-file-raw requires data-file'],
+    ['compat=0.10,data_file=x', 'External data files are only supported with compatibility level'],
     ['extended_l2=on', "The option 'extended_l2=on' is not supported yet"],
-    ['data_file=x', "The option 'data_file' is not supported yet"],
     ['encryption=on', "The option 'encryption=on' is not supported yet"],
   ])('with %s is refused', (text, message) => {
     expect(() => toOptions(text)).toThrow(refusal(message));

@@ -130,6 +130,14 @@ const CASES: readonly Case[] = [
     filename: 'top.qcow2',
     request: { base: 'base.qcow2' },
   },
+  ...['off', 'on'].map((raw) => ({
+    name: `external data files on both sides, base's raw: ${raw}`,
+    build: async (images: Images) => {
+      const option = `${SMALL},data_file=base.data,data_file_raw=${raw}`;
+      await stack(images, { 'base.qcow2': option, 'top.qcow2': `${SMALL},data_file=top.data` });
+    },
+    filename: 'top.qcow2',
+  })),
   {
     name: '-b with relink and delete',
     build: (images) =>
@@ -151,7 +159,7 @@ const CASES: readonly Case[] = [
 ];
 
 function load(images: Images): Files {
-  const names = readdirSync(images.dir).filter((name) => /\.(qcow2|raw)$/.test(name));
+  const names = readdirSync(images.dir).filter((name) => /\.(qcow2|raw|data)$/.test(name));
   return new Map(names.map((name) => [name, new Uint8Array(readFileSync(images.path(name)))]));
 }
 
@@ -166,7 +174,9 @@ async function viewThrough(host: MemoryHost, name: string): Promise<Uint8Array> 
 async function checkAll(host: MemoryHost, files: Files): Promise<void> {
   for (const name of files.keys()) {
     if (!name.endsWith('.qcow2')) continue;
-    const image = await Qcow2Image.open(await host.openStorage(name, { writable: false }));
+    const openDataFile = (data: string | null) => host.openStorage(data ?? '', { writable: false });
+    const storage = await host.openStorage(name, { writable: false });
+    const image = await Qcow2Image.open(storage, { openDataFile });
     // Refcounts of a dirty image wait to be rebuilt.
     if (image.dirty) continue;
     const findings: string[] = [];

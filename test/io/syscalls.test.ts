@@ -35,7 +35,7 @@ async function runBundle(
     bundle: true,
     platform: 'node',
     format,
-    external: ['koffi'],
+    external: ['koffi', '@koromix/*'],
     outfile,
     logLevel: 'error',
   });

@@ -17,6 +17,7 @@ const layer: LayerSpec = {
   refcountBits: 16,
   zstd: false,
   lazyRefcounts: false,
+  dataFile: 'none',
   preallocated: false,
   operations: [],
 };

@@ -31,6 +31,8 @@ export interface LayerSpec {
   readonly refcountBits: number;
   readonly zstd: boolean;
   readonly lazyRefcounts: boolean;
+  /** The data lies in a file of its own; `raw` (bases only): one that is valid without the map. */
+  readonly dataFile: 'none' | 'plain' | 'raw';
   /** All clusters taken when the image is created; they read as zeros. Bases only. */
   readonly preallocated: boolean;
   readonly operations: readonly Operation[];
@@ -69,6 +71,10 @@ const layerWish = fc.record({
   refcountBits: fc.constantFrom(16, 16, 16, 1, 2, 4, 8, 32, 64),
   zstd: fc.boolean(),
   lazyRefcounts: oneIn(8),
+  dataFile: fc.constantFrom<LayerSpec['dataFile']>(
+    ...['none' as const, 'none' as const, 'none' as const, 'none' as const],
+    ...['none' as const, 'none' as const, 'plain' as const, 'raw' as const],
+  ),
   preallocated: oneIn(8),
   operations: fc.array(wish, { maxLength: 12 }),
 });
@@ -97,10 +103,15 @@ function layerSpec(layer: LayerWish, isBase: boolean): LayerSpec {
     refcountBits: isNew ? layer.refcountBits : 16,
     zstd: isNew && layer.zstd,
     lazyRefcounts: isNew && layer.lazyRefcounts,
+    dataFile: isNew ? dataFileOf(layer, isBase) : 'none',
     preallocated: isBase && format === 'qcow2' && layer.preallocated,
   } as const;
   const possible = new PossibleOperations(shape);
   return { ...shape, operations: layer.operations.flatMap((each) => possible.from(each)) };
+}
+
+function dataFileOf({ dataFile }: LayerWish, isBase: boolean): LayerSpec['dataFile'] {
+  return dataFile === 'raw' && !isBase ? 'plain' : dataFile;
 }
 
 /** Turns what the generator wishes for into what QEMU does on such a layer. */
@@ -132,7 +143,8 @@ class PossibleOperations {
 
   /** One cluster (or what the disk has of it), and only where nothing was written before. */
   #compress(near: number, pattern: Pattern): readonly Operation[] {
-    const { format, clusterSize, sectors, preallocated } = this.#shape;
+    const { format, clusterSize, sectors, preallocated, dataFile } = this.#shape;
+    if (dataFile !== 'none') return [];
     const perCluster = clusterSize / SECTOR;
     const cluster = Math.floor(near / perCluster);
     if (format === 'raw' || preallocated || this.#touched.has(cluster)) return [];
@@ -148,8 +160,9 @@ class PossibleOperations {
    * cluster: all references must fit the refcount.
    */
   #snapshot(): readonly Operation[] {
-    const { format, refcountBits } = this.#shape;
+    const { format, refcountBits, dataFile } = this.#shape;
     const references = Math.max(1, this.#compressed) * (this.#snapshots + 2);
+    if (dataFile !== 'none') return [];
     if (format === 'raw' || this.#snapshots === 2 || references >= 2 ** refcountBits) return [];
     this.#snapshots++;
     return [{ kind: 'snapshot' }];

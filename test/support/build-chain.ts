@@ -54,7 +54,7 @@ class Builder {
   }
 
   async create(layer: LayerSpec, name: string, below: BuiltLayer | undefined): Promise<void> {
-    const options = layer.format === 'raw' ? [] : ['-o', createOptions(layer)];
+    const options = layer.format === 'raw' ? [] : ['-o', createOptions(layer, name)];
     const backing = below === undefined ? [] : ['-b', below.name, '-F', below.format];
     const size = String(layer.sectors * SECTOR);
     await this.#qemuImg('create', '-q', '-f', layer.format, ...options, ...backing, name, size);
@@ -122,7 +122,7 @@ class Builder {
   }
 }
 
-function createOptions(layer: LayerSpec): string {
+function createOptions(layer: LayerSpec, name: string): string {
   return [
     `compat=${layer.compat}`,
     `cluster_size=${layer.clusterSize}`,
@@ -130,5 +130,7 @@ function createOptions(layer: LayerSpec): string {
     ...(layer.compat === '1.1' ? [`refcount_bits=${layer.refcountBits}`] : []),
     ...(layer.zstd ? ['compression_type=zstd'] : []),
     ...(layer.lazyRefcounts ? ['lazy_refcounts=on'] : []),
+    ...(layer.dataFile === 'none' ? [] : [`data_file=${name}.data`]),
+    ...(layer.dataFile === 'raw' ? ['data_file_raw=on'] : []),
   ].join(',');
 }

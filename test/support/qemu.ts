@@ -1,7 +1,9 @@
 // QEMU's own programs, the judges of what we write. Missing ones are an error, never a skip.
 
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 
 export interface Outcome {
   readonly code: number;
@@ -60,20 +62,40 @@ export async function qemuIo(
   if (/failed|error|invalid/i.test(output)) throw new Error(`qemu-io ${args.join(' ')}\n${output}`);
 }
 
+/** QEMU looks for external data files in the directory that it runs in. */
+const beside = (file: string, ...args: readonly string[]): Promise<string> =>
+  mustIn(dirname(file), 'qemu-img', ...args);
+
 /** Throws unless `qemu-img check` finds neither corruption nor leaks. */
 export async function checkClean(file: string): Promise<void> {
-  const { code, stdout, stderr } = await run('qemu-img', ['check', '-f', 'qcow2', file]);
+  const args = ['check', '-f', 'qcow2', file];
+  const { code, stdout, stderr } = await run('qemu-img', args, { cwd: dirname(file) });
   if (code !== 0) throw new Error(`qemu-img check ${file}: exit ${code}\n${stdout}${stderr}`);
 }
 
 /** Throws unless both images show the guest the same bytes; a longer one must end in zeros. */
 export async function compare(a: string, fmtA: string, b: string, fmtB: string): Promise<void> {
-  await qemuImg('compare', '-f', fmtA, '-F', fmtB, a, b);
+  const options = ['--image-opts', imageOptions(a, fmtA), imageOptions(b, fmtB)];
+  await beside(a, 'compare', ...options);
+}
+
+function imageOptions(file: string, format: string): string {
+  const data = format === 'qcow2' ? dataFileOf(file) : undefined;
+  const place = data === undefined ? '' : `,data-file.filename=${join(dirname(file), data)}`;
+  return `driver=${format},file.filename=${file}${place}`;
+}
+
+/** The name in the header extension. */
+function dataFileOf(file: string): string | undefined {
+  const start = readFileSync(file).subarray(0, 4096);
+  const at = start.indexOf('DATA', 100);
+  if (at < 0) return undefined;
+  return start.toString('utf8', at + 8, at + 8 + start.readUInt32BE(at + 4));
 }
 
 /** The guest's view through an image, as QEMU reads it. */
 export async function viewOf(file: string, format: string, scratch: string): Promise<Buffer> {
-  await qemuImg('convert', '-f', format, '-O', 'raw', file, scratch);
+  await beside(file, 'convert', '-f', format, '-O', 'raw', file, scratch);
   return readFile(scratch);
 }
 
@@ -84,7 +106,16 @@ export async function viewOf(file: string, format: string, scratch: string): Pro
 export async function snapshotOwn(file: string, name: string, scratch: string): Promise<Buffer> {
   const alone = { driver: 'qcow2', file: { driver: 'file', filename: file }, backing: null };
   const snapshot = `snapshot.name=${name}`;
-  await qemuImg('convert', '-l', snapshot, '-O', 'raw', `json:${JSON.stringify(alone)}`, scratch);
+  await beside(
+    file,
+    'convert',
+    '-l',
+    snapshot,
+    '-O',
+    'raw',
+    `json:${JSON.stringify(alone)}`,
+    scratch,
+  );
   return readFile(scratch);
 }
 
@@ -99,7 +130,7 @@ export interface MapEntry {
 }
 
 export async function mapOf(file: string, format = 'qcow2'): Promise<readonly MapEntry[]> {
-  return JSON.parse(await qemuImg('map', '--output=json', '-f', format, file)) as MapEntry[];
+  return JSON.parse(await beside(file, 'map', '--output=json', '-f', format, file)) as MapEntry[];
 }
 
 export interface ImageInfo {
@@ -111,7 +142,7 @@ export interface ImageInfo {
 }
 
 export async function infoOf(file: string, format = 'qcow2'): Promise<ImageInfo> {
-  return JSON.parse(await qemuImg('info', '--output=json', '-f', format, file)) as ImageInfo;
+  return JSON.parse(await beside(file, 'info', '--output=json', '-f', format, file)) as ImageInfo;
 }
 
 export async function virtualSize(file: string, format: string): Promise<number> {
