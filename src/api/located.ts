@@ -1,6 +1,7 @@
-// The name and the host under which the engine finds a source: bytes and storages get a name in a
-// host where only they are found.
+// The name or description, and the host, by which the engine finds a source: bytes and storages get a
+// name in a host where only they are found.
 
+import type { Description } from '../chain/open.ts';
 import { ImageError } from '../errors.ts';
 import { nodeCodecs } from '../io/codecs.ts';
 import type { Host } from '../io/host.ts';
@@ -8,20 +9,32 @@ import { MemoryStorage } from '../io/memory.ts';
 import { MemoryHost } from '../io/memory-host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import type { Storage } from '../io/storage.ts';
+import type { ImageDescription } from './description.ts';
 import type { ImageSource } from './source.ts';
 
 interface Located {
-  readonly filename: string;
+  readonly target: string | Description;
   readonly host: Host;
 }
 
 export function located(source: ImageSource, host: Host | undefined): Located {
-  if (typeof source === 'string') return { filename: source, host: host ?? nodeHost };
+  if (typeof source === 'string') return { target: source, host: host ?? nodeHost };
+  if (!(source instanceof Uint8Array) && !isStorage(source)) {
+    return { target: asJson(source), host: host ?? nodeHost };
+  }
   const storage = source instanceof Uint8Array ? new MemoryStorage(source) : source;
   const rest = host ?? new MemoryHost({ codecs: nodeCodecs });
   // No protocol, wherever the bytes come from: backing files are looked up beside this name.
   const filename = storage.filename.replace(/^[^:/]*:/, (protocol) => `./${protocol}`);
-  return { filename, host: withStorage(rest, filename, storage) };
+  return { target: filename, host: withStorage(rest, filename, storage) };
+}
+
+/** A copy of what JSON can say, as the parser takes it: members that are undefined are left out. */
+export function asJson(description: ImageDescription): Description {
+  if (typeof description !== 'object' || description === null || Array.isArray(description)) {
+    throw new ImageError('invalid', `Not a description of an image: ${String(description)}`);
+  }
+  return JSON.parse(JSON.stringify(description)) as Description;
 }
 
 /** `host`, with one file more. */
@@ -50,4 +63,9 @@ function withStorage(host: Host, filename: string, storage: Storage): Host {
     freeSpace: (name) => host.freeSpace(name),
     remove: (name) => host.remove(name),
   };
+}
+
+/** Storages have a way to be read; descriptions are data alone. */
+export function isStorage(source: ImageSource): source is Storage {
+  return typeof source === 'object' && source !== null && 'read' in source;
 }

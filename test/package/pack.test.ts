@@ -72,6 +72,20 @@ test('its types show the interface, and nothing of the engine', () => {
   ]);
 });
 
+test('every name that its types export can be imported from an entry', () => {
+  const folder = join(installed, 'dist', 'types');
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' });
+  const entries = ['index.d.ts', 'testing.d.ts'];
+  const published = entries.map((name) => readFileSync(join(folder, name), 'utf8')).join();
+  const exported = /^export (?:declare )?(?:function|class|interface|type|const) (\w+)/gm;
+  const names = files
+    .filter((name) => name.endsWith('.d.ts') && !entries.includes(name))
+    .flatMap((name) => [...readFileSync(join(folder, name), 'utf8').matchAll(exported)])
+    .map(([, name]) => name ?? '');
+  expect(names.length).toBeGreaterThan(40);
+  expect(names.filter((name) => !new RegExp(`\\b${name}\\b`).test(published))).toEqual([]);
+});
+
 test('installing it runs nothing', () => {
   const { scripts = {} } = manifest();
   const hooks = ['preinstall', 'install', 'postinstall', 'prepare'];
