@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 // What a user of the library holds: a chain and its layers. Interfaces alone, so that nothing of the
 // engine shows through them.
 

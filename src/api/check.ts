@@ -4,6 +4,7 @@ import { ImageError } from '../errors.ts';
 import { checkImage as checkEngineImage } from '../qcow2/check.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { OpenOptions } from './chain.ts';
+import { checkCount } from './checks.ts';
 import { openEngine } from './engine-chain.ts';
 import type { ImageSource } from './source.ts';
 import { stoppable } from './stoppable.ts';
@@ -63,9 +64,7 @@ export async function checkImage(
   options: CheckOptions = {},
 ): Promise<CheckReport> {
   const { maxFindings = 1000, signal, ...rest } = options;
-  if (!Number.isInteger(maxFindings) || maxFindings < 0 || maxFindings > 1_000_000) {
-    throw new ImageError('invalid', `maxFindings is out of range: ${maxFindings}`);
-  }
+  checkCount('maxFindings', maxFindings, 1_000_000);
   const open = { ...rest, backing: false, describe: true, ...(signal && { signal }) };
   const chain = await openEngine(source, open);
   try {

@@ -5,6 +5,7 @@ import { ImageError } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
 import { RateLimit as EngineRateLimit } from '../io/throttle.ts';
 import type { Cancellable, LayerFormat } from './chain.ts';
+import { checkCache } from './checks.ts';
 import type { ImageDescription } from './description.ts';
 import { asJson } from './located.ts';
 import { nodeHost } from './node-host.ts';
@@ -35,7 +36,7 @@ export interface CommitOptions extends Cancellable {
   readonly force?: boolean;
   /** Further directories to look for images that stand on base in. Default: none. */
   readonly search?: readonly string[];
-  /** Bytes of data copied per second; 0: no limit, the default. */
+  /** Bytes of data copied per second, 0 or more; 0: no limit, the default. */
   readonly rateLimit?: number | RateLimit;
   /** Told once all checks have passed, before the first write. */
   readonly onPlan?: (plan: CommitPlan) => void;
@@ -109,7 +110,10 @@ export interface RateLimit {
   setRate(bytesPerSecond: number): void;
 }
 
-/** A {@link RateLimit} of `bytesPerSecond`, 0 or more; 0: none. `clock`: default this machine's. */
+/**
+ * A {@link RateLimit} of `bytesPerSecond`, 0 or more; 0: none. `clock`: default this machine's. Throws
+ * `invalid` for anything else, as does `setRate`.
+ */
 export function rateLimit(
   bytesPerSecond: number,
   clock: Pick<Host, 'now' | 'sleep'> = nodeHost,
@@ -150,6 +154,7 @@ async function run(
   options: CommitOptions,
   dryRun: boolean,
 ): Promise<CommitPlan> {
+  checkCache(options.cache);
   const target = typeof image === 'string' ? image : asJson(image);
   try {
     const { plan } = await commitInEngine(target, { ...inEngine(options), dryRun });

@@ -7,6 +7,7 @@ import type { Host } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
 import * as qcow2 from '../qcow2/create.ts';
 import type { Cancellable, Chain } from './chain.ts';
+import { checkChoice } from './checks.ts';
 import { openEngine } from './engine-chain.ts';
 import { nodeHost } from './node-host.ts';
 import { openChain } from './open-chain.ts';
@@ -44,7 +45,7 @@ export interface CreateOptions extends Cancellable {
  * all backing files included. Options out of their range, and a backing file that can't be opened,
  * are refused before anything is created; a file that can't be filled, or was cancelled, is removed.
  * Rejects with `invalid` (an option out of its range, or a file that is part of the chain which the
- * image would stand on), `busy`, `read-only`, `no-space`, `unsupported` (a name with a protocol but
+ * image would stand on), `not-found` (the directory), `busy`, `read-only`, `no-space`, `unsupported` (a name with a protocol but
  * `file:`) or `io`; for the backing file as {@link openChain}.
  *
  * Source: the specification's "Header" and "Header extensions".
@@ -52,6 +53,7 @@ export interface CreateOptions extends Cancellable {
 export async function createImage(filename: string, options: CreateOptions): Promise<Chain> {
   const { host = nodeHost, signal, ...image } = options;
   const file = hostFileOf(filename);
+  checkChoices(image);
   qcow2.checkCreateOptions(image, file);
   const cancel = signal && { signal };
   const { backingFile, backingFormat } = image;
@@ -65,6 +67,13 @@ export async function createImage(filename: string, options: CreateOptions): Pro
     qcow2.createImage(stoppable(storage, signal), image),
   );
   return openChain(file, { format: 'qcow2', writable: true, host, ...cancel });
+}
+
+function checkChoices(options: qcow2.CreateOptions): void {
+  checkChoice('version', options.version, [2, 3]);
+  checkChoice('compressionType', options.compressionType, ['zlib', 'zstd']);
+  checkChoice('backingFormat', options.backingFormat, ['qcow2', 'raw']);
+  checkChoice('preallocation', options.preallocation, ['off', 'metadata', 'falloc', 'full']);
 }
 
 /** A file of the chain that the new image stands on is not to be replaced by it. */

@@ -7,6 +7,7 @@ import { Qcow2Image } from '../qcow2/image.ts';
 import { COMPATIBLE } from '../qcow2/spec.ts';
 import { alignUp, checkOffset, MIB } from '../units.ts';
 import type { Cancellable, Chain, Layer, OpenOptions, Qcow2Details, ViewOptions } from './chain.ts';
+import { checkCache, checkCount } from './checks.ts';
 import { chainExtents, chainStatus, layerExtents, rangeOf } from './extents.ts';
 import { isStorage, located } from './located.ts';
 import type { ImageSource } from './source.ts';
@@ -16,9 +17,11 @@ export async function openEngine(
   options: OpenOptions = {},
 ): Promise<EngineChain> {
   const { signal, backing = true, host: givenHost, ...rest } = options;
-  const { target, host } = located(source, givenHost);
-  const open = { ...rest, host, single: !backing, ...(signal && { signal }) };
   try {
+    checkCache(rest.cache);
+    checkCount('cacheBytes', rest.cacheBytes ?? 0);
+    const { target, host } = located(source, givenHost);
+    const open = { ...rest, host, single: !backing, ...(signal && { signal }) };
     const chain = await openEngineChain(target, open);
     if (!signal?.aborted) return chain;
     await chain.close();

@@ -9,6 +9,7 @@ import {
   MemoryStorage,
   openChain,
   planCommit,
+  rateLimit,
   type Storage,
 } from '../../src/index.ts';
 
@@ -51,6 +52,10 @@ test('options out of their range are refused before a file is replaced', async (
     { clusterSize: 1000 },
     { refcountBits: 3 },
     { version: 2, compressionType: 'zstd' },
+    { version: 4 as 3 },
+    { compressionType: 'none' as 'zlib' },
+    { preallocation: 'some' as 'full' },
+    { backingFormat: 'vmdk' as 'raw' },
     { backingFile: 'base', preallocation: 'full' },
   ];
   for (const options of wrong) {
@@ -58,6 +63,23 @@ test('options out of their range are refused before a file is replaced', async (
     await expect(created).rejects.toMatchObject({ code: 'invalid' });
   }
   expect(host.fileBytes('top')).toEqual(before);
+});
+
+test('so are those of opening, of commits and of rates', async () => {
+  const invalid = { code: 'invalid' };
+  for (const cacheBytes of [-1, 0.5, Number.NaN]) {
+    await expect(openChain('top', { host, cacheBytes })).rejects.toMatchObject(invalid);
+  }
+  await using chain = await openChain('top', { host, cacheBytes: 0 });
+  await chain.read(0, new Uint8Array(10));
+  const cache = 'some' as 'none';
+  await expect(openChain('top', { host, cache })).rejects.toMatchObject(invalid);
+  await expect(commit('top', { host, cache })).rejects.toMatchObject(invalid);
+  for (const rate of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
+    expect(() => rateLimit(rate)).toThrow(expect.objectContaining(invalid));
+    expect(() => rateLimit(1).setRate(rate)).toThrow(expect.objectContaining(invalid));
+    await expect(commit('top', { host, rateLimit: rate })).rejects.toMatchObject(invalid);
+  }
 });
 
 /** Tells of each write. */

@@ -42,13 +42,15 @@ test('the package holds the command, the library, its types, and nothing of the 
     'dist/testing.js',
     'dist/types/index.d.ts',
     'dist/types/testing.d.ts',
+    'docs/API.md',
+    'examples/http-storage.ts',
     'man/qimg-ts.1',
     'package.json',
   ];
   expect(wanted.filter((name) => !files.includes(name))).toEqual([]);
   const top = new Set(files.map((file) => file.split('/')[0] ?? ''));
-  const known = ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'man', 'package.json'];
-  expect([...top].filter((name) => !known.includes(name))).toEqual([]);
+  const known = ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'docs', 'examples', 'man'];
+  expect([...top].filter((name) => !known.includes(name))).toEqual(['package.json']);
 });
 
 test('its types show the interface, and nothing of the engine', () => {
@@ -115,6 +117,17 @@ test.for<Resolution>(['node16', 'nodenext', 'bundler'])('types are found by %s',
   `;
   writeFileSync(join(installs.whole, 'use.ts'), program);
   await typeCheck(installs.whole, ['use.ts'], by);
+});
+
+test('types need neither those of Node.js nor settings for what is to be disposed of', async () => {
+  const program = `
+    import { openChain } from 'qimg-ts';
+    const chain = await openChain('disk.qcow2', { signal: AbortSignal.timeout(1000) });
+    await chain[Symbol.asyncDispose]();
+    export {};
+  `;
+  writeFileSync(join(installs.whole, 'web.ts'), program);
+  await typeCheck(installs.whole, ['web.ts'], 'bundler', 'web');
 });
 
 describe.for(await nodesAtHand(20))('Node.js $version', ({ node }) => {
