@@ -52,6 +52,8 @@ export interface OpenOptions extends Cancellable {
   /**
    * Where files are found. Default: this machine (`nodeHost`) for names and descriptions; for bytes
    * and storages a host without any files, so that an image from elsewhere can't make us read ours.
+   * Relative names of backing files are looked up beside the name of the image; for a storage
+   * `https://host/a/top` whose header names `base` that is `https://host/a/base`.
    */
   readonly host?: Host;
 }

@@ -57,6 +57,7 @@ export async function compareChains(
   const { strict = false, signal, onProgress } = options;
   signal?.throwIfAborted();
   const chains = [engineOf(a), engineOf(b)] as const;
+  const tops = [a.layers[0], b.layers[0]] as const;
   try {
     const { result, ...where } = await compareInEngine(...chains, {
       strict,
@@ -66,7 +67,7 @@ export async function compareChains(
     return { kind: result, ...where } as Comparison;
   } catch (error) {
     if (!(error instanceof CompareError)) throw error;
-    const { filename } = chains[error.side].at(0);
+    const { filename } = tops[error.side];
     throw reworded(error, `Could not compare '${filename}' at ${error.offset}: ${error.message}`);
   }
 }

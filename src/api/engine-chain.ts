@@ -21,7 +21,8 @@ export async function openEngine(
     checkCache(rest.cache);
     checkCount('cacheBytes', rest.cacheBytes ?? 0);
     const { target, host } = located(source, givenHost);
-    const open = { ...rest, host, single: !backing, ...(signal && { signal }) };
+    const label = isStorage(source) ? { label: source.filename } : {};
+    const open = { ...rest, ...label, host, single: !backing, ...(signal && { signal }) };
     const chain = await openEngineChain(target, open);
     if (!signal?.aborted) return chain;
     await chain.close();
@@ -46,8 +47,9 @@ export function engineOf(chain: Chain): EngineChain {
   throw new ImageError('invalid', 'The chain was not opened by this library');
 }
 
-export function wrap(chain: EngineChain): Chain {
-  const layers = chain.layers.map(layerOf) as unknown as Chain['layers'];
+/** `told`: how its users know the names in it. */
+export function wrap(chain: EngineChain, told: (name: string) => string): Chain {
+  const layers = chain.layers.map((layer) => layerOf(layer, told)) as unknown as Chain['layers'];
   const close = () => chain.close();
   const held: Chain = {
     layers,
@@ -87,10 +89,13 @@ export function wrap(chain: EngineChain): Chain {
   return held;
 }
 
-function layerOf({ layer, filename, storedName, formatKnown }: ChainLayer): Layer {
+function layerOf(
+  { layer, filename, storedName, formatKnown }: ChainLayer,
+  told: (name: string) => string,
+): Layer {
   const image = layer instanceof Qcow2Image ? layer : null;
   return {
-    filename,
+    filename: told(filename),
     storedName,
     format: layer.format,
     formatKnown,

@@ -2,6 +2,7 @@
 
 import type { Chain, OpenOptions } from './chain.ts';
 import { openEngine, wrap } from './engine-chain.ts';
+import { namesFor } from './located.ts';
 import type { ImageSource } from './source.ts';
 
 /**
@@ -18,5 +19,5 @@ import type { ImageSource } from './source.ts';
  * format name).
  */
 export async function openChain(source: ImageSource, options: OpenOptions = {}): Promise<Chain> {
-  return wrap(await openEngine(source, options));
+  return wrap(await openEngine(source, options), namesFor(source));
 }

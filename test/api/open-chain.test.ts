@@ -88,8 +88,30 @@ test('a storage is the top of a chain whose other files are in a host', async ()
   const storage = new MemoryStorage(bytesOf(host, 'top.qcow2'), { filename: 'https://x/disk' });
   await using chain = await openChain(storage, { host: await moved(host) });
   await using same = await openChain('top.qcow2', { host });
-  expect(chain.layers).toHaveLength(2);
+  const names = chain.layers.map(({ filename, storedName }) => [filename, storedName]);
+  expect(names).toEqual([
+    ['https://x/disk', 'https://x/disk'],
+    ['https://x/base.qcow2', 'base.qcow2'],
+  ]);
   expect((await viewOf(chain)).equals(await viewOf(same))).toBe(true);
+});
+
+test('what a host opens for reading alone is not taken for writable', async () => {
+  const inner = await makeHost();
+  class ReadOnly extends MemoryHost {
+    override openStorage(filename: string) {
+      return inner.openStorage(filename, { writable: false });
+    }
+    override identify(filename: string) {
+      return inner.identify(filename);
+    }
+  }
+  const host = new ReadOnly();
+  const readOnly = { code: 'read-only' };
+  const opened = openChain('top.qcow2', { host, writable: true });
+  await expect(opened).rejects.toMatchObject(readOnly);
+  const storage = new MemoryStorage(bytesOf(inner, 'base.qcow2'), { writable: false });
+  await expect(openChain(storage, { writable: true })).rejects.toMatchObject(readOnly);
 });
 
 /** Base beside the name of the storage. */
