@@ -33,7 +33,10 @@ export interface OpenOptions extends Cancellable {
    * that was opened from bytes are made to a copy of them.
    */
   readonly writable?: boolean;
-  /** Opens the backing files too. Default true. Without them only what the top holds can be read. */
+  /**
+   * Opens the backing files too. Default true. Without them what the top does not hold is refused
+   * with `invalid`, but in the extents of the layer itself.
+   */
   readonly backing?: boolean;
   /**
    * Opens images with features that can only be described (encryption, external data files,

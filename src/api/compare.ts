@@ -5,6 +5,7 @@ import { CompareError } from '../chain/compare-pieces.ts';
 import { reworded } from '../errors.ts';
 import type { Cancellable, Chain } from './chain.ts';
 import { engineOf } from './engine-chain.ts';
+import { checkNothingBelow } from './extents.ts';
 
 /** How {@link compareChains} compares. */
 export interface CompareOptions extends Cancellable {
@@ -45,7 +46,8 @@ export type Comparison =
  * sides is not read. Stops at the first difference.
  *
  * Rejects with `corrupt`, `unsupported` or `io` where one can't be read: the message names its top
- * and the place; with `invalid` for a chain that `openChain` or `createImage` did not make.
+ * and the place; with `invalid` for a chain that `openChain` or `createImage` did not make, or whose
+ * backing files are not open.
  *
  * Source: what `qemu-img compare` does, with `-s` where it is strict.
  */
@@ -57,6 +59,7 @@ export async function compareChains(
   const { strict = false, signal, onProgress } = options;
   signal?.throwIfAborted();
   const chains = [engineOf(a), engineOf(b)] as const;
+  for (const { layers } of chains) checkNothingBelow(layers.map(({ layer }) => layer));
   const tops = [a.layers[0], b.layers[0]] as const;
   try {
     const { result, ...where } = await compareInEngine(...chains, {

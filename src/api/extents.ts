@@ -6,6 +6,7 @@ import type { Chain } from '../chain/chain.ts';
 import { ImageError } from '../errors.ts';
 import { lowestPlace } from '../io/filter.ts';
 import type { Layer } from '../layer.ts';
+import { Qcow2Image } from '../qcow2/image.ts';
 import { checkOffset } from '../units.ts';
 import type { BlockStatus, ChainExtent, LayerExtent, RangeOptions } from './chain.ts';
 
@@ -70,9 +71,17 @@ export async function* chainStatus(
   const layers = chain.layers.map(({ layer }) => layer);
   for await (const status of blockStatus(layers, start, end - start, options.signal)) {
     const { kind, offset, length, depth, host } = status;
+    if (kind === 'absent' && depth === layers.length - 1) checkNothingBelow(layers);
     const hostOffset = host && lowestPlace(host).offset;
     yield { kind, offset, length, layer: depth, hostOffset };
   }
+}
+
+/** What no layer holds reads as zeros; not where the layer below it was not opened. */
+export function checkNothingBelow(layers: readonly Layer[]): void {
+  const lowest = layers.at(-1);
+  const missing = lowest instanceof Qcow2Image ? lowest.missingBacking() : undefined;
+  if (missing !== undefined) throw missing;
 }
 
 function isLike(a: ChainExtent, b: ChainExtent): boolean {
@@ -86,6 +95,7 @@ async function* walk(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<ChainExtent> {
   const layer = layers[index];
+  if (layer === undefined) checkNothingBelow(layers);
   // Past the end of a short layer there are zeros, and nobody has said so.
   const covered = Math.max(start, Math.min(end, layer?.size ?? 0));
   if (layer !== undefined && covered > start) {

@@ -155,6 +155,7 @@ async function openLayers(
     const above = layers.at(-1);
     layers.push({ ...entry, storedName: next.storedName ?? name });
     if (above !== undefined) above.layer.backing = layer;
+    if (layer instanceof Qcow2Image) layer.standsAlone = parsed.backing.none;
     left.push(() => checkNothingLeft(opened, parsed.backing, depth, options.single === true));
     next = options.single ? undefined : backingOf(layer, entry.filename, parsed.backing, depth);
   }

@@ -110,6 +110,8 @@ test('what can not be read is named, and chains of others are refused', async ()
     message: expect.stringContaining("Could not compare 'raw' at "),
   });
   await expect(openChain(new Broken())).rejects.toThrow('not to be read');
+  await using alone = await openChain('top', { host, backing: false });
+  await expect(compareChains(alone, alone)).rejects.toMatchObject({ code: 'invalid' });
   const copy: Chain = { ...top };
   await expect(compareChains(top, copy)).rejects.toMatchObject({ code: 'invalid' });
 });

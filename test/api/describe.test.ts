@@ -54,6 +54,17 @@ test('it says what the layer below is, or that there is none', async () => {
   expect(zeros.layers.map(({ format }) => format)).toEqual(['qcow2', 'null-co']);
   await using alone = await openChain({ ...top, backing: null }, { host });
   expect(alone.layers).toHaveLength(1);
+  const byte = new Uint8Array(1).fill(9);
+  await alone.read(0, byte);
+  expect(byte[0]).toBe(0);
+  expect((await collect(alone.extents())).map(({ kind }) => kind)).toEqual([
+    'zero',
+    'data',
+    'zero',
+  ]);
+  const writable = await openChain({ ...top, backing: null }, { host, writable: true });
+  await expect(writable.write(0, byte)).rejects.toMatchObject({ code: 'invalid' });
+  await writable.close();
 });
 
 test('a part of a file is an image, on this machine where no host is named', async () => {

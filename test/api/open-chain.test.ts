@@ -50,6 +50,20 @@ test('extents of a chain cover it, and say which layer decides', async () => {
   ]);
 });
 
+test('what a layer would say that is not open is not taken for zeros', async () => {
+  await using top = await openChain('top.qcow2', { host: await makeHost(), backing: false });
+  const invalid = { code: 'invalid' };
+  await expect(top.read(3 * MIB, new Uint8Array(1))).rejects.toMatchObject(invalid);
+  for (const stream of [top.extents(), top.status(), top.view()]) {
+    await expect(async () => {
+      for await (const _ of stream);
+    }).rejects.toMatchObject(invalid);
+  }
+  const held = { offset: MIB, length: MIB / 2 };
+  for await (const { kind } of top.extents(held)) expect(kind).toBe('data');
+  for await (const { kind } of top.status(held)) expect(kind).toBe('data');
+});
+
 test('extents of one layer leave open what it does not say', async () => {
   await using chain = await openChain('top.qcow2', { host: await makeHost() });
   const kinds: string[] = [];
