@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import { typesFingerprint } from './types-fingerprint.mjs';
 
 const OUT = 'docs/.out';
+/** TypeDoc's page forgets the dots of `readonly [T, ...T[]]`. */
+const TUPLE_REST = /readonly \\\[(\[`\w+`\]\(#\w+\)), \1\\\]/g;
 const ENTRIES = [
   { file: 'index.md', title: 'qimg-ts' },
   { file: 'testing.md', title: 'qimg-ts/testing' },
@@ -27,8 +29,7 @@ rmSync(OUT, { recursive: true });
 /** Its links lead to other pages of TypeDoc's: here they are on the same one. */
 function pageOf({ file, title }) {
   const text = readFileSync(join(OUT, file), 'utf8').replace(/^# .*$/m, `# ${title}`);
-  return text.replace(
-    /\]\((?:index|testing)\.md(#[^)]*)?\)/g,
-    (_, anchor) => `](${anchor ?? '#'})`,
-  );
+  return text
+    .replace(/\]\((?:index|testing)\.md(#[^)]*)?\)/g, (_, anchor) => `](${anchor ?? '#'})`)
+    .replace(TUPLE_REST, 'readonly \\[$1, ...$1[]\\]');
 }

@@ -56,7 +56,11 @@ export class ImageError extends Error {
   }
 }
 
-/** The same failure told in other words: its code, errno and hint stay. */
+/**
+ * The same failure told in other words: its code, errno and hint stay.
+ *
+ * @internal
+ */
 export function reworded(error: ImageError, message: string): ImageError {
   const { code, errno, hint } = error;
   return new ImageError(code, message, {
@@ -66,7 +70,11 @@ export function reworded(error: ImageError, message: string): ImageError {
   });
 }
 
-/** A broken invariant of ours, never the fault of an image: stops before anything is written. */
+/**
+ * A broken invariant of ours, never the fault of an image: stops before anything is written.
+ *
+ * @internal
+ */
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`internal error: ${message}`);
 }
@@ -101,12 +109,20 @@ const STRERROR: Readonly<Record<string, string>> = {
   ETXTBSY: 'Text file busy',
 };
 
-/** What strerror(3) says for a symbolic errno; the name itself where it is not a known one. */
+/**
+ * What strerror(3) says for a symbolic errno; the name itself where it is not a known one.
+ *
+ * @internal
+ */
 export function strerror(errno: string): string {
   return STRERROR[errno] ?? errno;
 }
 
-/** The symbolic errno of a Node.js system error, or undefined. */
+/**
+ * The symbolic errno of a Node.js system error, or undefined.
+ *
+ * @internal
+ */
 export function errnoOf(error: unknown): string | undefined {
   if (error instanceof ImageError) return error.errno;
   if (typeof error !== 'object' || error === null) return undefined;

@@ -1,6 +1,7 @@
 // The library: named re-exports, no logic.
 
 export type {
+  BlockStatus,
   Cancellable,
   Chain,
   ChainExtent,
@@ -25,7 +26,25 @@ export {
   type RateLimit,
   rateLimit,
 } from './api/commit.ts';
+export {
+  type CompareOptions,
+  type CompareProgress,
+  type Comparison,
+  compareChains,
+} from './api/compare.ts';
 export { type CreateOptions, createImage } from './api/create.ts';
+export type {
+  DebugDescription,
+  FileDescription,
+  ImageDescription,
+  InjectErrorRule,
+  NodeOptions,
+  NullDescription,
+  ProbedDescription,
+  Qcow2Description,
+  RawDescription,
+  SetStateRule,
+} from './api/description.ts';
 export { nodeCodecs, nodeHost } from './api/node-host.ts';
 export { openChain } from './api/open-chain.ts';
 export type { ImageSource } from './api/source.ts';

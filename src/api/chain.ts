@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 // What a user of the library holds: a chain and its layers. Interfaces alone, so that nothing of the
 // engine shows through them.
 
@@ -32,7 +33,10 @@ export interface OpenOptions extends Cancellable {
    * that was opened from bytes are made to a copy of them.
    */
   readonly writable?: boolean;
-  /** Opens the backing files too. Default true. Without them only what the top holds can be read. */
+  /**
+   * Opens the backing files too. Default true. Without them what the top does not hold is refused
+   * with `invalid`, but in the extents of the layer itself.
+   */
   readonly backing?: boolean;
   /**
    * Opens images with features that can only be described (encryption, external data files,
@@ -44,8 +48,15 @@ export interface OpenOptions extends Cancellable {
   /** Takes no image locks, so that an image that somebody writes to can be read. Default false. */
   readonly forceShare?: boolean;
   /**
-   * Where files are found. Default: this machine (`nodeHost`) for names; for bytes and storages a
-   * host without any files, so that an image from elsewhere can't make us read ours.
+   * Most bytes of tables in memory, for each layer; a few tables are always kept. Default: up to 16
+   * MiB, less for the lower layers of deep chains.
+   */
+  readonly cacheBytes?: number;
+  /**
+   * Where files are found. Default: this machine (`nodeHost`) for names and descriptions; for bytes
+   * and storages a host without any files, so that an image from elsewhere can't make us read ours.
+   * Relative names of backing files are looked up beside the name of the image; for a storage
+   * `https://host/a/top` whose header names `base` that is `https://host/a/base`.
    */
   readonly host?: Host;
 }
@@ -80,6 +91,31 @@ export interface ChainExtent {
   readonly layer: number | null;
   /** The bytes are stored compressed. */
   readonly compressed: boolean;
+}
+
+/** A stretch of the disk through the whole chain, and where its bytes lie. */
+export interface BlockStatus {
+  /**
+   * - `data`: bytes of the layer.
+   * - `hole`: space of the layer's file that nothing was written to yet; reads as zeros.
+   * - `zero`: the layer says that there are zeros.
+   * - `absent`: no layer holds the range; reads as zeros.
+   */
+  readonly kind: 'data' | 'hole' | 'zero' | 'absent';
+  /** First byte on the virtual disk. */
+  readonly offset: number;
+  /** In bytes, 1 or more. */
+  readonly length: number;
+  /**
+   * Index in {@link Chain.layers} of the layer that decides; for `absent` the lowest one whose disk
+   * reaches so far.
+   */
+  readonly layer: number;
+  /**
+   * Where it starts in that layer's file, as it is there, in bytes; of zeros: the space kept for
+   * them. Null where there is no such place, or compressed.
+   */
+  readonly hostOffset: number | null;
 }
 
 /** An internal snapshot. Source: the specification's "Snapshots". */
@@ -119,7 +155,7 @@ export type LayerFormat = 'qcow2' | 'raw' | 'file' | 'host_device' | 'null-co' |
 
 /** One image of a chain. It lives as long as its chain is open. */
 export interface Layer {
-  /** The file, as resolved. */
+  /** The file, as resolved; where there is none, the name of what is there instead. */
   readonly filename: string;
   /** The name as the layer above stores it, or as it was given. */
   readonly storedName: string;
@@ -147,7 +183,7 @@ export interface Layer {
    * mostly, but not always, one extent. Rejects with `invalid` for a range outside of the disk,
    * `corrupt`, `unsupported` or `io`.
    */
-  extents(options?: RangeOptions): AsyncIterableIterator<LayerExtent>;
+  extents(options?: RangeOptions): AsyncGenerator<LayerExtent, void, undefined>;
   /** Fills `target` with what is seen through this layer and those below. As {@link Chain.read}. */
   read(offset: number, target: Uint8Array, options?: Cancellable): Promise<void>;
 }
@@ -176,12 +212,26 @@ export interface Chain extends AsyncDisposable {
    * `no-space` or `io`.
    */
   write(offset: number, source: Uint8Array, options?: Cancellable): Promise<void>;
-  /** Makes a range read as zeros, in the top, the cheapest way it has. Rejects as `write`. */
-  zero(offset: number, length: number): Promise<void>;
+  /**
+   * Makes a range read as zeros, in the top, the cheapest way it has; durable after `flush`. Stopped
+   * and rejects as `write`.
+   */
+  zero(offset: number, length: number, options?: Cancellable): Promise<void>;
   /** The guest's view in pieces, in order, each a buffer of its own. Rejects as `read`. */
-  view(options?: ViewOptions): AsyncIterableIterator<Uint8Array>;
-  /** Where the guest's bytes come from: gapless, in order, all layers merged. Rejects as `read`. */
-  extents(options?: RangeOptions): AsyncIterableIterator<ChainExtent>;
+  view(options?: ViewOptions): AsyncGenerator<Uint8Array, void, undefined>;
+  /**
+   * Which layer the guest's bytes come from: gapless, in order, all layers merged. Rejects as
+   * `read`.
+   */
+  extents(options?: RangeOptions): AsyncGenerator<ChainExtent, void, undefined>;
+  /**
+   * The same as `qemu-img map` tells it: where the bytes lie in the layer's file, and which clusters
+   * are reserved alone. Gapless and in order; a stretch ends where anything changes, the place in
+   * the file included. Rejects as `read`.
+   *
+   * Source: what `qemu-img map --output=json` prints; `present` is all but `absent`.
+   */
+  status(options?: RangeOptions): AsyncGenerator<BlockStatus, void, undefined>;
   /** Everything written before is durable when this resolves. Rejects with `no-space` or `io`. */
   flush(): Promise<void>;
   /**

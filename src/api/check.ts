@@ -1,12 +1,13 @@
 // A check whose findings are data.
 
 import { ImageError } from '../errors.ts';
-import type { Storage } from '../io/storage.ts';
 import { checkImage as checkEngineImage } from '../qcow2/check.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { OpenOptions } from './chain.ts';
+import { checkCount } from './checks.ts';
 import { openEngine } from './engine-chain.ts';
 import type { ImageSource } from './source.ts';
+import { stoppable } from './stoppable.ts';
 
 /** How {@link checkImage} looks at an image. */
 export interface CheckOptions
@@ -52,16 +53,19 @@ export interface CheckReport {
 /**
  * Compares what a qcow2 image's refcounts say with what its tables point to, internal snapshots and
  * bitmaps included. Changes nothing and needs no backing file. A finding is no error: rejects only
- * where the image can't be checked, with `unsupported` (a raw file, too large), `corrupt` (not even
- * its header or snapshot table can be read), `not-found`, `busy` or `io`.
+ * where the image can't be checked, with `unsupported` (a raw file, too large), `format`, `corrupt`
+ * (not even its header or snapshot table can be read), `not-found`, `busy`, `io` or `invalid` (an
+ * option, a description).
  *
  * Source: the specification's "Host cluster management"; messages and counts are `qemu-img check`'s.
  */
 export async function checkImage(
   source: ImageSource,
-  { maxFindings = 1000, signal, ...options }: CheckOptions = {},
+  options: CheckOptions = {},
 ): Promise<CheckReport> {
-  const open = { ...options, backing: false, describe: true, ...(signal && { signal }) };
+  const { maxFindings = 1000, signal, ...rest } = options;
+  checkCount('maxFindings', maxFindings, 1_000_000);
+  const open = { ...rest, backing: false, describe: true, ...(signal && { signal }) };
   const chain = await openEngine(source, open);
   try {
     const image = chain.top;
@@ -79,20 +83,4 @@ export async function checkImage(
   } finally {
     await chain.close();
   }
-}
-
-/** A check is a long row of reads: each looks at the signal. */
-function stoppable(storage: Storage, signal: AbortSignal | undefined): Storage {
-  if (signal === undefined) return storage;
-  const read: Storage['read'] = async (offset, target) => {
-    signal.throwIfAborted();
-    await storage.read(offset, target);
-  };
-  return new Proxy(storage, {
-    get(target, key) {
-      if (key === 'read') return read;
-      const value: unknown = Reflect.get(target, key, target);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
 }

@@ -5,7 +5,11 @@ import { ImageError } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
 import { RateLimit as EngineRateLimit } from '../io/throttle.ts';
 import type { Cancellable, LayerFormat } from './chain.ts';
+import { checkCache } from './checks.ts';
+import type { ImageDescription } from './description.ts';
+import { asJson } from './located.ts';
 import { nodeHost } from './node-host.ts';
+import { forPrograms, inOptionNames } from './words.ts';
 
 /** What {@link commit} merges into what, and what becomes of the rest. */
 export interface CommitOptions extends Cancellable {
@@ -32,7 +36,7 @@ export interface CommitOptions extends Cancellable {
   readonly force?: boolean;
   /** Further directories to look for images that stand on base in. Default: none. */
   readonly search?: readonly string[];
-  /** Bytes of data copied per second; 0: no limit, the default. */
+  /** Bytes of data copied per second, 0 or more; 0: no limit, the default. */
   readonly rateLimit?: number | RateLimit;
   /** Told once all checks have passed, before the first write. */
   readonly onPlan?: (plan: CommitPlan) => void;
@@ -106,7 +110,10 @@ export interface RateLimit {
   setRate(bytesPerSecond: number): void;
 }
 
-/** A {@link RateLimit} of `bytesPerSecond`, 0 or more; 0: none. `clock`: default this machine's. */
+/**
+ * A {@link RateLimit} of `bytesPerSecond`, 0 or more; 0: none. `clock`: default this machine's. Throws
+ * `invalid` for anything else, as does `setRate`.
+ */
 export function rateLimit(
   bytesPerSecond: number,
   clock: Pick<Host, 'now' | 'sleep'> = nodeHost,
@@ -115,8 +122,8 @@ export function rateLimit(
 }
 
 /**
- * Merges layers of the chain of `filename` down into a base, as {@link CommitOptions} say. Resolves
- * to what was done.
+ * Merges layers of the chain of `image`, a file name or a description, down into a base, as
+ * {@link CommitOptions} say. Resolves to what was done.
  *
  * The guest's view through the named image never changes, whatever stops this, whenever. Rejects,
  * everything as it was, with `siblings`, `no-space`, `busy`, `corrupt`, `unsupported`, `not-found`
@@ -124,8 +131,11 @@ export function rateLimit(
  * failed` (`no-space`, `io`) where it was stopped half-way; with the signal's reason where it was
  * cancelled, at a safe point. In the last two cases another run of the same call completes it.
  */
-export async function commit(filename: string, options: CommitOptions = {}): Promise<CommitPlan> {
-  return (await commitInEngine(filename, { ...inEngine(options), dryRun: false })).plan;
+export async function commit(
+  image: string | ImageDescription,
+  options: CommitOptions = {},
+): Promise<CommitPlan> {
+  return await run(image, options, false);
 }
 
 /**
@@ -133,10 +143,25 @@ export async function commit(filename: string, options: CommitOptions = {}): Pro
  * nothing. Rejects where the chain can't be opened or the options make no sense.
  */
 export async function planCommit(
-  filename: string,
+  image: string | ImageDescription,
   options: CommitOptions = {},
 ): Promise<CommitPlan> {
-  return (await commitInEngine(filename, { ...inEngine(options), dryRun: true })).plan;
+  return await run(image, options, true);
+}
+
+async function run(
+  image: string | ImageDescription,
+  options: CommitOptions,
+  dryRun: boolean,
+): Promise<CommitPlan> {
+  checkCache(options.cache);
+  const target = typeof image === 'string' ? image : asJson(image);
+  try {
+    const { plan } = await commitInEngine(target, { ...inEngine(options), dryRun });
+    return { ...plan, refusals: plan.refusals.map(inOptionNames) };
+  } catch (error) {
+    throw forPrograms(error);
+  }
 }
 
 function inEngine({ rateLimit: limit, ...options }: CommitOptions) {
@@ -152,13 +177,13 @@ function inEngine({ rateLimit: limit, ...options }: CommitOptions) {
  * Rejects as `commit`.
  */
 export async function* commitEvents(
-  filename: string,
+  image: string | ImageDescription,
   options: CommitOptions = {},
 ): AsyncGenerator<CommitEvent, void, undefined> {
   const left = new AbortController();
   const { signal = left.signal } = options;
   const inbox = new Inbox();
-  const job = commit(filename, {
+  const job = commit(image, {
     ...options,
     signal: AbortSignal.any([signal, left.signal]),
     onPlan(plan) {

@@ -1,14 +1,20 @@
 // New images.
 
-import { resolveName } from '../chain/filename.ts';
+import type { Chain as EngineChain } from '../chain/chain.ts';
+import { hostFileOf, resolveName } from '../chain/filename.ts';
+import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
+import type { Storage } from '../io/storage.ts';
 import * as qcow2 from '../qcow2/create.ts';
-import type { Chain } from './chain.ts';
+import type { Cancellable, Chain } from './chain.ts';
+import { checkChoice } from './checks.ts';
+import { openEngine } from './engine-chain.ts';
 import { nodeHost } from './node-host.ts';
 import { openChain } from './open-chain.ts';
+import { stoppable } from './stoppable.ts';
 
 /** The image that {@link createImage} makes. */
-export interface CreateOptions {
+export interface CreateOptions extends Cancellable {
   /** Size of the virtual disk in bytes, a multiple of 512, 0 to 2^53 - 1. */
   readonly size: number;
   /** In bytes: a power of two, 512 to 2 MiB. Default 65536. */
@@ -36,27 +42,62 @@ export interface CreateOptions {
 
 /**
  * Creates a qcow2 image; a file of that name is replaced. Resolves to its chain, open for writing,
- * all backing files included. A backing file that can't be opened is refused before anything is
- * created. Rejects with `invalid` (an option out of its range), `not-found`, `busy`, `no-space` or
- * `io`.
+ * all backing files included. Options out of their range, and a backing file that can't be opened,
+ * are refused before anything is created; a file that can't be filled, or was cancelled, is removed.
+ * Rejects with `invalid` (an option out of its range, or a file that is part of the chain which the
+ * image would stand on), `not-found` (the directory), `busy`, `read-only`, `no-space`, `unsupported` (a name with a protocol but
+ * `file:`) or `io`; for the backing file as {@link openChain}.
  *
  * Source: the specification's "Header" and "Header extensions".
  */
-export async function createImage(
-  filename: string,
-  { host = nodeHost, ...options }: CreateOptions,
-): Promise<Chain> {
-  const { backingFile, backingFormat } = options;
+export async function createImage(filename: string, options: CreateOptions): Promise<Chain> {
+  const { host = nodeHost, signal, ...image } = options;
+  const file = hostFileOf(filename);
+  checkChoices(image);
+  qcow2.checkCreateOptions(image, file);
+  const cancel = signal && { signal };
+  const { backingFile, backingFormat } = image;
   if (backingFile !== undefined) {
     const format = backingFormat !== undefined && { format: backingFormat };
-    await (await openChain(resolveName(filename, backingFile), { ...format, host })).close();
+    const open = { ...format, ...cancel, host };
+    await checkBelow(await openEngine(resolveName(file, backingFile), open), file, host);
   }
-  qcow2.checkCreateOptions(options, filename);
-  const storage = await host.createStorage(filename);
+  signal?.throwIfAborted();
+  await fill(await host.createStorage(file), file, host, (storage) =>
+    qcow2.createImage(stoppable(storage, signal), image),
+  );
+  return openChain(file, { format: 'qcow2', writable: true, host, ...cancel });
+}
+
+function checkChoices(options: qcow2.CreateOptions): void {
+  checkChoice('version', options.version, [2, 3]);
+  checkChoice('compressionType', options.compressionType, ['zlib', 'zstd']);
+  checkChoice('backingFormat', options.backingFormat, ['qcow2', 'raw']);
+  checkChoice('preallocation', options.preallocation, ['off', 'metadata', 'falloc', 'full']);
+}
+
+/** A file of the chain that the new image stands on is not to be replaced by it. */
+async function checkBelow(chain: EngineChain, file: string, host: Host): Promise<void> {
+  const { layers } = chain;
+  await chain.close();
+  const id = (await host.identify(file))?.id;
+  if (id === undefined || !layers.some((layer) => layer.id === id)) return;
+  throw new ImageError('invalid', `'${file}' is part of the chain that it would stand on`);
+}
+
+/** Half an image is of no use to anybody. */
+async function fill(
+  storage: Storage,
+  file: string,
+  host: Host,
+  work: (storage: Storage) => Promise<unknown>,
+): Promise<void> {
   try {
-    await qcow2.createImage(storage, options);
+    await work(storage);
+  } catch (error) {
+    if (storage.resizable) await host.remove(file).catch(() => undefined);
+    throw error;
   } finally {
     await storage.close();
   }
-  return openChain(filename, { format: 'qcow2', writable: true, host });
 }

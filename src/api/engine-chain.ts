@@ -2,12 +2,14 @@
 
 import type { ChainLayer, Chain as EngineChain } from '../chain/chain.ts';
 import { openChain as openEngineChain } from '../chain/open.ts';
+import { ImageError } from '../errors.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { COMPATIBLE } from '../qcow2/spec.ts';
 import { alignUp, checkOffset, MIB } from '../units.ts';
 import type { Cancellable, Chain, Layer, OpenOptions, Qcow2Details, ViewOptions } from './chain.ts';
-import { chainExtents, layerExtents, rangeOf } from './extents.ts';
-import { located } from './located.ts';
+import { checkCache, checkCount } from './checks.ts';
+import { chainExtents, chainStatus, layerExtents, rangeOf } from './extents.ts';
+import { isStorage, located } from './located.ts';
 import type { ImageSource } from './source.ts';
 
 export async function openEngine(
@@ -15,22 +17,41 @@ export async function openEngine(
   options: OpenOptions = {},
 ): Promise<EngineChain> {
   const { signal, backing = true, host: givenHost, ...rest } = options;
-  signal?.throwIfAborted();
-  const { filename, host } = located(source, givenHost);
-  const chain = await openEngineChain(filename, { ...rest, host, single: !backing });
-  if (signal?.aborted) {
+  try {
+    checkCache(rest.cache);
+    checkCount('cacheBytes', rest.cacheBytes ?? 0);
+    const { target, host } = located(source, givenHost);
+    const label = isStorage(source) ? { label: source.filename } : {};
+    const open = { ...rest, ...label, host, single: !backing, ...(signal && { signal }) };
+    const chain = await openEngineChain(target, open);
+    if (!signal?.aborted) return chain;
     await chain.close();
-    signal.throwIfAborted();
+    throw signal.reason;
+  } catch (error) {
+    // Ours from the start on; it may not even have been looked at.
+    if (isStorage(source)) await source.close().catch(() => undefined);
+    throw error;
   }
-  return chain;
 }
 
 const PIECE = MIB;
+/** Zeros take few requests, but an image may have to write them. */
+const ZERO_PIECE = 64 * MIB;
 
-export function wrap(chain: EngineChain): Chain {
-  const layers = chain.layers.map(layerOf) as unknown as Chain['layers'];
+const ENGINES = new WeakMap<Chain, EngineChain>();
+
+/** The engine's chain behind one that a user holds. */
+export function engineOf(chain: Chain): EngineChain {
+  const engine = ENGINES.get(chain);
+  if (engine !== undefined) return engine;
+  throw new ImageError('invalid', 'The chain was not opened by this library');
+}
+
+/** `told`: how its users know the names in it. */
+export function wrap(chain: EngineChain, told: (name: string) => string): Chain {
+  const layers = chain.layers.map((layer) => layerOf(layer, told)) as unknown as Chain['layers'];
   const close = () => chain.close();
-  return {
+  const held: Chain = {
     layers,
     get size() {
       return chain.size;
@@ -46,19 +67,35 @@ export function wrap(chain: EngineChain): Chain {
         if (done >= source.length) return;
       }
     },
-    zero: (offset, length) => chain.zero(offset, length),
+    async zero(offset, length, { signal } = {}) {
+      checkOffset(length, 'Length');
+      const { start, end } = rangeOf(chain.size, { offset, length });
+      for (let at = start; ; ) {
+        signal?.throwIfAborted();
+        const next = signal === undefined ? end : Math.min(end, alignUp(at + 1, ZERO_PIECE));
+        await chain.zero(at, next - at);
+        at = next;
+        if (at >= end) return;
+      }
+    },
     view: (options) => view(chain, options),
     extents: (options) => chainExtents(chain, options),
+    status: (options) => chainStatus(chain, options),
     flush: () => chain.flush(),
     close,
     [Symbol.asyncDispose]: close,
   };
+  ENGINES.set(held, chain);
+  return held;
 }
 
-function layerOf({ layer, filename, storedName, formatKnown }: ChainLayer): Layer {
+function layerOf(
+  { layer, filename, storedName, formatKnown }: ChainLayer,
+  told: (name: string) => string,
+): Layer {
   const image = layer instanceof Qcow2Image ? layer : null;
   return {
-    filename,
+    filename: told(filename),
     storedName,
     format: layer.format,
     formatKnown,
@@ -121,7 +158,10 @@ function pieceEnd(at: number): number {
   return alignUp(at + 1, 2 * PIECE);
 }
 
-async function* view(chain: EngineChain, options: ViewOptions = {}): AsyncGenerator<Uint8Array> {
+async function* view(
+  chain: EngineChain,
+  options: ViewOptions = {},
+): AsyncGenerator<Uint8Array, void, undefined> {
   const { start, end } = rangeOf(chain.size, options);
   const { signal, pieceBytes = PIECE } = options;
   checkOffset(pieceBytes - 1, 'Length of a piece less 1');

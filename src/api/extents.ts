@@ -1,11 +1,14 @@
 // Extents as streams: of one layer, and of a whole chain, where for each range the uppermost layer
 // that says anything decides.
 
+import { blockStatus } from '../chain/block-status.ts';
 import type { Chain } from '../chain/chain.ts';
 import { ImageError } from '../errors.ts';
+import { lowestPlace } from '../io/filter.ts';
 import type { Layer } from '../layer.ts';
+import { Qcow2Image } from '../qcow2/image.ts';
 import { checkOffset } from '../units.ts';
-import type { ChainExtent, LayerExtent, RangeOptions } from './chain.ts';
+import type { BlockStatus, ChainExtent, LayerExtent, RangeOptions } from './chain.ts';
 
 interface Range {
   readonly start: number;
@@ -27,7 +30,7 @@ export function rangeOf(size: number, { offset = 0, length }: RangeOptions): Ran
 export async function* layerExtents(
   layer: Layer,
   options: RangeOptions = {},
-): AsyncGenerator<LayerExtent> {
+): AsyncGenerator<LayerExtent, void, undefined> {
   const { start, end } = rangeOf(layer.size, options);
   for (let at = start; at < end; ) {
     options.signal?.throwIfAborted();
@@ -44,7 +47,7 @@ export async function* layerExtents(
 export async function* chainExtents(
   chain: Chain,
   options: RangeOptions = {},
-): AsyncGenerator<ChainExtent> {
+): AsyncGenerator<ChainExtent, void, undefined> {
   const range = rangeOf(chain.size, options);
   let last: ChainExtent | undefined;
   const layers = chain.layers.map(({ layer }) => layer);
@@ -59,6 +62,28 @@ export async function* chainExtents(
   if (last !== undefined) yield last;
 }
 
+/** Neighbours that lie one behind the other are one. */
+export async function* chainStatus(
+  chain: Chain,
+  options: RangeOptions = {},
+): AsyncGenerator<BlockStatus, void, undefined> {
+  const { start, end } = rangeOf(chain.size, options);
+  const layers = chain.layers.map(({ layer }) => layer);
+  for await (const status of blockStatus(layers, start, end - start, options.signal)) {
+    const { kind, offset, length, depth, host } = status;
+    if (kind === 'absent' && depth === layers.length - 1) checkNothingBelow(layers);
+    const hostOffset = host && lowestPlace(host).offset;
+    yield { kind, offset, length, layer: depth, hostOffset };
+  }
+}
+
+/** What no layer holds reads as zeros; not where the layer below it was not opened. */
+export function checkNothingBelow(layers: readonly Layer[]): void {
+  const lowest = layers.at(-1);
+  const missing = lowest instanceof Qcow2Image ? lowest.missingBacking() : undefined;
+  if (missing !== undefined) throw missing;
+}
+
 function isLike(a: ChainExtent, b: ChainExtent): boolean {
   return a.kind === b.kind && a.layer === b.layer && a.compressed === b.compressed;
 }
@@ -70,6 +95,7 @@ async function* walk(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<ChainExtent> {
   const layer = layers[index];
+  if (layer === undefined) checkNothingBelow(layers);
   // Past the end of a short layer there are zeros, and nobody has said so.
   const covered = Math.max(start, Math.min(end, layer?.size ?? 0));
   if (layer !== undefined && covered > start) {

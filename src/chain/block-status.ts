@@ -44,10 +44,12 @@ async function* steps(
   offset: number,
   length: number,
   whole: boolean,
+  signal?: AbortSignal,
 ): AsyncGenerator<StatusStep> {
   const cursors = layers.map((layer) => new LayerCursor(layer));
   const end = offset + length;
   for (let at = offset; at < end; ) {
+    signal?.throwIfAborted();
     const step = await stepAt(cursors, at, end, whole);
     yield step;
     at += step.length;
@@ -112,14 +114,18 @@ function emptyAbove(
   throw new Error('internal error: no layer decides');
 }
 
-/** The status of a range, neighbours that nothing tells apart merged. */
+/**
+ * The status of a range, neighbours that nothing tells apart merged. Throws the signal's reason
+ * between two steps.
+ */
 export async function* blockStatus(
   layers: readonly Layer[],
   offset: number,
   length: number,
+  signal?: AbortSignal,
 ): AsyncGenerator<BlockStatus> {
   let last: BlockStatus | undefined;
-  for await (const step of steps(layers, offset, length, true)) {
+  for await (const step of steps(layers, offset, length, true, signal)) {
     if (last !== undefined && mergeable(last, step)) {
       last = { ...last, length: last.length + step.length };
       continue;

@@ -2,6 +2,7 @@
 // cursor that goes forward through the layer's extents and keeps one answer of them.
 
 import { ImageError } from '../errors.ts';
+import { lowestPlace } from '../io/filter.ts';
 import type { Extent, HostRange, Layer } from '../layer.ts';
 import { l1IndexOf } from '../qcow2/geometry.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
@@ -46,7 +47,8 @@ export class LayerCursor {
     const stop = Math.min(extent.offset + extent.length, most);
     const { layer } = this;
     const isRaw = layer.format === 'raw';
-    const host = isRaw ? { storage: layer.storage, offset } : hostAt(extent, offset);
+    // Raw layers pass the question on, down to the file.
+    const host = isRaw ? lowestPlace({ storage: layer.storage, offset }) : hostAt(extent, offset);
     const { kind } = extent;
     if (kind !== 'data' || host === null || !(await this.#isPreallocated())) {
       return { kind, end: stop, host };

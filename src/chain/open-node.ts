@@ -108,6 +108,10 @@ async function openFile(node: FileNode, context: NodeContext): Promise<OpenedNod
   const { host, writable, cache } = context;
   const options = { writable, cache, ...(!locking && { locking }) };
   const storage = await host.openStorage(filename, options);
+  if (writable && !storage.writable) {
+    await storage.close();
+    throw new ImageError('read-only', `'${storage.filename}' is open for reading only`);
+  }
   return { storage, name: fileName(driver, filename), driver };
 }
 

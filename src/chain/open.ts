@@ -23,13 +23,12 @@ import {
   type Qcow2Node,
 } from './blockdev.ts';
 import { Chain, type ChainLayer } from './chain.ts';
-import { asJson, type BlockDescription } from './description.ts';
 import { resolveName } from './filename.ts';
 import { formatName, type NodeName, nameText } from './node-name.ts';
 import { inContext, leafOf, type NodeContext, openNode, sliceOf } from './open-node.ts';
 import { OptionDict } from './option-dict.ts';
 import { PROBE_BYTES, probeFormat } from './probe.ts';
-import { inTableOrder } from './qemu-json.ts';
+import { inTableOrder, type JsonValue } from './qemu-json.ts';
 
 export interface OpenChainOptions {
   readonly host: Host;
@@ -48,6 +47,8 @@ export interface OpenChainOptions {
   readonly label?: string;
   /** Bound for tables in memory, in bytes, for each layer. Default: shared by the whole chain. */
   readonly cacheBytes?: number;
+  /** Looked at before each layer. */
+  readonly signal?: AbortSignal;
 }
 
 /** More layers than this are taken for a mistake. */
@@ -63,8 +64,11 @@ export const WRITER = {
   share: SHARED_BY_READER,
 } as const;
 
-/** A name, or what `json:{...}` holds as an object or as options taken apart. */
-export type ChainTarget = string | BlockDescription | OptionDict;
+/** What `json:{...}` holds. */
+export type Description = { readonly [key: string]: JsonValue };
+
+/** A name, or a description, whole or as options taken apart. */
+export type ChainTarget = string | Description | OptionDict;
 
 export async function openChain(target: ChainTarget, options: OpenChainOptions): Promise<Chain> {
   const layers: ChainLayer[] = [];
@@ -125,7 +129,7 @@ function firstOf(
   if (typeof target === 'string') {
     return { filename: target, options: new OptionDict(driver), storedName: label ?? target };
   }
-  const given = target instanceof OptionDict ? target : OptionDict.fromObject(asJson(target));
+  const given = target instanceof OptionDict ? target : OptionDict.fromObject(target);
   const storedName = label ?? `json:${JSON.stringify(target)}`;
   return { filename: undefined, options: new OptionDict(driver).joined(given), storedName };
 }
@@ -138,6 +142,7 @@ async function openLayers(
   let next: Next | undefined = first;
   const left: (() => void)[] = [];
   for (let depth = 0; next !== undefined; depth++) {
+    options.signal?.throwIfAborted();
     if (depth === MAX_DEPTH) {
       throw new ImageError('invalid', `The chain has more than ${MAX_DEPTH} layers`);
     }
@@ -151,6 +156,7 @@ async function openLayers(
     const above = layers.at(-1);
     layers.push({ ...entry, storedName: next.storedName ?? name });
     if (above !== undefined) above.layer.backing = layer;
+    if (layer instanceof Qcow2Image) layer.standsAlone = parsed.backing.none;
     left.push(() => checkNothingLeft(opened, parsed.backing, depth, options.single === true));
     next = options.single ? undefined : backingOf(layer, entry.filename, parsed.backing, depth);
   }

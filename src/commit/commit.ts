@@ -26,13 +26,15 @@ import { findRange } from './range.ts';
  */
 export async function commit(target: ChainTarget, options: CommitOptions): Promise<CommitResult> {
   checkOptions(options);
-  const { host, format, cache, label, dryRun = false } = options;
+  const { host, format, cache, label, signal, dryRun = false } = options;
+  signal?.throwIfAborted();
   const chain = await openChain(target, {
     host,
     writable: !dryRun,
     ...(format !== undefined && { format }),
     ...(cache !== undefined && { cache }),
     ...(label !== undefined && { label }),
+    ...(signal !== undefined && { signal }),
   });
   const opened: Chain[] = [chain];
   let result: CommitResult;

@@ -10,7 +10,7 @@ import type { Host } from '../io/host.ts';
 import { findBystanders, neededError } from './bystanders.ts';
 import { changesBase } from './difference.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
-import { planSteps } from './plan.ts';
+import { planSteps, untilAborted } from './plan.ts';
 import { findLayer } from './range.ts';
 import { backingOf } from './relinks.ts';
 
@@ -71,7 +71,7 @@ async function whatIsLeft(
   const layers = dead.map(({ layer }) => layer);
   const shape = { clusterSize: base.clusterSize, diskSize: base.size };
   const steps = planSteps(allocatedIn(layers, 0, chain.size), shape);
-  if (await changesBase(steps, base)) return undefined;
+  if (await changesBase(untilAborted(steps, options.signal), base)) return undefined;
   const names = dead.map((each) => each.filename);
   if (options.delete) {
     const scene = { host, chain, search, known: [], changing: [], deleted: dead, stable: [] };

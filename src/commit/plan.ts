@@ -44,6 +44,17 @@ export async function* planSteps(
   if (steps.length > 0) yield steps;
 }
 
+/** The same, until the signal's reason is thrown. */
+export async function* untilAborted<T>(
+  items: AsyncIterable<T>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<T> {
+  for await (const item of items) {
+    signal?.throwIfAborted();
+    yield item;
+  }
+}
+
 class Planner {
   readonly #shape: PlanShape;
   #steps: PlanStep[] = [];

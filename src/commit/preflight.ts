@@ -13,7 +13,7 @@ import { checkReachable } from '../qcow2/resize.ts';
 import { findBystanders, neededError, siblingsError } from './bystanders.ts';
 import { changesBase } from './difference.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
-import { type PlanStep, planSteps } from './plan.ts';
+import { type PlanStep, planSteps, untilAborted } from './plan.ts';
 import type { Range, Refuse } from './range.ts';
 import { prepareRelinks } from './relinks.ts';
 import { type Measured, measure, shortage } from './space.ts';
@@ -36,6 +36,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
   };
   checkFormat(range, refuse);
   await checkBase(range, refuse);
+  options.signal?.throwIfAborted();
   const empties = topIndex === 0 && options.base === undefined && !options.drop;
   if (empties) checkTop(top, refuse);
 
@@ -51,8 +52,9 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     await checkDeletes(deletes, options, refuse);
     const newBaseSize = Math.max(base.layer.size, top.layer.size);
     const steps = () => planFor(range, relinks, newBaseSize);
-    const measured = await measure(steps(), base.layer, newBaseSize);
-    const parts = { between, deleted: deletes, overlays, done, steps };
+    const watched = () => untilAborted(steps(), options.signal);
+    const measured = await measure(watched(), base.layer, newBaseSize);
+    const parts = { between, deleted: deletes, overlays, done, steps: watched };
     const siblings = await checkSiblings(range, options, parts, refuse);
     await checkSpace(range, options, measured, refuse);
     if (options.dryRun) await checkAccess(range, relinks, refuse);

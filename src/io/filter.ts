@@ -4,11 +4,29 @@ import type { StorageEvent } from './events.ts';
 import type { Permission } from './locks.ts';
 import type { Storage, StorageExtent, WriteKind } from './storage.ts';
 
+/** A byte of a storage. */
+export interface StoragePlace {
+  readonly storage: Storage;
+  readonly offset: number;
+}
+
+/** Where it lies in the storage that is below all filters: in the file, as it is there. */
+export function lowestPlace(place: StoragePlace): StoragePlace {
+  let lowest = place;
+  while (lowest.storage instanceof FilterStorage) lowest = lowest.storage.placeOf(lowest.offset);
+  return lowest;
+}
+
 export class FilterStorage implements Storage {
   protected readonly inner: Storage;
 
   constructor(inner: Storage) {
     this.inner = inner;
+  }
+
+  /** Where a byte of it lies in the storage below. */
+  placeOf(offset: number): StoragePlace {
+    return { storage: this.inner, offset };
   }
 
   get filename(): string {

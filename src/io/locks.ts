@@ -3,7 +3,11 @@
 
 /** What a user of an image does with it, or lets others do meanwhile. */
 export type Permission = 'consistent read' | 'write' | 'write unchanged' | 'resize';
-/** The order gives the byte: 100 + n used, 200 + n unshared. */
+/**
+ * The order gives the byte: 100 + n used, 200 + n unshared.
+ *
+ * @internal
+ */
 export const PERMISSIONS: readonly Permission[] = [
   'consistent read',
   'write',
@@ -14,6 +18,7 @@ export const PERMISSIONS: readonly Permission[] = [
 const USED = 100;
 const UNSHARED = 200;
 
+/** @internal */
 export interface ByteLocks {
   /** Bytes to hold shared locks on. */
   readonly hold: readonly number[];
@@ -21,6 +26,7 @@ export interface ByteLocks {
   readonly probe: readonly { readonly byte: number; readonly conflict: string }[];
 }
 
+/** @internal */
 export function byteLocks(use: readonly Permission[], share: readonly Permission[]): ByteLocks {
   const hold: number[] = [];
   const probe: { byte: number; conflict: string }[] = [];

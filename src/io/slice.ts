@@ -1,7 +1,7 @@
 // A part of another storage, as a storage of its own: from an offset, to a fixed end or to the end.
 
 import { ImageError } from '../errors.ts';
-import { FilterStorage } from './filter.ts';
+import { FilterStorage, type StoragePlace } from './filter.ts';
 import type { Storage, StorageExtent, WriteKind } from './storage.ts';
 
 export class SliceStorage extends FilterStorage {
@@ -13,6 +13,10 @@ export class SliceStorage extends FilterStorage {
     super(inner);
     this.#offset = offset;
     this.#fixed = size;
+  }
+
+  override placeOf(offset: number): StoragePlace {
+    return { storage: this.inner, offset: this.#offset + offset };
   }
 
   override get size(): number {

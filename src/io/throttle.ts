@@ -5,6 +5,7 @@
 //   charged |####|##########|         bytes that go past the quota take up the following slices, and
 //                           ^ end     may move when those are over
 
+import { ImageError } from '../errors.ts';
 import type { Host } from './host.ts';
 
 export const SLICE_MS = 100;
@@ -44,6 +45,11 @@ export function charge(
   return { state: next, waitMs: next.charged < quota ? 0 : Math.max(0, end - now) };
 }
 
+function checked(rate: number): number {
+  if (Number.isFinite(rate) && rate >= 0) return rate;
+  throw new ImageError('invalid', `A rate limit is 0 or more bytes per second: ${rate}`);
+}
+
 /** The limit of one job. Its rate can be changed at any time, also while somebody waits. */
 export class RateLimit {
   readonly #clock: Pick<Host, 'now' | 'sleep'>;
@@ -53,7 +59,7 @@ export class RateLimit {
 
   /** `bytesPerSecond` 0: no limit. */
   constructor(bytesPerSecond: number, clock: Pick<Host, 'now' | 'sleep'>) {
-    this.#rate = bytesPerSecond;
+    this.#rate = checked(bytesPerSecond);
     this.#clock = clock;
   }
 
@@ -64,7 +70,7 @@ export class RateLimit {
 
   /** Takes effect at once: whoever waits is charged anew, at the new rate. */
   setRate(bytesPerSecond: number): void {
-    this.#rate = bytesPerSecond;
+    this.#rate = checked(bytesPerSecond);
     this.#state = INITIAL;
     const before = this.#changed;
     this.#changed = new AbortController();

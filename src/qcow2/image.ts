@@ -48,6 +48,8 @@ export class Qcow2Image implements Layer {
   readonly geometry: Geometry;
   readonly data: DataStore;
   backing: Layer | null = null;
+  /** Told that there is nothing below, whatever the header says: reads as zeros. */
+  standsAlone = false;
   readonly #cacheBytes: number;
   #header: Header;
   #context: PlaceContext;
@@ -71,8 +73,12 @@ export class Qcow2Image implements Layer {
     this.#size = header.size;
     this.#context = this.#newContext(tables);
     const parts = { storage, backing: () => this.backing, context: () => this.#context };
-    const { codecs } = options;
-    const reader = new Reader({ ...parts, codecs, header: () => this.#header });
+    const reader = new Reader({
+      ...parts,
+      codecs: options.codecs,
+      standsAlone: () => this.standsAlone,
+      header: () => this.#header,
+    });
     this.#reader = reader;
     this.#writer = new Writer({
       ...parts,
@@ -184,6 +190,11 @@ export class Qcow2Image implements Layer {
     await this.#writer.ranges.shared(offset, offset + target.length, () =>
       this.#reader.read(offset, target),
     );
+  }
+
+  /** Why what it does not hold can't be read; undefined where it can. */
+  missingBacking(): ImageError | undefined {
+    return this.#reader.missingBacking();
   }
 
   // Writing

@@ -14,6 +14,8 @@ export interface ReaderImage {
   readonly storage: Storage;
   readonly codecs: Codecs | undefined;
   backing(): Layer | null;
+  /** Told that there is nothing below, whatever the header says. */
+  standsAlone(): boolean;
   header(): Header;
   /** Another one when the image has read its tables anew. */
   context(): MapContext;
@@ -49,7 +51,8 @@ export class Reader {
 
   /** From the layer below; past its end, or without one, there are zeros. */
   async #readBelow(offset: number, target: Uint8Array): Promise<void> {
-    if (this.lacksBacking) throw this.backingNotOpen();
+    const missing = this.missingBacking();
+    if (missing !== undefined) throw missing;
     const backing = this.#image.backing();
     const covered = Math.max(0, Math.min(target.length, (backing?.size ?? 0) - offset));
     if (backing !== null && covered > 0) {
@@ -57,6 +60,11 @@ export class Reader {
       await backing.read(offset, target.subarray(0, covered));
     }
     target.fill(0, covered);
+  }
+
+  missingBacking(): ImageError | undefined {
+    const { lacksBacking } = this;
+    return lacksBacking && !this.#image.standsAlone() ? this.backingNotOpen() : undefined;
   }
 
   /** Its data would read as zeros, and writes would copy those zeros. */

@@ -16,10 +16,12 @@ export function pattern(length: number, seed: number): Uint8Array {
   return bytes;
 }
 
+/** @internal */
 export function check(condition: boolean, broken: string): asserts condition {
   if (!condition) throw new Error(`Storage contract: ${broken}`);
 }
 
+/** @internal */
 export async function contentOf(storage: Storage, offset: number, length: number) {
   // Not zeros, so that what a read leaves alone shows.
   const target = new Uint8Array(length).fill(0xee);
@@ -27,6 +29,7 @@ export async function contentOf(storage: Storage, offset: number, length: number
   return target;
 }
 
+/** @internal */
 export async function holds(storage: Storage, offset: number, expected: Uint8Array): Promise<void> {
   const content = await contentOf(storage, offset, expected.length);
   const at = content.findIndex((byte, i) => byte !== expected[i]);
@@ -37,7 +40,11 @@ export async function holds(storage: Storage, offset: number, expected: Uint8Arr
   );
 }
 
-/** Rejects with an ImageError of that code. */
+/**
+ * Rejects with an ImageError of that code.
+ *
+ * @internal
+ */
 export async function refuses(
   change: () => Promise<unknown>,
   code: string,

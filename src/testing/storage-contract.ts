@@ -25,7 +25,11 @@ export interface ContractOptions {
   readonly readOnly?: boolean;
 }
 
-/** What a case is given. */
+/**
+ * What a case is given.
+ *
+ * @internal
+ */
 export interface Stage {
   place(content: Uint8Array): Promise<Place>;
   /** Open until the case is over. */
@@ -34,7 +38,11 @@ export interface Stage {
   keep(storage: Storage): Storage;
 }
 
-/** A sentence and what tries it. */
+/**
+ * A sentence and what tries it.
+ *
+ * @internal
+ */
 export type Case = readonly [name: string, run: (stage: Stage) => Promise<void>];
 
 /**
@@ -49,9 +57,9 @@ export type Case = readonly [name: string, run: (stage: Stage) => Promise<void>]
  */
 export function storageContract(
   place: (content: Uint8Array) => Promise<Place>,
-  { readOnly = false }: ContractOptions = {},
+  options: ContractOptions = {},
 ): readonly StorageCase[] {
-  const cases = readOnly ? READING : [...READING, ...WRITING, ...RESIZING];
+  const cases = options.readOnly ? READING : [...READING, ...WRITING, ...RESIZING];
   return cases.map(([name, act]) => ({ name, run: () => onStage(place, act) }));
 }
 

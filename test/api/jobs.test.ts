@@ -56,6 +56,9 @@ test('a check tells its findings as data, as many as are asked for', async () =>
   expect(report.findings.map(({ kind }) => kind)).toContain('leak');
   expect((await checkImage(bytes, { maxFindings: 1 })).findings).toHaveLength(1);
   expect(report.totalClusters).toBe(128);
+  for (const maxFindings of [-1, 0.5, 1_000_001]) {
+    await expect(checkImage(bytes, { maxFindings })).rejects.toMatchObject({ code: 'invalid' });
+  }
 });
 
 test('a check is stopped by its signal, and refuses raw files', async () => {

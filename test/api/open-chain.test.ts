@@ -50,6 +50,20 @@ test('extents of a chain cover it, and say which layer decides', async () => {
   ]);
 });
 
+test('what a layer would say that is not open is not taken for zeros', async () => {
+  await using top = await openChain('top.qcow2', { host: await makeHost(), backing: false });
+  const invalid = { code: 'invalid' };
+  await expect(top.read(3 * MIB, new Uint8Array(1))).rejects.toMatchObject(invalid);
+  for (const stream of [top.extents(), top.status(), top.view()]) {
+    await expect(async () => {
+      for await (const _ of stream);
+    }).rejects.toMatchObject(invalid);
+  }
+  const held = { offset: MIB, length: MIB / 2 };
+  for await (const { kind } of top.extents(held)) expect(kind).toBe('data');
+  for await (const { kind } of top.status(held)) expect(kind).toBe('data');
+});
+
 test('extents of one layer leave open what it does not say', async () => {
   await using chain = await openChain('top.qcow2', { host: await makeHost() });
   const kinds: string[] = [];
@@ -88,8 +102,30 @@ test('a storage is the top of a chain whose other files are in a host', async ()
   const storage = new MemoryStorage(bytesOf(host, 'top.qcow2'), { filename: 'https://x/disk' });
   await using chain = await openChain(storage, { host: await moved(host) });
   await using same = await openChain('top.qcow2', { host });
-  expect(chain.layers).toHaveLength(2);
+  const names = chain.layers.map(({ filename, storedName }) => [filename, storedName]);
+  expect(names).toEqual([
+    ['https://x/disk', 'https://x/disk'],
+    ['https://x/base.qcow2', 'base.qcow2'],
+  ]);
   expect((await viewOf(chain)).equals(await viewOf(same))).toBe(true);
+});
+
+test('what a host opens for reading alone is not taken for writable', async () => {
+  const inner = await makeHost();
+  class ReadOnly extends MemoryHost {
+    override openStorage(filename: string) {
+      return inner.openStorage(filename, { writable: false });
+    }
+    override identify(filename: string) {
+      return inner.identify(filename);
+    }
+  }
+  const host = new ReadOnly();
+  const readOnly = { code: 'read-only' };
+  const opened = openChain('top.qcow2', { host, writable: true });
+  await expect(opened).rejects.toMatchObject(readOnly);
+  const storage = new MemoryStorage(bytesOf(inner, 'base.qcow2'), { writable: false });
+  await expect(openChain(storage, { writable: true })).rejects.toMatchObject(readOnly);
 });
 
 /** Base beside the name of the storage. */

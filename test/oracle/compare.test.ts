@@ -106,6 +106,8 @@ compare -U -T none e.qcow2 z.qcow2
 compare --force-share e.qcow2 z.qcow2
 compare --object secret,id=s,data=abc e.qcow2 z.qcow2
 compare --image-opts driver=qcow2,file.filename=e.qcow2 driver=qcow2,file.filename=z.qcow2
+compare e.qcow2 json:{"driver":"qcow2","file":{"filename":"s.qcow2"},"backing":null}
+compare -p e.qcow2 json:{"driver":"qcow2","file":{"filename":"q.qcow2"},"backing":null}
 compare --image-opts file.filename=e.qcow2 z.qcow2
 compare -f qcow2 --image-opts file.filename=e.qcow2 file.filename=z.qcow2
 compare -F qcow2 --image-opts file.filename=e.qcow2 file.filename=z.qcow2

@@ -83,6 +83,11 @@ map --force-share t.qcow2
 map --output human t.qcow2
 map --output=json --image-opts driver=qcow2,file.filename=t.qcow2
 map --image-opts driver=raw,file.filename=r.raw
+map --image-opts driver=raw,offset=512k,size=2M,file.filename=r.raw
+map --output=json --image-opts driver=raw,offset=512k,size=2M,file.filename=r.raw
+map --output=json --image-opts driver=raw,offset=64k,file.driver=raw,file.offset=1M,file.file.filename=r.raw
+map --output=json --image-opts driver=raw,offset=64k,file.driver=blkdebug,file.image.filename=r.raw
+map --output=json -s 100k -l 1M --image-opts driver=raw,offset=512k,size=2M,file.filename=r.raw
 map --object secret,id=s,data=abc r.raw
 map --object foo t.qcow2
 map --object secret,id=a t.qcow2

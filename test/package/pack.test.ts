@@ -42,13 +42,15 @@ test('the package holds the command, the library, its types, and nothing of the 
     'dist/testing.js',
     'dist/types/index.d.ts',
     'dist/types/testing.d.ts',
+    'docs/API.md',
+    'examples/http-storage.ts',
     'man/qimg-ts.1',
     'package.json',
   ];
   expect(wanted.filter((name) => !files.includes(name))).toEqual([]);
   const top = new Set(files.map((file) => file.split('/')[0] ?? ''));
-  const known = ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'man', 'package.json'];
-  expect([...top].filter((name) => !known.includes(name))).toEqual([]);
+  const known = ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'docs', 'examples', 'man'];
+  expect([...top].filter((name) => !known.includes(name))).toEqual(['package.json']);
 });
 
 test('its types show the interface, and nothing of the engine', () => {
@@ -70,6 +72,20 @@ test('its types show the interface, and nothing of the engine', () => {
     'memory.d.ts',
     'storage.d.ts',
   ]);
+});
+
+test('every name that its types export can be imported from an entry', () => {
+  const folder = join(installed, 'dist', 'types');
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' });
+  const entries = ['index.d.ts', 'testing.d.ts'];
+  const published = entries.map((name) => readFileSync(join(folder, name), 'utf8')).join();
+  const exported = /^export (?:declare )?(?:function|class|interface|type|const) (\w+)/gm;
+  const names = files
+    .filter((name) => name.endsWith('.d.ts') && !entries.includes(name))
+    .flatMap((name) => [...readFileSync(join(folder, name), 'utf8').matchAll(exported)])
+    .map(([, name]) => name ?? '');
+  expect(names.length).toBeGreaterThan(40);
+  expect(names.filter((name) => !new RegExp(`\\b${name}\\b`).test(published))).toEqual([]);
 });
 
 test('installing it runs nothing', () => {
@@ -101,6 +117,17 @@ test.for<Resolution>(['node16', 'nodenext', 'bundler'])('types are found by %s',
   `;
   writeFileSync(join(installs.whole, 'use.ts'), program);
   await typeCheck(installs.whole, ['use.ts'], by);
+});
+
+test('types need neither those of Node.js nor settings for what is to be disposed of', async () => {
+  const program = `
+    import { openChain } from 'qimg-ts';
+    const chain = await openChain('disk.qcow2', { signal: AbortSignal.timeout(1000) });
+    await chain[Symbol.asyncDispose]();
+    export {};
+  `;
+  writeFileSync(join(installs.whole, 'web.ts'), program);
+  await typeCheck(installs.whole, ['web.ts'], 'bundler', 'web');
 });
 
 describe.for(await nodesAtHand(20))('Node.js $version', ({ node }) => {

@@ -17,19 +17,26 @@ export function makeConsumer(dir: string, options: { readonly link: boolean }): 
 
 export type Resolution = 'node16' | 'nodenext' | 'bundler';
 
+/** What a program can count on besides the language. */
+const PLATFORMS = {
+  node: ['--lib', 'es2023,esnext.disposable', '--types', 'node'],
+  web: ['--lib', 'es2022,dom', '--types', ''],
+} as const;
+
 /** Fails where the strict compiler finds fault with one of the files. */
 export async function typeCheck(
   dir: string,
   files: readonly string[],
   resolution: Resolution = 'nodenext',
+  platform: keyof typeof PLATFORMS = 'node',
 ): Promise<void> {
   const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
   const module = resolution === 'bundler' ? 'esnext' : resolution;
   const options = [
     ...['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--noUncheckedIndexedAccess'],
     ...['--module', module, '--moduleResolution', resolution],
-    ...['--target', 'es2023', '--lib', 'es2023,esnext.disposable'],
-    ...['--types', 'node', '--typeRoots', join(ROOT, 'node_modules', '@types')],
+    ...['--target', 'es2023', ...PLATFORMS[platform]],
+    ...['--typeRoots', join(ROOT, 'node_modules', '@types')],
   ];
   await mustIn(dir, process.execPath, tsc, ...options, ...files);
 }

@@ -1,0 +1,139 @@
+// Images described instead of named. The names of members are QEMU's, so that what is written for it
+// can be used here as it is.
+
+import type { StorageEvent } from '../io/events.ts';
+
+/** What every part of an {@link ImageDescription} may say. */
+export interface NodeOptions {
+  /** Refused with `read-only` where it would have to be written to. Default false. */
+  readonly 'read-only'?: boolean;
+  /** Takes no image locks. Default: as {@link OpenOptions.forceShare}. */
+  readonly 'force-share'?: boolean;
+  /** Default: as {@link OpenOptions.cache}. */
+  readonly cache?: {
+    /** Goes around the host's cache. */
+    readonly direct?: boolean;
+    /** Ignores flushes. */
+    readonly 'no-flush'?: boolean;
+  };
+  /** Taken, without effect: a name among QEMU's nodes, a letter first. */
+  readonly 'node-name'?: string;
+  /** Taken, without effect. */
+  readonly 'auto-read-only'?: boolean;
+  /** Taken, without effect. */
+  readonly discard?: 'ignore' | 'unmap';
+  /** Taken, without effect. */
+  readonly 'detect-zeroes'?: 'off' | 'on' | 'unmap';
+}
+
+/** A regular file, or a device. */
+export interface FileDescription extends NodeOptions {
+  /** May be left out where the file is below another driver: whichever fits the file. */
+  readonly driver?: 'file' | 'host_device';
+  /** As it is: no protocol is looked for in it. */
+  readonly filename: string;
+  /** `off`: takes no image locks. Default `auto`. */
+  readonly locking?: 'auto' | 'on' | 'off';
+}
+
+/** Nothing: reads as zeros, forgets what is written. */
+export interface NullDescription extends NodeOptions {
+  readonly driver: 'null-co';
+  /** In bytes, 0 to 2^53 - 1. Default 1 GiB. */
+  readonly size?: number;
+  /** Says of itself that it is all zeros, so that nobody has to read it. Default false. */
+  readonly 'read-zeroes'?: boolean;
+  /** Nanoseconds that each request takes, 0 or more. Default 0. */
+  readonly 'latency-ns'?: number;
+}
+
+/** Injects errors into what it stands on. */
+export interface DebugDescription extends NodeOptions {
+  readonly driver: 'blkdebug';
+  readonly image: ImageDescription;
+  /** Name of a file with more rules. Default: none. */
+  readonly config?: string;
+  /** Requests that fail. Default: none. */
+  readonly 'inject-error'?: readonly InjectErrorRule[];
+  /** Changes of the state, which is 1 at first. Default: none. */
+  readonly 'set-state'?: readonly SetStateRule[];
+}
+
+/** Requests fail that come after an event. */
+export interface InjectErrorRule {
+  /** What has to happen first; `none`: nothing, it is active from the start. */
+  readonly event: StorageEvent;
+  /** Only in this state; 0, the default: in any. */
+  readonly state?: number;
+  /** Default: all but `block-status`. */
+  readonly iotype?: 'read' | 'write' | 'write-zeroes' | 'discard' | 'flush' | 'block-status';
+  /** Linux's number, 1 or more. Default 5, EIO. */
+  readonly errno?: number;
+  /** Only requests that cover this sector of 512 bytes. Default: all. */
+  readonly sector?: number;
+  /** Only the first such request. Default false. */
+  readonly once?: boolean;
+}
+
+/** The state changes with an event. */
+export interface SetStateRule {
+  /** What has to happen. */
+  readonly event: StorageEvent;
+  /** Only in this state; 0, the default: in any. */
+  readonly state?: number;
+  /** The state from then on. */
+  readonly new_state: number;
+}
+
+/** Bytes as they are, or a part of them. */
+export interface RawDescription extends NodeOptions {
+  readonly driver: 'raw';
+  readonly file: ImageDescription;
+  /** First byte of the part. Default 0. */
+  readonly offset?: number;
+  /** Length of the part in bytes, a multiple of 512. Default: to the end. */
+  readonly size?: number;
+}
+
+/** An image in the format qcow2. */
+export interface Qcow2Description extends NodeOptions {
+  readonly driver: 'qcow2';
+  readonly file: ImageDescription;
+  /**
+   * The layer below; null: none. Default: as the image says. Where the image stores a name, that is
+   * used, as in QEMU, unless this has a `file` with a `filename` of its own.
+   */
+  readonly backing?: ImageDescription | null;
+  /** Most bytes of tables in memory, for this layer. Default: shared by the chain. */
+  readonly 'cache-size'?: number;
+  /** Taken, without effect. */
+  readonly 'lazy-refcounts'?: boolean;
+  /** Taken, without effect: all checks are always on. */
+  readonly 'overlap-check'?: 'none' | 'constant' | 'cached' | 'all';
+}
+
+/** An image whose format is found in its first bytes. */
+export interface ProbedDescription extends NodeOptions {
+  readonly driver?: never;
+  readonly file: ImageDescription;
+  /**
+   * The layer below; null: none. Default: as the image says. Where the image stores a name, that is
+   * used, as in QEMU, unless this has a `file` with a `filename` of its own.
+   */
+  readonly backing?: ImageDescription | null;
+}
+
+/**
+ * An image, described instead of named: what QEMU writes as `json:{...}`, as an object. The whole of
+ * it is looked at when it is opened: what nobody knows is refused with `invalid`, a driver of QEMU
+ * that is not supported here with `unsupported`.
+ *
+ * Source: QEMU's BlockdevOptions (qapi/block-core.json).
+ */
+export type ImageDescription =
+  | FileDescription
+  | NullDescription
+  | DebugDescription
+  | RawDescription
+  | Qcow2Description
+  | ProbedDescription;
