@@ -2,6 +2,8 @@
 // cursor that goes forward through the layer's extents and keeps one answer of them.
 
 import { ImageError } from '../errors.ts';
+import { SliceStorage } from '../io/slice.ts';
+import type { Storage } from '../io/storage.ts';
 import type { Extent, HostRange, Layer } from '../layer.ts';
 import { l1IndexOf } from '../qcow2/geometry.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
@@ -46,7 +48,7 @@ export class LayerCursor {
     const stop = Math.min(extent.offset + extent.length, most);
     const { layer } = this;
     const isRaw = layer.format === 'raw';
-    const host = isRaw ? { storage: layer.storage, offset } : hostAt(extent, offset);
+    const host = isRaw ? placeIn(layer.storage, offset) : hostAt(extent, offset);
     const { kind } = extent;
     if (kind !== 'data' || host === null || !(await this.#isPreallocated())) {
       return { kind, end: stop, host };
@@ -143,6 +145,13 @@ function sliceOf({ size, geometry }: Qcow2Image): number {
   const tables = alignUp(divideUp(size, clusterSize) * l2EntryBytes, clusterSize);
   const bytes = tables > L2_CACHE ? Math.min(clusterSize, L2_SLICE) : clusterSize;
   return (bytes / l2EntryBytes) * clusterSize;
+}
+
+/** A raw image may be a part of a file, or a part of a part: QEMU tells the place in the file. */
+function placeIn(storage: Storage, offset: number): HostRange {
+  if (!(storage instanceof SliceStorage)) return { storage, offset };
+  const outer = storage.placeOf(offset);
+  return placeIn(outer.storage, outer.offset);
 }
 
 function hostAt(extent: Extent, offset: number): HostRange | null {

@@ -15,6 +15,11 @@ export class SliceStorage extends FilterStorage {
     this.#fixed = size;
   }
 
+  /** Where the byte at `offset` lies in what this is a part of. */
+  placeOf(offset: number): { readonly storage: Storage; readonly offset: number } {
+    return { storage: this.inner, offset: this.#offset + offset };
+  }
+
   override get size(): number {
     return this.#fixed ?? Math.max(0, this.inner.size - this.#offset);
   }
