@@ -2,7 +2,6 @@
 // no chain beyond the layer below it, and no job.
 
 import { assert, ImageError } from '../errors.ts';
-import type { Codecs } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
 import { checkRange, type Extent, type HostRange, type Layer } from '../layer.ts';
 import { MIB } from '../units.ts';
@@ -14,6 +13,7 @@ import type { Geometry } from './geometry.ts';
 import { countFree, type FreeClusters, GrowthCounter } from './growth.ts';
 import { geometryOfHeader, type Header, parseHeader } from './header.ts';
 import { readHeaderCluster } from './header-cluster.ts';
+import type { OpenImageOptions, WriteIntent } from './image-options.ts';
 import { extentOf, mapRuns } from './mapping.ts';
 import type { PlaceContext } from './place.ts';
 import { Reader } from './reader.ts';
@@ -24,20 +24,6 @@ import { unsupportedForReading, unsupportedForWriting } from './support.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
 import { type Mover, Writer } from './writer.ts';
-
-export interface OpenImageOptions {
-  /** Needed for compressed clusters alone. */
-  readonly codecs?: Codecs;
-  /** Bound for tables in memory, in bytes. Default 16 MiB; at least eight tables are kept. */
-  readonly cacheBytes?: number;
-}
-
-export interface WriteIntent {
-  /** The guest's view stays, so that what tracks it (bitmaps) stays right. */
-  readonly dataUnchanged: boolean;
-  /** Takes it for granted that the storage will have been made writable. */
-  readonly writable?: boolean;
-}
 
 const DEFAULT_CACHE = 16 * MIB;
 
@@ -92,7 +78,8 @@ export class Qcow2Image implements Layer {
    * Features that can only be described (see `unsupported`) do not stop it.
    */
   static async open(storage: Storage, options: OpenImageOptions = {}): Promise<Qcow2Image> {
-    const header = await Qcow2Image.readHeader(storage);
+    const { checking = false } = options;
+    const header = await Qcow2Image.readHeader(storage, checking);
     const geometry = geometryOfHeader(header);
     const tables = await Tables.load(
       storage,
@@ -100,12 +87,14 @@ export class Qcow2Image implements Layer {
       header,
       options.cacheBytes ?? DEFAULT_CACHE,
     );
+    // A broken table is found now, and not when it is needed. A check tells of it by itself.
+    if (!checking) await readSnapshots(storage, header);
     return new Qcow2Image(storage, header, tables, options);
   }
 
   /** Reads and checks the header alone. */
-  static async readHeader(storage: Storage): Promise<Header> {
-    return parseHeader(await readHeaderCluster(storage));
+  static async readHeader(storage: Storage, checking = false): Promise<Header> {
+    return parseHeader(await readHeaderCluster(storage), checking);
   }
 
   /** As it was when the image was opened or emptied. */
