@@ -59,7 +59,8 @@ function takeCacheBytes(options: OptionDict): number | undefined {
   const l2 = options.takeSize('l2-cache-size');
   const refcounts = options.takeSize('refcount-cache-size');
   const entry = options.takeSize('l2-cache-entry-size');
-  options.takeNumber('cache-clean-interval');
+  const interval = options.takeNumber('cache-clean-interval') ?? 0;
+  if (interval < 0 || interval > 0xffff_ffff) throw invalid('Cache clean interval too big');
   if (whole !== undefined) {
     if (l2 !== undefined && refcounts !== undefined) {
       throw invalid(

@@ -109,6 +109,7 @@ map --output=json --image-opts driver=raw,offset=4k,file.driver=raw,file.offset=
 info --image-opts driver=qcow2,file.filename=b.qcow2,overlap-check=none,overlap-check.template=all
 info --image-opts driver=qcow2,file.filename=b.qcow2,overlap-check=all,overlap-check.template=all
 info --image-opts driver=qcow2,file.filename=b.qcow2,overlap-check=no,overlap-check.template=all
+info --image-opts driver=qcow2,file.filename=b.qcow2,cache-clean-interval=-1
 `);
 
 test.each(['info', 'map', 'check'])('%s of a snapshot table that is too long', async (verb) => {
