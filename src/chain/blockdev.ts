@@ -5,7 +5,7 @@ import { ImageError } from '../errors.ts';
 import type { DebugRule } from '../io/blkdebug.ts';
 import { GIB } from '../units.ts';
 import { takeRules } from './debug-rules.ts';
-import { hostFileOf, protocolOf } from './filename.ts';
+import { hostFileOf, protocolOf, withoutProtocol } from './filename.ts';
 import { takeCommon, takeQcow2Options } from './node-options.ts';
 import { OptionDict } from './option-dict.ts';
 import { type JsonValue, parseJson } from './qemu-json.ts';
@@ -292,7 +292,7 @@ function parseFileNode(
 
 function stripProtocol(name: string): string {
   const protocol = protocolOf(name);
-  return protocol === 'file' || protocol === 'host_device' ? name.slice(protocol.length + 1) : name;
+  return protocol === 'file' || protocol === 'host_device' ? withoutProtocol(name) : name;
 }
 
 function parseNull(filename: string | undefined, options: OptionDict): NullNode {

@@ -48,11 +48,17 @@ function fileIn(value: unknown): string | null {
   return fileIn(entries.find(([key]) => key === 'file')?.[1]);
 }
 
+/** A name without its protocol; what is left, a file's name, does not read as one with another. */
+export function withoutProtocol(name: string): string {
+  const rest = name.slice(name.indexOf(':') + 1);
+  return protocolOf(rest) === null ? rest : `./${rest}`;
+}
+
 /** The host file that a name means. Throws `unsupported` for protocols other than `file:`. */
 export function hostFileOf(name: string): string {
   const protocol = protocolOf(name);
   if (protocol === null) return name;
-  if (protocol === 'file') return name.slice('file:'.length);
+  if (protocol === 'file') return withoutProtocol(name);
   throw new ImageError('unsupported', `Unknown protocol '${protocol}'`);
 }
 

@@ -56,7 +56,8 @@ function takeCacheBytes(options: OptionDict): number | undefined {
   const l2 = options.takeSize('l2-cache-size');
   const refcounts = options.takeSize('refcount-cache-size');
   const entry = options.takeSize('l2-cache-entry-size');
-  options.takeNumber('cache-clean-interval');
+  const interval = options.takeNumber('cache-clean-interval') ?? 0;
+  if (interval < 0 || interval > 0xffff_ffff) throw invalid('Cache clean interval too big');
   if (whole !== undefined) {
     if (l2 !== undefined && refcounts !== undefined) {
       throw invalid(
@@ -84,14 +85,20 @@ const STRUCTURES =
 
 /** Ours are always on. */
 function takeOverlapCheck(options: OptionDict): void {
-  for (const key of ['overlap-check', 'overlap-check.template']) {
-    const template = options.takeText(key);
-    if (template !== undefined && !TEMPLATES.includes(template)) {
-      throw invalid(
-        `Unsupported value '${template}' for qcow2 option 'overlap-check'. ` +
-          `Allowed are any of the following: ${TEMPLATES.join(', ')}`,
-      );
-    }
+  const short = options.takeText('overlap-check');
+  const long = options.takeText('overlap-check.template');
+  if (short !== undefined && long !== undefined && short !== long) {
+    throw invalid(
+      `Conflicting values for qcow2 options 'overlap-check' ('${short}') ` +
+        `and 'overlap-check.template' ('${long}')`,
+    );
+  }
+  const template = short ?? long;
+  if (template !== undefined && !TEMPLATES.includes(template)) {
+    throw invalid(
+      `Unsupported value '${template}' for qcow2 option 'overlap-check'. ` +
+        `Allowed are any of the following: ${TEMPLATES.join(', ')}`,
+    );
   }
   for (const name of STRUCTURES.split(' ')) options.takeBool(`overlap-check.${name}`);
 }

@@ -43,6 +43,8 @@ export interface OpenChainOptions {
   readonly single?: boolean;
   /** Also opens images that can only be described; reading their data then fails. */
   readonly describe?: boolean;
+  /** Opens the top to be checked: it may lack a refcount table, or have a broken snapshot table. */
+  readonly checking?: boolean;
   /** What messages call the image. Default: its name, or its description as one. */
   readonly label?: string;
   /** Bound for tables in memory, in bytes, for each layer. Default: shared by the whole chain. */
@@ -297,11 +299,12 @@ async function openQcow2(
   storage: Storage,
   context: LayerContext,
 ): Promise<Qcow2Image> {
-  const { host, depth, writable, describe, cacheBytes = CACHE_PER_LAYER } = context;
+  const { host, depth, writable, describe, checking, cacheBytes = CACHE_PER_LAYER } = context;
   const image = await Qcow2Image.open(storage, {
     codecs: host.codecs,
     openDataFile: (name) => openDataFile(node, storage.filename, name, context),
     describe,
+    checking: checking === true && depth === 0,
     cacheBytes: Math.min(CACHE_PER_LAYER, CACHE_TOTAL / (depth + 1), node.cacheBytes ?? cacheBytes),
   });
   if (node.encryptFormat !== undefined && image.header.cryptMethod === CRYPT_NONE) {

@@ -75,11 +75,10 @@ async function check(named: NamedImage, flags: Flags, program: ProgramContext): 
   const forceShare = flags.forceShare === true;
   // QEMU does not check what stands on a missing backing file, though nothing of a check needs it.
   const backing = program.asQemu;
-  const chain = await openNamed(named, { forceShare, cache, backing, describe: true }).catch(
-    (error: unknown) => {
-      throw inCheckWords(error, named.label);
-    },
-  );
+  const opening = { forceShare, cache, backing, describe: true, checking: true };
+  const chain = await openNamed(named, opening).catch((error: unknown) => {
+    throw inCheckWords(error, named.label);
+  });
   try {
     const image = chain.top;
     if (!(image instanceof Qcow2Image)) {
@@ -113,7 +112,8 @@ function inCheckWords(error: unknown, label: string): unknown {
   const head = `Could not open '${label}': Snapshot table `;
   if (!error.message.startsWith(head)) return error;
   const tooLarge = error.message.endsWith('too large');
-  const message = `ERROR snapshot table ${error.message.slice(head.length)}`;
+  const advice = error.hint === undefined ? '' : `\n${error.hint}`;
+  const message = `ERROR snapshot table ${error.message.slice(head.length)}${advice}`;
   const failed = `Check failed: ${strerror(tooLarge ? 'EFBIG' : 'EINVAL')}`;
   return new ImageError(error.code, message, { cause: error, hint: failed });
 }

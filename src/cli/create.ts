@@ -85,6 +85,7 @@ async function create(
   if (size === undefined) throw fail('Image creation needs a size parameter');
   options.set('size', String(size));
   if (!flags.quiet) program.out(formattingLine(filename, format, options));
+  program.flush?.();
   if (!program.asQemu) warnOfNoEffect(options, program);
   // As printed it may be negative: 64 bits, taken for a signed number.
   const bytes = BigInt.asUintN(64, BigInt(size));
@@ -177,16 +178,20 @@ async function openBacking(
   format: string | undefined,
 ): Promise<{ readonly size: number; readonly format: string }> {
   const resolved = resolveName(filename, name);
+  let file = resolved;
   try {
-    await using chain = await openChain(hostFileOf(resolved), {
+    file = hostFileOf(resolved);
+    await using chain = await openChain(file, {
       host: nodeHost,
       describe: true,
+      // Nothing of its data is read: it may be in use by a running guest.
+      forceShare: true,
       ...(format !== undefined && { format }),
     });
     return { size: chain.size, format: chain.top.format };
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
-    const outer = `Could not open '${resolved}': `;
+    const outer = `Could not open '${file}': `;
     const message = error.message.startsWith(outer)
       ? error.message.slice(outer.length)
       : error.message;

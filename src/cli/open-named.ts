@@ -15,6 +15,8 @@ export interface OpenNamedOptions {
   readonly backing?: boolean;
   /** Opens what can only be described. Default: where the image is opened alone. */
   readonly describe?: boolean;
+  /** Opens what can only be checked. */
+  readonly checking?: boolean;
 }
 
 type Operand = Pick<NamedImage, 'filename' | 'format' | 'label' | 'options'>;

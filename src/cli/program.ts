@@ -1,9 +1,10 @@
 // What every verb needs of the process: its name, its outputs, its words for wrong usage.
 
-import { writeSync } from 'node:fs';
+import { fstatSync, writeSync } from 'node:fs';
 import { basename } from 'node:path';
 import { ImageError } from '../errors.ts';
 import { hintFor } from './hints.ts';
+import { BlockOutput } from './output.ts';
 
 export interface ProgramContext {
   /** As messages begin: `qimg-ts`, or `qemu-img` when started through a link of that name. */
@@ -14,6 +15,8 @@ export interface ProgramContext {
   /** Verbs are asked for the definition of their options instead of being run. */
   readonly definitionOnly?: boolean;
   out(text: string): void;
+  /** Writes out what `out` may have kept. */
+  flush?(): void;
   err(text: string): void;
   /** Prints an error, where to find help, and returns the exit code. */
   usageError(message: string): number;
@@ -24,13 +27,29 @@ export function processContext(): ProgramContext {
   return makeContext({
     asQemu,
     env: process.env,
-    out: (text) => writeAll(1, text),
+    ...(asQemu && !isTerminal(1) ? outInBlocks() : { out: (text) => writeAll(1, text) }),
     err: (text) => writeAll(2, text),
   });
 }
 
+function isTerminal(fd: number): boolean {
+  try {
+    return fstatSync(fd).isCharacterDevice();
+  } catch {
+    return false;
+  }
+}
+
+/** For scripts that read both outputs through one file, and expect them in QEMU's order. */
+function outInBlocks(): Pick<ProgramContext, 'out' | 'flush'> {
+  const output = new BlockOutput((bytes) => writeAll(1, bytes));
+  const flush = () => output.flush();
+  process.on('exit', flush);
+  return { out: (text) => output.add(text), flush };
+}
+
 export function makeContext(
-  parts: Pick<ProgramContext, 'asQemu' | 'env' | 'out' | 'err'>,
+  parts: Pick<ProgramContext, 'asQemu' | 'env' | 'out' | 'flush' | 'err'>,
 ): ProgramContext {
   const name = parts.asQemu ? 'qemu-img' : 'qimg-ts';
   return {
@@ -44,8 +63,8 @@ export function makeContext(
 }
 
 /** Whole, in order, at once: scripts read both outputs through one file. */
-function writeAll(fd: number, text: string): void {
-  const bytes = Buffer.from(text);
+function writeAll(fd: number, data: string | Uint8Array): void {
+  const bytes = Buffer.from(data);
   for (let done = 0; done < bytes.length; ) {
     try {
       done += writeSync(fd, bytes, done);

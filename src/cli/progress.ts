@@ -43,5 +43,6 @@ export class ProgressLine {
     if (!first && !last && percent < this.#shown + STEP) return;
     this.#shown = percent;
     this.#program.out(`    (${percent.toFixed(2)}/100%)\r`);
+    this.#program.flush?.();
   }
 }

@@ -45,8 +45,10 @@ export class StepProgress {
   #print(): void {
     this.#shown = this.#percent;
     const text = `    (${twoDecimals(this.#percent)}/100%)`;
-    if (this.#enabled) this.#program.out(`${text}\r`);
-    else if (this.#wanted) {
+    if (this.#enabled) {
+      this.#program.out(`${text}\r`);
+      this.#program.flush?.();
+    } else if (this.#wanted) {
       this.#wanted = false;
       this.#program.err(`${text}\n`);
     }

@@ -20,11 +20,13 @@ export async function findLayer(chain: Chain, name: string): Promise<number | un
 
 export async function findRange(chain: Chain, options: CommitOptions): Promise<Range> {
   const { storedName } = chain.at(0);
-  if (chain.layers.length === 1) {
-    throw new ImageError('invalid', 'Image does not have a backing file');
-  }
   const notFound = (name: string) =>
     new ImageError('not-found', `Did not find '${name}' in the backing chain of '${storedName}'`);
+  if (chain.layers.length === 1) {
+    const missing = options.base ?? options.top;
+    if (missing !== undefined) throw notFound(missing);
+    throw new ImageError('invalid', 'Image does not have a backing file');
+  }
   let topIndex = 0;
   if (options.top !== undefined) {
     const found = await findLayer(chain, options.top);

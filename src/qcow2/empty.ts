@@ -87,13 +87,15 @@ async function replaceTables(
   context: PlaceContext,
   scratch: number,
 ): Promise<void> {
-  storage.event?.('empty_image_prepare');
   const { geometry, tables } = context;
+  storage.event?.('l1_update');
   const l1Bytes = tables.l1Entries * 8;
   const l1Clusters = divideUp(l1Bytes, geometry.clusterSize);
   await storage.write(tables.l1Offset, new Uint8Array(l1Bytes), 'l1');
   await storage.flush();
+  storage.event?.('empty_image_prepare');
   const final: Layout = { first: FINAL, l1Clusters };
+  storage.event?.('reftable_update');
   if (liesAt(context, final)) await writeRefcountBlock(storage, geometry, final);
   else {
     for (const layout of [{ first: scratch, l1Clusters }, final]) {
@@ -138,6 +140,7 @@ async function writeRefcountBlock(
   geometry: Geometry,
   { first, l1Clusters }: Layout,
 ): Promise<void> {
+  storage.event?.('refblock_alloc');
   const block = new Uint8Array(geometry.clusterSize);
   setRefcount(block, 0, geometry.refcountOrder, 1);
   for (let i = 0; i < 2 + l1Clusters; i++) {

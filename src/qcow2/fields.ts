@@ -22,15 +22,24 @@ export function readU64(view: DataView, offset: number, what: string): number {
   return value;
 }
 
+function readAtMost(view: DataView, offset: number): number {
+  const value = joinU64(view.getUint32(offset), view.getUint32(offset + 4));
+  return Math.min(value, Number.MAX_SAFE_INTEGER);
+}
+
 export function writeU64(view: DataView, offset: number, value: number): void {
   view.setUint32(offset, Math.floor(value / 0x1_0000_0000));
   view.setUint32(offset + 4, value % 0x1_0000_0000);
 }
 
-/** Fields that lie past the end of `bytes` read as zero (a shorter, older header). */
+/**
+ * Fields that lie past the end of `bytes` read as zero (a shorter, older header). Offsets above
+ * 2^53 - 1 read as that number where `saturate` says so: it is odd, and so no place of a table.
+ */
 export function readFields<T extends Record<string, Field>>(
   table: T,
   bytes: Uint8Array,
+  saturate: (name: string) => boolean = () => false,
 ): FieldValues<T> {
   const view = viewOf(bytes);
   const values: Record<string, number | bigint> = {};
@@ -39,6 +48,7 @@ export function readFields<T extends Record<string, Field>>(
     if (field.as === 'flags') values[name] = present ? view.getBigUint64(field.offset) : 0n;
     else if (!present) values[name] = 0;
     else if (field.bits === 32) values[name] = view.getUint32(field.offset);
+    else if (saturate(name)) values[name] = readAtMost(view, field.offset);
     else values[name] = readU64(view, field.offset, name);
   }
   return values as FieldValues<T>;

@@ -73,7 +73,9 @@ function readFixedFields(bytes: Uint8Array): FieldValues<typeof HEADER> {
   }
   const minimum = version === 2 ? V2_HEADER_LENGTH : V3_HEADER_LENGTH;
   if (bytes.length < minimum) throw new ImageError('format', 'qcow2 header too short');
-  const fields = readFields(HEADER, version === 2 ? bytes.subarray(0, V2_HEADER_LENGTH) : bytes);
+  const known = version === 2 ? bytes.subarray(0, V2_HEADER_LENGTH) : bytes;
+  // Each check of an offset refuses what is too large in its own words.
+  const fields = readFields(HEADER, known, (name) => name.endsWith('Offset'));
   if (fields.clusterBits < MIN_CLUSTER_BITS || fields.clusterBits > MAX_CLUSTER_BITS) {
     throw new ImageError('unsupported', `Unsupported cluster size: 2^${fields.clusterBits}`);
   }
@@ -91,8 +93,11 @@ export function backingNameIn(cluster: Uint8Array): string | null {
   return readBackingFile(readFixedFields(cluster), cluster);
 }
 
-/** Parses the first cluster of an image (or as much of it as the file has). */
-export function parseHeader(bytes: Uint8Array): Header {
+/**
+ * Parses the first cluster of an image (or as much of it as the file has). `checking`: the image is
+ * opened to be checked, and may lack a refcount table.
+ */
+export function parseHeader(bytes: Uint8Array, checking = false): Header {
   const fields = readFixedFields(bytes);
   const clusterSize = 2 ** fields.clusterBits;
   if (fields.headerLength > clusterSize) {
@@ -105,7 +110,7 @@ export function parseHeader(bytes: Uint8Array): Header {
   padded.set(bytes.subarray(0, clusterSize));
   const extensionsLimit = fields.backingFileOffset || clusterSize;
   checkFeatures(fields, () => featureNamesOf(padded, fields.headerLength, extensionsLimit));
-  checkLimits(fields);
+  checkLimits(fields, checking);
   const compressionType = readCompressionType(fields, padded);
   const { extensions, end } = parseExtensions(padded, fields.headerLength, extensionsLimit);
   return {
@@ -149,7 +154,7 @@ function checkFeatures(
   throw new ImageError('unsupported', `Unsupported qcow2 feature(s): ${words.join(', ')}`);
 }
 
-function checkLimits(fields: FieldValues<typeof HEADER>): void {
+function checkLimits(fields: FieldValues<typeof HEADER>, checking: boolean): void {
   if (fields.refcountOrder > MAX_REFCOUNT_ORDER) {
     throw new ImageError(
       'corrupt',
@@ -160,15 +165,17 @@ function checkLimits(fields: FieldValues<typeof HEADER>): void {
     throw new ImageError('unsupported', `Unsupported encryption method ${fields.cryptMethod}`);
   }
   const { clusterSize } = geometryOfHeader(fields);
-  if (fields.refcountTableClusters === 0) {
+  if (fields.refcountTableClusters === 0 && !checking) {
     throw new ImageError('corrupt', 'Image does not contain a reference count table');
   }
   if (fields.refcountTableClusters * clusterSize > MAX_REFCOUNT_TABLE_BYTES) {
     throw new ImageError('corrupt', 'Reference count table too large');
   }
   checkTable(fields.refcountTableOffset, clusterSize, 'Reference count table');
-  if (fields.nbSnapshots > MAX_SNAPSHOTS) {
-    throw new ImageError('corrupt', 'Snapshot table too large');
+  const overhanging = fields.nbSnapshots - MAX_SNAPSHOTS;
+  if (overhanging > 0) {
+    const hint = checking ? { hint: overhangingHint(overhanging) } : {};
+    throw new ImageError('corrupt', 'Snapshot table too large', hint);
   }
   checkTable(fields.snapshotsOffset, clusterSize, 'Snapshot table');
   if (fields.nbSnapshots * SNAPSHOT_FIXED_LENGTH > Number.MAX_SAFE_INTEGER) {
@@ -181,6 +188,11 @@ function checkLimits(fields: FieldValues<typeof HEADER>): void {
   if (needed > 0x7fff_ffff) throw new ImageError('corrupt', 'Image is too big');
   if (fields.l1Size < needed) throw new ImageError('corrupt', 'L1 table is too small');
   checkTable(fields.l1TableOffset, clusterSize, 'Active L1 table');
+}
+
+/** What to do about snapshots past the format's limits. */
+export function overhangingHint(count: number): string {
+  return `You can force-remove all ${count} overhanging snapshots with qemu-img check -r all`;
 }
 
 function checkTable(offset: number, clusterSize: number, what: string): void {
@@ -196,6 +208,10 @@ function readCompressionType(
   const flagged = (fields.incompatibleFeatures & INCOMPATIBLE.compressionType) !== 0n;
   const value =
     fields.headerLength > COMPRESSION_TYPE_OFFSET ? (bytes[COMPRESSION_TYPE_OFFSET] ?? 0) : 0;
+  const type = COMPRESSION_TYPES[value];
+  if (type === undefined) {
+    throw new ImageError('unsupported', `qcow2: unknown compression type: ${value}`);
+  }
   if (flagged && value === 0) {
     throw new ImageError(
       'corrupt',
@@ -204,10 +220,6 @@ function readCompressionType(
   }
   if (!flagged && value !== 0) {
     throw new ImageError('corrupt', 'qcow2: Compression type incompatible feature bit must be set');
-  }
-  const type = COMPRESSION_TYPES[value];
-  if (type === undefined) {
-    throw new ImageError('unsupported', `qcow2: unknown compression type: ${value}`);
   }
   return type;
 }

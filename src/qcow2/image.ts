@@ -2,18 +2,18 @@
 // no chain beyond the layer below it, and no job.
 
 import { assert, ImageError } from '../errors.ts';
-import type { Codecs } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
 import { checkRange, type Extent, type HostRange, type Layer } from '../layer.ts';
 import { MIB } from '../units.ts';
 import { Allocator } from './allocator.ts';
 import { rewriteBacking } from './backing.ts';
-import { type DataStore, type DataStoreOptions, openDataStore } from './data-store.ts';
+import { type DataStore, openDataStore } from './data-store.ts';
 import { emptyImage } from './empty.ts';
 import type { Geometry } from './geometry.ts';
 import { countFree, type FreeClusters, GrowthCounter } from './growth.ts';
 import { geometryOfHeader, type Header, parseHeader } from './header.ts';
 import { readHeaderCluster } from './header-cluster.ts';
+import type { OpenImageOptions, WriteIntent } from './image-options.ts';
 import { extentOf, mapRuns } from './mapping.ts';
 import { PairedStorage } from './paired-storage.ts';
 import type { PlaceContext } from './place.ts';
@@ -25,20 +25,6 @@ import { unsupportedForReading, unsupportedForWriting } from './support.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
 import { type Mover, Writer } from './writer.ts';
-
-export interface OpenImageOptions extends DataStoreOptions {
-  /** Needed for compressed clusters alone. */
-  readonly codecs?: Codecs;
-  /** Bound for tables in memory, in bytes. Default 16 MiB; at least eight tables are kept. */
-  readonly cacheBytes?: number;
-}
-
-export interface WriteIntent {
-  /** The guest's view stays, so that what tracks it (bitmaps) stays right. */
-  readonly dataUnchanged: boolean;
-  /** Takes it for granted that the storage will have been made writable. */
-  readonly writable?: boolean;
-}
 
 const DEFAULT_CACHE = 16 * MIB;
 
@@ -105,13 +91,16 @@ export class Qcow2Image implements Layer {
    * Features that can only be described (see `unsupported`) do not stop it.
    */
   static async open(storage: Storage, options: OpenImageOptions = {}): Promise<Qcow2Image> {
-    const header = await Qcow2Image.readHeader(storage);
+    const { checking = false } = options;
+    const header = await Qcow2Image.readHeader(storage, checking);
     const geometry = geometryOfHeader(header);
     const data = await openDataStore(storage, header, options);
     const paired = data.storage === storage ? storage : new PairedStorage(storage, data.storage);
     try {
       const cacheBytes = options.cacheBytes ?? DEFAULT_CACHE;
       const tables = await Tables.load(paired, geometry, header, cacheBytes);
+      // A broken table is found now, and not when it is needed. A check tells of it by itself.
+      if (!checking) await readSnapshots(storage, header);
       return new Qcow2Image(paired, header, data, tables, options);
     } catch (error) {
       if (data.storage !== storage) await data.storage.close();
@@ -120,8 +109,8 @@ export class Qcow2Image implements Layer {
   }
 
   /** Reads and checks the header alone. */
-  static async readHeader(storage: Storage): Promise<Header> {
-    return parseHeader(await readHeaderCluster(storage));
+  static async readHeader(storage: Storage, checking = false): Promise<Header> {
+    return parseHeader(await readHeaderCluster(storage), checking);
   }
 
   /** As it was when the image was opened or emptied. */

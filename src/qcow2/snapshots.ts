@@ -4,7 +4,7 @@ import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { alignUp } from '../units.ts';
 import { readFields, readU64, viewOf } from './fields.ts';
-import type { Header } from './header.ts';
+import { type Header, overhangingHint } from './header.ts';
 import {
   MAX_SNAPSHOT_EXTRA_DATA,
   MAX_SNAPSHOT_TABLE_BYTES,
@@ -46,15 +46,16 @@ export async function readSnapshotTable(storage: Storage, header: Header): Promi
   const snapshots: Snapshot[] = [];
   let length = 0;
   for (let i = 0; i < header.nbSnapshots; i++) {
-    const offset = header.snapshotsOffset + length;
-    if (offset + SNAPSHOT_FIXED_LENGTH > storage.size || length > MAX_SNAPSHOT_TABLE_BYTES) {
-      throw new ImageError('corrupt', 'Failed to read snapshot table: it ends past the file', {
-        errno: 'EINVAL',
-      });
-    }
-    const entry = await readEntry(storage, offset, header, i);
+    // What lies past the end of the file reads as zeros: entries without a name.
+    const entry = await readEntry(storage, header.snapshotsOffset + length, header, i);
     snapshots.push(entry.snapshot);
     length += entry.length;
+    if (length > MAX_SNAPSHOT_TABLE_BYTES) {
+      throw new ImageError('corrupt', 'Snapshot table is too big', {
+        errno: 'EFBIG',
+        hint: overhangingHint(header.nbSnapshots - i),
+      });
+    }
   }
   return { snapshots, length };
 }

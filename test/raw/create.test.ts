@@ -10,12 +10,14 @@ import { tempDir } from '../support/temp.ts';
 
 const SIZE = 3 * 1024 * 1024 + 512;
 
-test('without preallocation it has its length and takes no space', async () => {
+test('without preallocation it has its length, and takes space for its first block alone', async () => {
   const filename = join(tempDir(), 'disk');
   const storage = await FileStorage.create(filename);
   await createRaw(storage, SIZE);
+  expect(await storage.extentAt(0)).toEqual({ data: true, end: 4096 });
+  expect(await storage.extentAt(4096)).toMatchObject({ data: false });
   await storage.close();
-  expect(statSync(filename)).toMatchObject({ size: SIZE, blocks: 0 });
+  expect(statSync(filename)).toMatchObject({ size: SIZE, blocks: 8 });
 });
 
 describe.each(['falloc', 'full'] as const)('preallocation=%s', (preallocation) => {

@@ -15,6 +15,7 @@ export function qimg(args: readonly string[], cwd: string, env = {}): Promise<Ou
 
 /** A folder with a link named qemu-img to our command, and the way to run it. */
 export function asQemu(): {
+  readonly link: string;
   run(args: readonly string[], cwd: string): Promise<Outcome>;
   remove(): void;
 } {
@@ -22,6 +23,7 @@ export function asQemu(): {
   const link = join(dir, 'qemu-img');
   symlinkSync(CLI, link);
   return {
+    link,
     run: (args, cwd) => run(process.execPath, [link, ...args], { cwd }),
     remove: () => rmSync(dir, { recursive: true }),
   };

@@ -1,0 +1,20 @@
+// What is said of an image when it is opened, and before it is written.
+
+import type { Codecs } from '../io/host.ts';
+import type { DataStoreOptions } from './data-store.ts';
+
+export interface OpenImageOptions extends DataStoreOptions {
+  /** Needed for compressed clusters alone. */
+  readonly codecs?: Codecs;
+  /** Bound for tables in memory, in bytes. Default 16 MiB; at least eight tables are kept. */
+  readonly cacheBytes?: number;
+  /** It is opened to be checked, and may lack a refcount table or have a broken snapshot table. */
+  readonly checking?: boolean;
+}
+
+export interface WriteIntent {
+  /** The guest's view stays, so that what tracks it (bitmaps) stays right. */
+  readonly dataUnchanged: boolean;
+  /** Takes it for granted that the storage will have been made writable. */
+  readonly writable?: boolean;
+}
