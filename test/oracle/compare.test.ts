@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { runCompare } from '../../src/cli/compare.ts';
-import { chainSpecs } from '../support/arbitraries.ts';
+import { chainSpecsInOneFile } from '../support/arbitraries.ts';
 import { buildChain } from '../support/build-chain.ts';
 import { asQemu, qimg } from '../support/cli.ts';
 import { Images } from '../support/images.ts';
@@ -202,7 +202,7 @@ async function compareHere(args: readonly string[]): Promise<Outcome> {
 
 test('layers of random chains', { timeout: 300_000 }, () =>
   fc.assert(
-    fc.asyncProperty(chainSpecs, async (spec) => {
+    fc.asyncProperty(chainSpecsInOneFile, async (spec) => {
       const { dir, cleanup } = makeTemp();
       const commands: string[] = [];
       try {

@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { runMap } from '../../src/cli/map.ts';
 import { reportError } from '../../src/cli/program.ts';
-import { chainSpecs } from '../support/arbitraries.ts';
+import { chainSpecsInOneFile } from '../support/arbitraries.ts';
 import { buildChain } from '../support/build-chain.ts';
 import { asQemu } from '../support/cli.ts';
 import { Images } from '../support/images.ts';
@@ -145,7 +145,7 @@ test.each(EVERY.trim().split(/\s+/))('the map of %s', async (name) => {
 
 test('random chains', { timeout: 300_000 }, () =>
   fc.assert(
-    fc.asyncProperty(chainSpecs, fc.nat(2 ** 22), fc.nat(2 ** 21), async (spec, start, length) => {
+    fc.asyncProperty(chainSpecsInOneFile, fc.nat(2 ** 22), fc.nat(2 ** 21), async (spec, start, length) => {
       const { dir, cleanup } = makeTemp();
       const commands: string[] = [];
       try {

@@ -91,6 +91,11 @@ export const chainSpecs: fc.Arbitrary<ChainSpec> = fc
   .array(layerWish, { minLength: 2, maxLength: 6 })
   .map((layers) => ({ layers: layers.map((layer, i) => layerSpec(layer, i === 0)) }));
 
+/** For QEMU run elsewhere: it looks for data files in its own directory. */
+export const chainSpecsInOneFile: fc.Arbitrary<ChainSpec> = chainSpecs.map(({ layers }) => ({
+  layers: layers.map((layer) => ({ ...layer, dataFile: 'none' as const })),
+}));
+
 function layerSpec(layer: LayerWish, isBase: boolean): LayerSpec {
   const format = isBase && layer.isRaw ? 'raw' : 'qcow2';
   const compat = layer.isOld ? '0.10' : '1.1';
