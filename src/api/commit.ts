@@ -32,6 +32,12 @@ export interface CommitOptions extends Cancellable {
   readonly delete?: boolean;
   /** Does not empty the named image afterwards. Implied by `base`. Default false. */
   readonly drop?: boolean;
+  /**
+   * Stores clusters compressed in base, by its compression type, where that makes them smaller.
+   * Rejected with `unsupported` where base is no qcow2 image, is encrypted, or keeps its data in an
+   * external data file; for zstd without Node.js 22.15. Default false.
+   */
+  readonly compress?: boolean;
   /** Commits although other images would see other data, or space may not do. Default false. */
   readonly force?: boolean;
   /** Further directories to look for images that stand on base in. Default: none. */

@@ -37,6 +37,7 @@ interface Flags {
   readonly progress?: boolean;
   readonly top?: string;
   readonly overlay?: readonly string[];
+  readonly compress?: boolean;
   readonly relink?: boolean;
   readonly delete?: boolean;
   readonly force?: boolean;
@@ -61,6 +62,7 @@ function command(program: ProgramContext): Command {
     .option('--overlay <file>', 'with --top: relink this image too (repeatable)', collect)
     .option('--relink', 'with -b: make FILENAME name the base as its backing file')
     .option('--delete', 'with --top or --relink: remove the files that nobody needs any more')
+    .option('--compress', 'store clusters compressed in the base, where that makes them smaller')
     .option('--force', 'commit in spite of other overlays of the base or too little space')
     .option('--search <dir>', 'look for other overlays here too (repeatable)', collect)
     .option('--dry-run', 'show what would be done; write nothing')
@@ -124,6 +126,7 @@ function toOptions(
     relink: flags.relink === true,
     delete: flags.delete === true,
     drop: flags.drop === true,
+    compress: flags.compress === true,
     force: flags.force === true,
     skipAdvice: program.asQemu && program.env['QIMG_STRICT'] !== '1',
     search: flags.search ?? [],

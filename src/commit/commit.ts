@@ -114,6 +114,7 @@ async function fillBase(prepared: Prepared, options: CommitOptions): Promise<voi
     host,
     total: plan.copyBytes + plan.zeroBytes,
     rateLimit: rateLimit instanceof RateLimit ? rateLimit : new RateLimit(rateLimit ?? 0, host),
+    compress: options.compress === true,
     signal,
     onProgress,
   });

@@ -4,6 +4,7 @@
 import type { Host } from '../io/host.ts';
 import type { RateLimit } from '../io/throttle.ts';
 import type { Layer } from '../layer.ts';
+import { Qcow2Image } from '../qcow2/image.ts';
 import { alignDown, MIB } from '../units.ts';
 import { type Piece, type PlanStep, slice } from './plan.ts';
 
@@ -23,6 +24,8 @@ export interface CopyOptions {
   readonly host: Host;
   readonly total: number;
   readonly rateLimit: RateLimit;
+  /** Base stores clusters compressed where that makes them smaller. */
+  readonly compress?: boolean;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: CommitProgress) => void) | undefined;
 }
@@ -31,6 +34,8 @@ export interface CopyOptions {
 const IN_FLIGHT = 8;
 /** With a rate limit copies go in small pieces, so that the rate holds within each second. */
 const LIMITED_PIECE = MIB / 2;
+/** What is compressed goes through memory; a piece of whole clusters. */
+const COMPRESSED_PIECE = MIB;
 
 /**
  * Resolves when all steps are done. On an error or when the signal is aborted no new step starts;
@@ -71,6 +76,12 @@ class Carrier {
     this.#report(0);
   }
 
+  /** Base, where it is to store clusters compressed. */
+  get #compressing(): Qcow2Image | undefined {
+    const base = this.#base;
+    return this.#options.compress && base instanceof Qcow2Image ? base : undefined;
+  }
+
   #report(bytes: number): void {
     this.#done += bytes;
     const { host, total, onProgress } = this.#options;
@@ -95,7 +106,8 @@ class Carrier {
     let pieces = step.pieces;
     for (let at = offset; at < offset + length; ) {
       this.#stop.throwIfAborted();
-      const end = cutAt(at, offset + length, this.#base.clusterSize, rateLimit.rate > 0);
+      const most = rateLimit.rate > 0 ? LIMITED_PIECE : this.#compressing && COMPRESSED_PIECE;
+      const end = cutAt(at, offset + length, this.#base.clusterSize, most);
       const [now, later] = split(pieces, end);
       const count = end - at;
       await rateLimit.take(count, this.#stop);
@@ -111,7 +123,8 @@ class Carrier {
   async #copy(pieces: readonly Piece[], length: number): Promise<void> {
     const [first] = pieces;
     if (first === undefined) return;
-    if (pieces.length === 1 && first.kind === 'data' && first.host !== null) {
+    const base = this.#compressing;
+    if (!base && pieces.length === 1 && first.kind === 'data' && first.host !== null) {
       await this.#base.writeFrom(first.offset, first.host, length);
       return;
     }
@@ -124,7 +137,10 @@ class Carrier {
         return fill(piece, space.subarray(from, from + piece.length));
       }),
     );
-    await this.#base.write(first.offset, space.subarray(0, length));
+    const bytes = space.subarray(0, length);
+    await (base
+      ? base.writeCompressed(first.offset, bytes)
+      : this.#base.write(first.offset, bytes));
     this.#buffers.push(space);
   }
 }
@@ -138,11 +154,11 @@ async function fill(piece: Piece, target: Uint8Array): Promise<void> {
   } else await piece.layer.read(piece.offset, target);
 }
 
-/** Where a copy that starts at `at` ends: at the step's end, or earlier while a rate is set. */
-function cutAt(at: number, end: number, clusterSize: number, limited: boolean): number {
-  if (!limited) return end;
-  const border = alignDown(at + LIMITED_PIECE, clusterSize);
-  return Math.min(end, border > at ? border : at + LIMITED_PIECE);
+/** Where a copy that starts at `at` ends: at the step's end, or after about `most` bytes. */
+function cutAt(at: number, end: number, clusterSize: number, most: number | undefined): number {
+  if (most === undefined) return end;
+  const border = alignDown(at + most, clusterSize);
+  return Math.min(end, border > at ? border : at + Math.max(most, clusterSize));
 }
 
 function split(pieces: readonly Piece[], at: number): [readonly Piece[], readonly Piece[]] {

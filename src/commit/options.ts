@@ -33,6 +33,11 @@ export interface CommitOptions {
   readonly skipAdvice?: boolean;
   /** Further directories to look for siblings in. */
   readonly search?: readonly string[];
+  /**
+   * Stores clusters compressed in base, by its compression type, where that makes them smaller.
+   * Base must be a qcow2 image without encryption or external data file. Default false.
+   */
+  readonly compress?: boolean;
   /** Bytes of data copied per second; 0 or nothing: no limit. A RateLimit can be changed later. */
   readonly rateLimit?: number | RateLimit;
   /** Plans only; nothing is written. */

@@ -35,6 +35,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     refusals.push(error.hint === undefined ? error.message : `${error.message}\n${error.hint}`);
   };
   checkFormat(range, refuse);
+  if (options.compress) checkCompress(range, refuse);
   await checkBase(range, refuse);
   options.signal?.throwIfAborted();
   const empties = topIndex === 0 && options.base === undefined && !options.drop;
@@ -53,7 +54,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     const newBaseSize = Math.max(base.layer.size, top.layer.size);
     const steps = () => planFor(range, relinks, newBaseSize);
     const watched = () => untilAborted(steps(), options.signal);
-    const measured = await measure(watched(), base.layer, newBaseSize);
+    const measured = await measure(watched(), base.layer, newBaseSize, options.compress === true);
     const parts = { between, deleted: deletes, overlays, done, steps: watched };
     const siblings = await checkSiblings(range, options, parts, refuse);
     await checkSpace(range, options, measured, refuse);
@@ -101,6 +102,17 @@ function checkFormat({ chain, baseIndex, base }: Range, refuse: Refuse): void {
       },
     ),
   );
+}
+
+function checkCompress({ base }: Range, refuse: Refuse): void {
+  const { layer, filename } = base;
+  if (layer instanceof Qcow2Image) {
+    const refusal = layer.refusalToCompress;
+    if (refusal !== undefined) refuse(refusal);
+    return;
+  }
+  const message = `'${filename}' can't hold compressed clusters: it is no qcow2 image`;
+  refuse(new ImageError('unsupported', message));
 }
 
 async function checkBase({ top, base }: Range, refuse: Refuse): Promise<void> {

@@ -17,7 +17,8 @@ export interface PlanTotals {
 
 /** Counts the bytes that a series of changes, in ascending order, adds to a file. */
 interface Growth {
-  addData(offset: number, length: number): Promise<void>;
+  /** `anew`: also what has a place in the file gets another one. */
+  addData(offset: number, length: number, anew?: boolean): Promise<void>;
   addTables(offset: number, length: number): Promise<void>;
   /** `covered`: free clusters that refcount blocks have a place for. */
   bytes(covered?: number): Promise<number>;
@@ -34,8 +35,9 @@ export async function measure(
   plan: AsyncIterable<readonly PlanStep[]>,
   base: Layer,
   newBaseSize: number,
+  compress: boolean,
 ): Promise<Measured> {
-  const growth = new BaseGrowth(base, newBaseSize);
+  const growth = new BaseGrowth(base, newBaseSize, compress);
   let ranges = 0;
   let copyBytes = 0;
   let zeroBytes = 0;
@@ -65,10 +67,13 @@ class BaseGrowth {
   readonly #newSize: number;
   /** Version 2 has no zero clusters: above a backing file, zeros are data. */
   readonly #zerosAreData: boolean;
+  /** Whatever is written gets a new place, as compressed clusters do. */
+  readonly #anew: boolean;
   #grown = false;
 
-  constructor(base: Layer, newSize: number) {
+  constructor(base: Layer, newSize: number, compress: boolean) {
     this.#base = base;
+    this.#anew = compress;
     this.#newSize = newSize;
     this.#zerosAreData =
       base instanceof Qcow2Image && base.header.version < 3 && base.backing !== null;
@@ -102,7 +107,7 @@ class BaseGrowth {
   async #count(kind: PlanStep['kind'], offset: number, length: number): Promise<void> {
     const isData = kind === 'copy' || this.#zerosAreData;
     if (isData) await this.dataFile?.add(offset, length);
-    if (isData) await this.counter.addData(offset, length);
+    if (isData) await this.counter.addData(offset, length, this.#anew);
     else await this.counter.addTables(offset, length);
   }
 }

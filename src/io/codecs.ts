@@ -1,4 +1,4 @@
-// Decompression of qcow2 clusters by node:zlib, and by npm decoders where Node.js has no zstd. All
+// Compression of qcow2 clusters by node:zlib, and by npm decoders where Node.js has no zstd. All
 // are loaded when the first compressed cluster is met: most commands meet none.
 
 import { ImageError } from '../errors.ts';
@@ -6,7 +6,39 @@ import type { Codecs } from './host.ts';
 import { loadZstdDecoder } from './zstd-fallback.ts';
 import { zstdFrameLength } from './zstd-frame.ts';
 
-export const nodeCodecs: Codecs = { inflateRaw, decompressZstd };
+export const nodeCodecs: Codecs = {
+  inflateRaw,
+  decompressZstd,
+  deflateRaw,
+  ...(hasZstd() && { compressZstd }),
+};
+
+/** Node.js has it from 22.15 on. Asked without loading zlib. */
+function hasZstd(): boolean {
+  return 'zstd' in process.versions;
+}
+
+/** "Compressed clusters": the window is 2^12 bytes. */
+async function deflateRaw(plain: Uint8Array): Promise<Uint8Array> {
+  const zlib = await import('node:zlib');
+  const options = { windowBits: 12, memLevel: 9, chunkSize: Math.max(64, plain.length) };
+  return new Promise((resolve, reject) => {
+    zlib.deflateRaw(plain, options, (error, result) => (error ? reject(error) : resolve(result)));
+  });
+}
+
+async function compressZstd(plain: Uint8Array): Promise<Uint8Array> {
+  const zlib: unknown = await import('node:zlib');
+  const { zstdCompress } = zlib as { zstdCompress: ZstdNativeCompress };
+  return new Promise((resolve, reject) => {
+    zstdCompress(plain, (error, result) => (error ? reject(error) : resolve(result)));
+  });
+}
+
+type ZstdNativeCompress = (
+  buffer: Uint8Array,
+  callback: (error: Error | null, result: Uint8Array) => void,
+) => void;
 
 function corrupt(what: string, cause?: unknown): ImageError {
   return new ImageError('corrupt', what, { cause, errno: 'EIO' });

@@ -16,12 +16,19 @@ export interface OpenStorageOptions {
   readonly locking?: boolean;
 }
 
-/** Decompression of clusters. Both reject with `corrupt` for what they can't decompress. */
+/**
+ * Compression and decompression of clusters. What can't be decompressed is rejected with `corrupt`;
+ * the ways to compress need not be there.
+ */
 export interface Codecs {
   /** Inflates a raw deflate stream to at most `size` bytes; fewer when it ends early. Trailing bytes are ignored. */
   inflateRaw(compressed: Uint8Array, size: number): Promise<Uint8Array>;
   /** Decompresses one zstd frame to at most `size` bytes. Trailing bytes are ignored. */
   decompressZstd(compressed: Uint8Array, size: number): Promise<Uint8Array>;
+  /** A raw deflate stream whose window is 4 KiB, the most that QEMU inflates. */
+  deflateRaw?(plain: Uint8Array): Promise<Uint8Array>;
+  /** One zstd frame that tells the size of its content. */
+  compressZstd?(plain: Uint8Array): Promise<Uint8Array>;
 }
 
 /** Which file a name means. */

@@ -17,8 +17,11 @@ export class GrowthCounter {
     this.#context = context;
   }
 
-  /** A write of data to the range; ranges come in ascending order. */
-  async addData(offset: number, length: number): Promise<void> {
+  /**
+   * A write of data to the range; ranges come in ascending order. `anew`: also clusters that have a
+   * place in the file get another one.
+   */
+  async addData(offset: number, length: number, anew = false): Promise<void> {
     await this.addTables(offset, length);
     if (this.#context.geometry.externalData) return;
     const { geometry, tables } = this.#context;
@@ -30,7 +33,7 @@ export class GrowthCounter {
       const l1Index = l1IndexOf(guest, geometry);
       const stop = Math.min(end, (l1Index + 1) * geometry.l2Entries);
       const l2 = l1Index < tables.l1Entries ? tables.l1Entry(l1Index).offset : 0;
-      if (l2 === 0) this.#clusters += stop - cluster;
+      if (l2 === 0 || anew) this.#clusters += stop - cluster;
       else this.#clusters += await this.#countNew(l2, cluster, stop);
       cluster = stop;
     }

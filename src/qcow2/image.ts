@@ -2,11 +2,13 @@
 // no chain beyond the layer below it, and no job.
 
 import { assert, ImageError } from '../errors.ts';
+import type { Codecs } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
 import { checkRange, type Extent, type HostRange, type Layer } from '../layer.ts';
 import { MIB } from '../units.ts';
 import { Allocator } from './allocator.ts';
 import { rewriteBacking } from './backing.ts';
+import { CompressedWriter, compressorFor } from './compressed-writer.ts';
 import { type DataStore, openDataStore } from './data-store.ts';
 import { emptyImage } from './empty.ts';
 import type { Geometry } from './geometry.ts';
@@ -41,6 +43,8 @@ export class Qcow2Image implements Layer {
   #context: PlaceContext;
   readonly #reader: Reader;
   readonly #writer: Writer;
+  readonly #compressed: CompressedWriter;
+  readonly #codecs: Codecs | undefined;
   #size: number;
   #ready: Promise<void> | undefined;
 
@@ -55,6 +59,7 @@ export class Qcow2Image implements Layer {
     this.#header = header;
     this.geometry = geometryOfHeader(header);
     this.data = data;
+    this.#codecs = options.codecs;
     this.#cacheBytes = options.cacheBytes ?? DEFAULT_CACHE;
     this.#size = header.size;
     this.#context = this.#newContext(tables);
@@ -70,6 +75,12 @@ export class Qcow2Image implements Layer {
       ...parts,
       size: () => this.#size,
       readHeld: (offset, target) => reader.read(offset, target),
+    });
+    this.#compressed = new CompressedWriter({
+      storage,
+      writer: this.#writer,
+      context: parts.context,
+      writePlain: (offset, source) => this.write(offset, source),
     });
   }
 
@@ -206,6 +217,21 @@ export class Qcow2Image implements Layer {
     checkRange(this, offset, length);
     await this.prepareToWrite();
     await this.#writer.write(offset, length, move, this.#size);
+  }
+
+  /** Writes a range, its whole clusters compressed where that makes them smaller. */
+  async writeCompressed(offset: number, source: Uint8Array): Promise<void> {
+    checkRange(this, offset, source.length);
+    const compress = compressorFor(this, this.#codecs);
+    if (compress instanceof ImageError) throw compress;
+    await this.prepareToWrite();
+    await this.#compressed.write(offset, source, compress, this.#size);
+  }
+
+  /** Why clusters can't be stored compressed; undefined if they can. */
+  get refusalToCompress(): ImageError | undefined {
+    const compress = compressorFor(this, this.#codecs);
+    return compress instanceof ImageError ? compress : undefined;
   }
 
   async zero(offset: number, length: number): Promise<void> {

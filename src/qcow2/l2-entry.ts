@@ -110,3 +110,21 @@ export function encodeEntry(
   view.setUint32(position, (flags.copied ? high | COPIED_HIGH : high) >>> 0);
   view.setUint32(position + 4, (host % 0x1_0000_0000) + (flags.zero ? ZERO_LOW : 0));
 }
+
+/** Writes the entry of a compressed cluster of `length` bytes at `host`. */
+export function encodeCompressed(
+  view: DataView,
+  position: number,
+  { clusterBits }: Pick<Geometry, 'clusterBits'>,
+  host: number,
+  length: number,
+): void {
+  const offsetBitsHigh = 62 - (clusterBits - 8) - 32;
+  const additionalSectors = Math.floor((host + length - 1) / SECTOR) - Math.floor(host / SECTOR);
+  const hostHigh = Math.floor(host / 0x1_0000_0000);
+  view.setUint32(
+    position,
+    (COMPRESSED_HIGH | (additionalSectors << offsetBitsHigh) | hostHigh) >>> 0,
+  );
+  view.setUint32(position + 4, host % 0x1_0000_0000);
+}

@@ -112,7 +112,8 @@ export async function unmap(
   });
 }
 
-async function forEachCluster(
+/** Calls `change` for each entry of a range of clusters, in tables that are ours alone. */
+export async function forEachCluster(
   context: PlaceContext,
   guest: number,
   clusters: number,
@@ -166,7 +167,7 @@ async function checkRefcount(context: PlaceContext, host: HostOffset, claim: Cla
   );
 }
 
-function entryAt(context: PlaceContext, table: Table, guest: number): L2Entry {
+export function entryAt(context: PlaceContext, table: Table, guest: number): L2Entry {
   const { geometry, version } = context;
   const position = l2IndexOf(guest, geometry) * geometry.l2EntryBytes;
   const { view } = table;

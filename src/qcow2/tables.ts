@@ -48,6 +48,8 @@ export class Tables {
   #structures: Structures | undefined;
   /** Lowest cluster index that may be free: a hint for the allocator. */
   freeHint = 0;
+  /** Goes up whenever clusters may have become free. */
+  freeings = 0;
 
   private constructor(
     storage: Storage,
@@ -353,6 +355,7 @@ export class Tables {
     if (this.#freed.length === 0) return;
     this.#storage.event?.('cluster_free');
     const freed = this.#freed;
+    this.freeings++;
     this.#freed = new Runs();
     const holes = new Runs();
     for (const [first, count] of freed) await this.#lower(first, count, holes);

@@ -59,7 +59,7 @@ export class Writer {
       if (placements.every(({ state }) => state === 'in-place')) return;
       await this.queue.run(async () => {
         await publish(context, placements);
-        await this.#checkpointIfFull();
+        await this.checkpointIfFull();
       });
     });
   }
@@ -159,7 +159,7 @@ export class Writer {
         this.queue.run(async () => {
           const clusters = divideUp(stop - at, geometry.clusterSize);
           await unmap(this.#image.context(), at, clusters, becomes);
-          await this.#checkpointIfFull();
+          await this.checkpointIfFull();
         }),
       );
       at = stop;
@@ -230,7 +230,8 @@ export class Writer {
     }
   }
 
-  async #checkpointIfFull(): Promise<void> {
+  /** Called by the holder of the queue. */
+  async checkpointIfFull(): Promise<void> {
     const { tables } = this.#image.context();
     if (tables.full) await tables.checkpoint();
   }

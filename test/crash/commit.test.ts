@@ -139,6 +139,12 @@ const CASES: readonly Case[] = [
     filename: 'top.qcow2',
   })),
   {
+    name: 'clusters that are stored compressed',
+    build: (images) => stack(images, { 'base.qcow2': 'cluster_size=1k', 'top.qcow2': SMALL }),
+    filename: 'top.qcow2',
+    request: { compress: true },
+  },
+  {
     name: '-b with relink and delete',
     build: (images) =>
       stack(images, { 'base.qcow2': SMALL, 'mid.qcow2': SMALL, 'top.qcow2': 'cluster_size=4k' }),

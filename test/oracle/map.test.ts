@@ -145,21 +145,26 @@ test.each(EVERY.trim().split(/\s+/))('the map of %s', async (name) => {
 
 test('random chains', { timeout: 300_000 }, () =>
   fc.assert(
-    fc.asyncProperty(chainSpecsInOneFile, fc.nat(2 ** 22), fc.nat(2 ** 21), async (spec, start, length) => {
-      const { dir, cleanup } = makeTemp();
-      const commands: string[] = [];
-      try {
-        const top = (await buildChain(spec, dir, commands)).layers.at(-1);
-        if (top === undefined) throw new Error('a chain without layers');
-        const file = join(dir, top.name);
-        const where = commands.join('\n');
-        await sameMap([file], where);
-        await sameMap(['--output=json', file], where);
-        await sameMap(['--output=json', `-s${start}`, `-l${length}`, file], where);
-      } finally {
-        cleanup();
-      }
-    }),
+    fc.asyncProperty(
+      chainSpecsInOneFile,
+      fc.nat(2 ** 22),
+      fc.nat(2 ** 21),
+      async (spec, start, length) => {
+        const { dir, cleanup } = makeTemp();
+        const commands: string[] = [];
+        try {
+          const top = (await buildChain(spec, dir, commands)).layers.at(-1);
+          if (top === undefined) throw new Error('a chain without layers');
+          const file = join(dir, top.name);
+          const where = commands.join('\n');
+          await sameMap([file], where);
+          await sameMap(['--output=json', file], where);
+          await sameMap(['--output=json', `-s${start}`, `-l${length}`, file], where);
+        } finally {
+          cleanup();
+        }
+      },
+    ),
     { seed: 7, numRuns: 40 },
   ),
 );

@@ -16,6 +16,8 @@ export interface Case {
   readonly base: number;
   /** Remove the files that nobody needs afterwards. */
   readonly deletes: boolean;
+  /** Store clusters compressed where base can hold them. */
+  readonly compresses: boolean;
 }
 
 export const cases: fc.Arbitrary<Case> = fc
@@ -25,14 +27,27 @@ export const cases: fc.Arbitrary<Case> = fc
     top: fc.nat(100),
     base: fc.nat(100),
     deletes: fc.boolean(),
+    compresses: fc.nat(3).map((value) => value === 3),
   })
-  .map(({ spec, form: wished, top: topWish, base: baseWish, deletes }) => {
+  .map(({ spec, form: wished, top: topWish, base: baseWish, deletes, compresses }) => {
     const highest = spec.layers.length - 1;
     const form = wished === 'inner' && highest < 2 ? 'base' : wished;
     const top = 1 + (topWish % (form === 'inner' ? highest - 1 : highest));
     const base = form === 'default' || form === 'drop' ? top - 1 : baseWish % top;
-    return { spec, form, top, base, deletes: deletes && relinks({ form }) };
+    const lower = spec.layers[base];
+    return {
+      spec,
+      form,
+      top,
+      base,
+      deletes: deletes && relinks({ form }),
+      compresses: compresses && lower !== undefined && holdsCompressed(lower),
+    };
   });
+
+function holdsCompressed({ format, dataFile, zstd }: LayerSpec): boolean {
+  return format === 'qcow2' && dataFile === 'none' && (!zstd || 'zstd' in process.versions);
+}
 
 export function layerAt(chain: BuiltChain, index: number): BuiltLayer {
   const layer = chain.layers[index];
@@ -42,7 +57,7 @@ export function layerAt(chain: BuiltChain, index: number): BuiltLayer {
 
 /** The image that is named, and the rest of the request. */
 export function requestOf(
-  { form, top, base, deletes, spec }: Case,
+  { form, top, base, deletes, compresses, spec }: Case,
   nameOf: (index: number) => string,
 ): { readonly filename: string; readonly request: CommitRequest } {
   const request = ((): CommitRequest => {
@@ -61,7 +76,8 @@ export function requestOf(
         return form satisfies never;
     }
   })();
-  return { filename: nameOf(form === 'inner' ? spec.layers.length - 1 : top), request };
+  const filename = nameOf(form === 'inner' ? spec.layers.length - 1 : top);
+  return { filename, request: compresses ? { ...request, compress: true } : request };
 }
 
 /** These forms are ours alone. */

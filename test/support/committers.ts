@@ -10,6 +10,7 @@ import { run } from './qemu.ts';
 export interface CommitRequest {
   readonly base?: string;
   readonly top?: string;
+  readonly compress?: boolean;
   readonly drop?: boolean;
   readonly relink?: boolean;
   readonly delete?: boolean;
@@ -57,10 +58,11 @@ export const cliCommitter: Committer = {
 export const qemuCommitter: Committer = {
   isCareful: false,
   async commit(dir, filename, request) {
+    const { compress: _, ...theirs } = request;
     if (request.relink || request.top !== undefined) throw new Error('QEMU has no such form');
     const { code, stdout, stderr } = await run(
       'qemu-img',
-      ['commit', '-q', ...words(request), filename],
+      ['commit', '-q', ...words(theirs), filename],
       { cwd: dir },
     );
     if (code !== 0) throw new Refused(`${stdout}${stderr}`);
@@ -68,9 +70,17 @@ export const qemuCommitter: Committer = {
 };
 
 /** The request as the command line of our tool. */
-export function words({ base, top, drop, relink, delete: remove }: CommitRequest): string[] {
+export function words({
+  base,
+  top,
+  drop,
+  compress,
+  relink,
+  delete: remove,
+}: CommitRequest): string[] {
   return [
     ...(drop ? ['-d'] : []),
+    ...(compress ? ['--compress'] : []),
     ...(base === undefined ? [] : ['-b', base]),
     ...(top === undefined ? [] : ['--top', top]),
     ...(relink ? ['--relink'] : []),
