@@ -5,13 +5,14 @@ import type { Chain } from '../chain/chain.ts';
 import { type Comparison, compareChains } from '../chain/compare.ts';
 import { CompareError } from '../chain/compare-pieces.ts';
 import { ImageError, strerror } from '../errors.ts';
+import type { Reader } from './command.ts';
 import { openNamed } from './open-named.ts';
 import {
   CACHE_MODES,
-  collect,
+  Exit,
   namedImage,
   newCommand,
-  parseObjects,
+  objects,
   parseVerb,
   toCacheMode,
 } from './options.ts';
@@ -48,15 +49,9 @@ export async function runCompare(
     .option('-q, --quiet', 'print errors only')
     .option('-s, --strict', 'sizes, and what is allocated, must be the same too')
     .option('-U, --force-share', 'open the images although another process writes to them')
-    .option('--object <object>', 'define an object (secret)', collect)
+    .option('--object <object>', 'define an object (secret)', objectsOrExit(program))
     .option('--image-opts', 'each FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
-  try {
-    parseObjects(flags.object);
-  } catch (error) {
-    reportError(error, program);
-    return NOT_OPENED;
-  }
   const [first, second] = operands;
   if (first === undefined || second === undefined || operands.length > 2) {
     return program.usageError('Expecting two image file names');
@@ -70,6 +65,19 @@ export async function runCompare(
     process.off('SIGUSR1', onShow);
     progress.end();
   }
+}
+
+/** A wrong object counts as an image that can't be opened. */
+function objectsOrExit(program: ProgramContext): Reader {
+  const read = (value: string, before: unknown): unknown => {
+    try {
+      return objects.read(value, before);
+    } catch (error) {
+      reportError(error, program);
+      throw new Exit(NOT_OPENED);
+    }
+  };
+  return { ...objects, read };
 }
 
 async function openAndCompare(

@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import { parseImage } from '../../src/chain/blockdev.ts';
 import { OptionDict } from '../../src/chain/option-dict.ts';
-import { namedImage, parseObjects } from '../../src/cli/options.ts';
+import { namedImage, objects } from '../../src/cli/options.ts';
 
 const refusal = (message: string) =>
   expect.objectContaining({ code: 'invalid', message: expect.stringContaining(message) });
@@ -51,7 +51,7 @@ describe('an object', () => {
   test.each(['secret,id=s,data=abc', 'secret,id=s,file=key', 'qom-type=secret,id=s,file=key'])(
     '%j is known',
     (text) => {
-      expect(() => parseObjects([text])).not.toThrow();
+      expect(() => objects.read(text, undefined)).not.toThrow();
     },
   );
 
@@ -61,6 +61,6 @@ describe('an object', () => {
     ['secret,id=s', "Either 'file' or 'data' must be provided"],
     ['secret,id=s,file=a,data=b', "'file' and 'data' are mutually exclusive"],
   ])('%j is refused', (text, message) => {
-    expect(() => parseObjects([text])).toThrow(refusal(message));
+    expect(() => objects.read(text, undefined)).toThrow(refusal(message));
   });
 });
