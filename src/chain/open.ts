@@ -13,7 +13,6 @@ import { MIB } from '../units.ts';
 import {
   type BackingOptions,
   type BlockNode,
-  checkDriver,
   type FormatNode,
   noSuchNode,
   type ParsedImage,
@@ -23,6 +22,7 @@ import {
   type Qcow2Node,
 } from './blockdev.ts';
 import { Chain, type ChainLayer } from './chain.ts';
+import { checkDriver } from './drivers.ts';
 import { resolveName } from './filename.ts';
 import { formatName, type NodeName, nameText } from './node-name.ts';
 import { inContext, leafOf, type NodeContext, openNode, sliceOf } from './open-node.ts';

@@ -179,7 +179,7 @@ async function openBacking(
 ): Promise<{ readonly size: number; readonly format: string }> {
   const resolved = resolveName(filename, name);
   try {
-    await using chain = await openChain(hostFileOf(resolved), {
+    await using chain = await openChain(resolved, {
       host: nodeHost,
       describe: true,
       ...(format !== undefined && { format }),
