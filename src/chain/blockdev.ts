@@ -60,6 +60,8 @@ export interface RawNode extends NodeParts {
 export interface Qcow2Node extends NodeParts {
   readonly driver: 'qcow2';
   readonly file: BlockNode;
+  /** Of one that is the file of another: its own chain. Undefined at the top of an image. */
+  readonly backing?: BackingOptions;
   readonly cacheBytes: number | undefined;
   readonly encryptFormat: string | undefined;
   /** Said to be the external data file, whatever the header says. */
@@ -199,9 +201,10 @@ function parseFile(filename: string | undefined, given: OptionDict): BlockNode {
     return parseProtocol(protocolFor(name), name, options);
   }
   if (isProtocol(driver)) return parseProtocol(driver, name, options);
+  const backing = driver === 'qcow2' ? { backing: takeBacking(options) } : {};
   const file = takeChild(options, 'file', name);
   if (file === undefined) throw invalid('A block device must be specified for "file"');
-  return parseFormat(driver, file, options);
+  return { ...parseFormat(driver, file, options), ...backing };
 }
 
 const twoNames = () => invalid("Can't specify 'file' and 'filename' options at the same time");

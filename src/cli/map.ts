@@ -59,7 +59,7 @@ type Print = (chain: Chain, start: number, end: number, program: ProgramContext)
 const printHuman: Print = async (chain, start, end, program) => {
   const output = new Output(program, MAP_HEADING);
   for await (const status of statusOf(chain, start, end, output)) {
-    const line = mapLine(status, chain.at(status.depth).filename);
+    const line = mapLine(status, chain.at(status.depth).fileName);
     if (line === undefined) {
       output.flush();
       throw new ImageError(
