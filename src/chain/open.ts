@@ -22,6 +22,7 @@ import { checkDriver } from './drivers.ts';
 import { resolveName } from './filename.ts';
 import { LayerStorage } from './layer-storage.ts';
 import { formatName, type NodeName, nameText } from './node-name.ts';
+import { commonOf } from './node-options.ts';
 import {
   inContext,
   leafOf,
@@ -264,10 +265,10 @@ async function openLayer({ node }: ParsedImage, context: ChainContext): Promise<
   const { host, writable, cache = 'writeback', forceShare = false } = context;
   const above: NodeContext = { host, writable, cache, forceShare, openImage };
   if (node.driver === undefined) {
-    // Its common options are known once its driver is.
-    const file = await openNode(node.file, above);
+    const own = inContext(commonOf(node.options), above);
+    const file = await openNode(node.file, own);
     return await finish(file.storage, async () => {
-      await lock(file.storage, context);
+      await lock(file.storage, { ...context, forceShare: own.forceShare });
       const format = await probe(file.storage);
       checkDriver(format);
       const found = parseFormat(format, node.file, node.options);

@@ -8,13 +8,13 @@ import { Qcow2Image } from '../qcow2/image.ts';
 import { CRYPT_NONE, INCOMPATIBLE } from '../qcow2/spec.ts';
 import { checkText, checkToJson } from './check-output.ts';
 import { UsageError } from './getopt.ts';
+import { objects } from './objects.ts';
 import { openNamed } from './open-named.ts';
 import {
   CACHE_MODES,
   type NamedImage,
   namedImage,
   newCommand,
-  objects,
   parsed,
   parseVerb,
   toCacheMode,

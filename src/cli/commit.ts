@@ -6,6 +6,7 @@ import { ImageError } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
 import type { Command } from './command.ts';
 import { type CommitReport, JsonReport, TextReport } from './commit-report.ts';
+import { objects } from './objects.ts';
 import { checkNotEmpty, openNamed } from './open-named.ts';
 import {
   CACHE_MODES,
@@ -13,7 +14,6 @@ import {
   type NamedImage,
   namedImage,
   newCommand,
-  objects,
   parsed,
   parseVerb,
   targetOf,

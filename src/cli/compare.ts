@@ -6,16 +6,9 @@ import { type Comparison, compareChains } from '../chain/compare.ts';
 import { CompareError } from '../chain/compare-pieces.ts';
 import { ImageError, strerror } from '../errors.ts';
 import type { Reader } from './command.ts';
+import { objects } from './objects.ts';
 import { openNamed } from './open-named.ts';
-import {
-  CACHE_MODES,
-  Exit,
-  namedImage,
-  newCommand,
-  objects,
-  parseVerb,
-  toCacheMode,
-} from './options.ts';
+import { CACHE_MODES, Exit, namedImage, newCommand, parseVerb, toCacheMode } from './options.ts';
 import { type ProgramContext, reportError } from './program.ts';
 import { StepProgress } from './step-progress.ts';
 
@@ -89,8 +82,8 @@ async function openAndCompare(
   const chains: Chain[] = [];
   try {
     const [a, b] = [
-      await open(names[0], flags.aFormat, flags, chains),
-      await open(names[1], flags.bFormat, flags, chains),
+      await open(names[0], flags.aFormat, flags, chains, program),
+      await open(names[1], flags.bFormat, flags, chains, program),
     ];
     return await compare([a, b], names, flags, progress, program);
   } catch (error) {
@@ -106,12 +99,13 @@ async function open(
   format: string | undefined,
   flags: Flags,
   opened: Chain[],
+  program: ProgramContext,
 ): Promise<Chain> {
   if (!CACHE_MODES.includes(flags.cache)) {
     throw new ImageError('invalid', `Invalid source cache option: ${flags.cache}`);
   }
   const { imageOpts = false, forceShare = false } = flags;
-  const named = namedImage(name, { imageOpts, ...(format !== undefined && { format }) });
+  const named = namedImage(name, { imageOpts, ...(format !== undefined && { format }) }, program);
   const cache = toCacheMode(flags.cache);
   const chain = await openNamed(named, { forceShare, cache, backing: true });
   opened.push(chain);

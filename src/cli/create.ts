@@ -16,8 +16,9 @@ import {
   optionsHelp,
   parseCreateOptions,
 } from './create-options.ts';
+import { objects } from './objects.ts';
 import { asksForHelp, isOptionList } from './option-list.ts';
-import { collected, Exit, newCommand, objects, parseVerb } from './options.ts';
+import { collected, Exit, newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 import { sizeArgument } from './size.ts';
 

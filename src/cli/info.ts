@@ -6,8 +6,9 @@ import { ImageError } from '../errors.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Description, describeImage } from './describe-image.ts';
 import { infoText } from './info-text.ts';
+import { objects } from './objects.ts';
 import { openNamed } from './open-named.ts';
-import { type NamedImage, namedImage, newCommand, objects, parseVerb } from './options.ts';
+import { type NamedImage, namedImage, newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 
 interface Flags {

@@ -8,7 +8,6 @@ import { isLongOptionOfQemu } from './as-qemu.ts';
 import { Command, type Reader, type Values } from './command.ts';
 import { getopt, type OptionSpec, UsageError, type Words } from './getopt.ts';
 import { parseImageOpts } from './image-opts.ts';
-import { splitOnce, splitOptions } from './option-list.ts';
 import type { ProgramContext } from './program.ts';
 import { closest } from './suggest.ts';
 
@@ -166,27 +165,4 @@ export function namedImage(
   }
   const hasKey = options.has('encrypt.key-secret');
   return { filename: operand, label: operand, hasKey, options };
-}
-
-/**
- * `--object`: only secrets are known, for images that need one. Those are refused as unsupported
- * when they are opened, so that a secret given for nothing does no harm.
- */
-export const objects = collected(parseObject);
-
-function parseObject(text: string): void {
-  const [type = '', ...rest] = splitOptions(text);
-  const name = type.replace(/^qom-type=/, '');
-  if (name === '') throw new ImageError('invalid', "Parameter 'qom-type' is missing");
-  if (name !== 'secret') {
-    throw new ImageError('invalid', `Parameter 'qom-type' does not accept value '${name}'`);
-  }
-  const members = new Map(rest.map((part) => splitOnce(part, '=')));
-  if (!members.has('id')) throw new ImageError('invalid', "Parameter 'id' is missing");
-  if (!members.has('file') && !members.has('data')) {
-    throw new ImageError('invalid', "Either 'file' or 'data' must be provided");
-  }
-  if (members.has('file') && members.has('data')) {
-    throw new ImageError('invalid', "'file' and 'data' are mutually exclusive");
-  }
 }

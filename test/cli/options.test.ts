@@ -3,7 +3,8 @@
 import { describe, expect, test } from 'vitest';
 import { parseImage } from '../../src/chain/blockdev.ts';
 import { OptionDict } from '../../src/chain/option-dict.ts';
-import { namedImage, objects } from '../../src/cli/options.ts';
+import { objects } from '../../src/cli/objects.ts';
+import { namedImage } from '../../src/cli/options.ts';
 
 const refusal = (message: string) =>
   expect.objectContaining({ code: 'invalid', message: expect.stringContaining(message) });
@@ -48,12 +49,13 @@ describe('the operand', () => {
 });
 
 describe('an object', () => {
-  test.each(['secret,id=s,data=abc', 'secret,id=s,file=key', 'qom-type=secret,id=s,file=key'])(
-    '%j is known',
-    (text) => {
-      expect(() => objects.read(text, undefined)).not.toThrow();
-    },
-  );
+  test.each([
+    'secret,id=s,data=abc',
+    'secret,id=s,file=package.json',
+    'qom-type=secret,id=s,data=x',
+  ])('%j is known', (text) => {
+    expect(() => objects.read(text, undefined)).not.toThrow();
+  });
 
   test.each([
     ['iothread,id=x', "Parameter 'qom-type' does not accept value 'iothread'"],

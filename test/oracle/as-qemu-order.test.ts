@@ -5,7 +5,7 @@
 import { sideBySide } from '../support/as-qemu.ts';
 import { fillWithChain } from '../support/as-qemu-chain.ts';
 
-const { testLines } = sideBySide(fillWithChain);
+const { testLines, testDifferences } = sideBySide(fillWithChain);
 
 testLines(`
 compare --object foo b.qcow2 b.qcow2 -Z
@@ -111,3 +111,51 @@ check -r leaks
 check -r all nope
 check --force b.qcow2
 `);
+
+// Options that count for an image whose format is probed, and objects
+testLines(`
+commit --image-opts file.filename=t.qcow2,read-only
+commit --image-opts file.filename=t.qcow2,read-only=on
+commit --image-opts file.filename=t.qcow2,read-only=maybe
+commit --image-opts file.driver=file,file.filename=t.qcow2,force-share=on
+commit --image-opts file.filename=t.qcow2,noread-only
+info --image-opts file.filename=t.qcow2,read-only=maybe
+info --image-opts file.filename=nope,read-only=maybe
+info --image-opts file.filename=t.qcow2,force-share=on
+map --image-opts file.filename=t.qcow2,read-only
+map --image-opts file.filename=t.qcow2,noread-only
+compare --image-opts file.filename=t.qcow2,read-only file.filename=b.qcow2,read-only
+check --image-opts file.filename=t.qcow2,read-only
+info --object '' b.qcow2
+info --object = b.qcow2
+info --object secret b.qcow2
+info --object secret,id=a b.qcow2
+info --object secret,data=x b.qcow2
+info --object secret,id=a,data=x,foo=1 b.qcow2
+info --object secret,id=1a,data=x b.qcow2
+compare --object secret,id=1a,data=x b.qcow2 b.qcow2
+info --object secret,id=a,file=nope b.qcow2
+compare --object secret,id=a,file=nope b.qcow2 b.qcow2
+create --object secret,id=a,file=nope x 1M
+info --object secret,id=a,file=b.qcow2 b.qcow2
+info --object qom-type=secret,id=a,data=x b.qcow2
+info --object id=a,data=x b.qcow2
+info --object secret,,id=a b.qcow2
+info --object secret,id b.qcow2
+info --object secret,id=,data=x b.qcow2
+info --object secret,id=a,data= b.qcow2
+info --object secret,id=a,data=x,file=b.qcow2 b.qcow2
+info --object secret,id=a,id=b,data=x b.qcow2
+info --object secret,id=a,data=x,format=base64 b.qcow2
+info --object secret,id=a,data=eA==,format=base64 b.qcow2
+info --object secret,id=a,data=x,format=foo b.qcow2
+`);
+
+testDifferences([
+  ['info --object help b.qcow2', 'secrets are the only objects there are'],
+  [
+    'info --object secret,id=a,data=x --object secret,id=a,data=y b.qcow2',
+    'objects are checked one by one',
+  ],
+  ['map null-co://', 'what a null device returns counts as data'],
+]);
