@@ -5,6 +5,7 @@ import { ImageError } from '../errors.ts';
 import type { DebugRule } from '../io/blkdebug.ts';
 import { GIB } from '../units.ts';
 import { takeRules } from './debug-rules.ts';
+import { checkDriver, type Format, isProtocol, type Protocol } from './drivers.ts';
 import { hostFileOf, protocolOf, withoutProtocol } from './filename.ts';
 import { takeCommon, takeQcow2Options } from './node-options.ts';
 import { OptionDict } from './option-dict.ts';
@@ -59,6 +60,8 @@ export interface RawNode extends NodeParts {
 export interface Qcow2Node extends NodeParts {
   readonly driver: 'qcow2';
   readonly file: BlockNode;
+  /** Of one that is the file of another: its own chain. Undefined at the top of an image. */
+  readonly backing?: BackingOptions;
   readonly cacheBytes: number | undefined;
   readonly encryptFormat: string | undefined;
   /** Said to be the external data file, whatever the header says. */
@@ -90,35 +93,7 @@ export interface ParsedImage {
   readonly backing: BackingOptions;
 }
 
-/** Names of drivers that have a place for a file below them. */
-const FORMATS = ['raw', 'qcow2'] as const;
-const PROTOCOLS = ['file', 'host_device', 'null-co', 'blkdebug'] as const;
-type Format = (typeof FORMATS)[number];
-type Protocol = (typeof PROTOCOLS)[number];
-
-/** Drivers of QEMU that we know by name alone. */
-const FOREIGN = new Set(
-  (
-    'bochs cloop dmg luks parallels qcow qed vdi vhdx vmdk vpc vvfat replication quorum nbd ssh ' +
-    'http https ftp ftps iscsi rbd nfs gluster null-aio host_cdrom blkverify blklogwrites ' +
-    'blkreplay copy-on-read throttle preallocate compress copy-before-write nvme nvme-io_uring'
-  ).split(' '),
-);
-
 const invalid = (message: string) => new ImageError('invalid', message);
-
-/** The drivers that we have; throws for others. */
-export function checkDriver(name: string): Format | Protocol {
-  const known = [...FORMATS, ...PROTOCOLS].find((each) => each === name);
-  if (known !== undefined) return known;
-  if (FOREIGN.has(name)) {
-    throw new ImageError('unsupported', `The format '${name}' is not supported`);
-  }
-  throw invalid(`Unknown driver '${name}'`);
-}
-
-const isProtocol = (driver: string): driver is Protocol =>
-  (PROTOCOLS as readonly string[]).includes(driver);
 
 /**
  * The image that `filename` and `options` mean together: a name alone, options alone, or a backing
@@ -226,9 +201,10 @@ function parseFile(filename: string | undefined, given: OptionDict): BlockNode {
     return parseProtocol(protocolFor(name), name, options);
   }
   if (isProtocol(driver)) return parseProtocol(driver, name, options);
+  const backing = driver === 'qcow2' ? { backing: takeBacking(options) } : {};
   const file = takeChild(options, 'file', name);
   if (file === undefined) throw invalid('A block device must be specified for "file"');
-  return parseFormat(driver, file, options);
+  return { ...parseFormat(driver, file, options), ...backing };
 }
 
 const twoNames = () => invalid("Can't specify 'file' and 'filename' options at the same time");

@@ -14,6 +14,8 @@ export interface ChainLayer {
   readonly filename: string;
   /** What opens the same image again: the host file's name, or a `json:{...}` one. */
   readonly name: string;
+  /** What holds its bytes: the host file, where nothing of another kind stands between. */
+  readonly fileName: string;
   /** The name as its overlay stores it, or as the user gave it. */
   readonly storedName: string;
   /** True where the format came from the header or the user; false where it was probed. */

@@ -7,6 +7,7 @@ import type { Extent, HostRange, Layer } from '../layer.ts';
 import { l1IndexOf } from '../qcow2/geometry.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { isPreallocated } from '../qcow2/preallocation.ts';
+import { RawImage } from '../raw/raw.ts';
 import { alignDown, alignUp, divideUp, KIB, MIB, SECTOR } from '../units.ts';
 
 export interface LayerStatus {
@@ -46,9 +47,7 @@ export class LayerCursor {
     const extent = await this.#extentAt(offset, most);
     const stop = Math.min(extent.offset + extent.length, most);
     const { layer } = this;
-    const isRaw = layer.format === 'raw';
-    // Raw layers pass the question on, down to the file.
-    const host = isRaw ? lowestPlace({ storage: layer.storage, offset }) : hostAt(extent, offset);
+    const host = placeInFile(layer, offset) ?? hostAt(extent, offset);
     const { kind } = extent;
     if (kind !== 'data' || host === null || !(await this.#isPreallocated())) {
       return { kind, end: stop, host };
@@ -145,6 +144,13 @@ function sliceOf({ size, geometry }: Qcow2Image): number {
   const tables = alignUp(divideUp(size, clusterSize) * l2EntryBytes, clusterSize);
   const bytes = tables > L2_CACHE ? Math.min(clusterSize, L2_SLICE) : clusterSize;
   return (bytes / l2EntryBytes) * clusterSize;
+}
+
+/** A raw layer has a place in its file for every byte: it passes the question on, down to there. */
+function placeInFile(layer: Layer, offset: number): HostRange | null {
+  if (!(layer instanceof RawImage) || layer.format !== 'raw') return null;
+  if (layer.source.image !== undefined) return null;
+  return lowestPlace({ storage: layer.storage, offset });
 }
 
 function hostAt(extent: Extent, offset: number): HostRange | null {

@@ -3,7 +3,7 @@
 
 import { ImageError } from '../errors.ts';
 import type { CommonOptions } from './blockdev.ts';
-import type { OptionDict } from './option-dict.ts';
+import { OptionDict } from './option-dict.ts';
 
 const invalid = (message: string) => new ImageError('invalid', message);
 
@@ -30,6 +30,17 @@ export function takeCommon(options: OptionDict): CommonOptions {
     );
   }
   return { readOnly, forceShare, direct, noFlush };
+}
+
+/** What an image whose format is not known yet has of them; what is wrong is told later. */
+export function commonOf(options: OptionDict): CommonOptions {
+  // This one QEMU reads first of all.
+  options.copy().takeBool('read-only');
+  try {
+    return takeCommon(options.copy());
+  } catch {
+    return takeCommon(new OptionDict());
+  }
 }
 
 export interface Qcow2Options {

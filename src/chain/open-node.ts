@@ -7,6 +7,7 @@ import { NullStorage } from '../io/null.ts';
 import { SliceStorage } from '../io/slice.ts';
 import type { Storage } from '../io/storage.ts';
 import type { LayerFormat } from '../layer.ts';
+import { type RawSource, WHOLE_FILE } from '../raw/raw.ts';
 import { SECTOR } from '../units.ts';
 import type {
   BlockNode,
@@ -14,6 +15,7 @@ import type {
   DebugNode,
   FileNode,
   NullNode,
+  Qcow2Node,
   RawNode,
 } from './blockdev.ts';
 import { parseRules } from './debug-rules.ts';
@@ -23,12 +25,16 @@ export interface NodeContext {
   readonly host: Host;
   readonly writable: boolean;
   readonly cache: CacheMode;
+  readonly forceShare: boolean;
+  /** Opens an image that is the file of another one, with all that is below it, and takes locks. */
+  openImage(node: Qcow2Node, context: NodeContext): Promise<OpenedNode>;
 }
 
 export interface OpenedNode {
   readonly storage: Storage;
   readonly name: NodeName;
   readonly driver: LayerFormat;
+  readonly source: RawSource;
 }
 
 const invalid = (message: string) => new ImageError('invalid', message);
@@ -47,8 +53,8 @@ export async function openNode(node: BlockNode, above: NodeContext): Promise<Ope
   try {
     if (node.unknown !== undefined) {
       throw invalid(
-        node.driver === 'raw'
-          ? `Block format 'raw' does not support the option '${node.unknown}'`
+        node.driver === 'raw' || node.driver === 'qcow2'
+          ? `Block format '${node.driver}' does not support the option '${node.unknown}'`
           : `Block protocol '${opened.driver}' doesn't support the option '${node.unknown}'`,
       );
     }
@@ -67,7 +73,8 @@ export function inContext(common: CommonOptions, above: NodeContext): NodeContex
   if (above.writable && common.forceShare) {
     throw invalid('force-share=on can only be used with read-only images');
   }
-  return { ...above, cache: cacheMode(above.cache, common) };
+  const forceShare = above.forceShare || common.forceShare;
+  return { ...above, forceShare, cache: cacheMode(above.cache, common) };
 }
 
 function cacheMode(mode: CacheMode, { direct, noFlush }: CommonOptions): CacheMode {
@@ -83,12 +90,7 @@ function openByDriver(node: BlockNode, context: NodeContext): Promise<OpenedNode
   if (node.driver === 'null-co') return openNull(node, context);
   if (node.driver === 'blkdebug') return openDebug(node, context);
   if (node.driver === 'raw') return openRaw(node, context);
-  if (node.driver === 'qcow2') {
-    throw new ImageError(
-      'unsupported',
-      'A qcow2 image as the file of another one is not supported',
-    );
-  }
+  if (node.driver === 'qcow2') return context.openImage(node, context);
   return openFile(node, context);
 }
 
@@ -112,24 +114,25 @@ async function openFile(node: FileNode, context: NodeContext): Promise<OpenedNod
     await storage.close();
     throw new ImageError('read-only', `'${storage.filename}' is open for reading only`);
   }
-  return { storage, name: fileName(driver, filename), driver };
+  return { storage, name: fileName(driver, filename), driver, source: WHOLE_FILE };
 }
 
 async function openNull(node: NullNode, { host, writable }: NodeContext): Promise<OpenedNode> {
   const { size, readZeroes, latencyNs } = node;
   const delay = latencyNs > 0 ? () => host.sleep(latencyNs / 1e6) : undefined;
   const storage = new NullStorage({ size, readZeroes, writable, delay });
-  return { storage, name: nullName(node), driver: 'null-co' };
+  return { storage, name: nullName(node), driver: 'null-co', source: WHOLE_FILE };
 }
 
 async function openDebug(node: DebugNode, context: NodeContext): Promise<OpenedNode> {
   const fromFile = node.config === undefined ? [] : await readRules(node.config, context.host);
-  const { storage, name } = await openNode(node.image, context);
+  const { storage, name, source } = await openNode(node.image, context);
   const rules = [...fromFile, ...node.rules];
   return {
     storage: new BlkdebugStorage(storage, rules),
     name: debugName(node, name),
     driver: 'blkdebug',
+    source,
   };
 }
 
@@ -159,13 +162,19 @@ async function readRules(filename: string, host: Host): Promise<readonly DebugRu
 }
 
 async function openRaw(node: RawNode, context: NodeContext): Promise<OpenedNode> {
-  const { storage, name } = await openNode(node.file, context);
+  const { storage, name, source } = await openNode(node.file, context);
   try {
-    return { storage: sliceOf(node, storage), name: formatName(node, name), driver: 'raw' };
+    const slice = sliceOf(node, storage);
+    const part = partOf(node, source);
+    return { storage: slice, name: formatName(node, name), driver: 'raw', source: part };
   } catch (error) {
     await storage.close();
     throw error;
   }
+}
+
+export function partOf({ offset }: RawNode, source: RawSource): RawSource {
+  return { ...source, offset: source.offset + offset };
 }
 
 /** The part of its file that a raw node is; the file itself where that is all of it. */

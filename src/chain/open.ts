@@ -1,31 +1,38 @@
 // Opens a chain: the top by a name or a description, each layer below by what the one above it
 // stores, or is told.
 
-import { ImageError, reworded } from '../errors.ts';
+import { assert, ImageError, reworded } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
-import type { Permission } from '../io/locks.ts';
 import type { Storage } from '../io/storage.ts';
 import type { Layer } from '../layer.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
-import { CRYPT_NONE } from '../qcow2/spec.ts';
 import { RawImage } from '../raw/raw.ts';
-import { MIB } from '../units.ts';
 import {
   type BackingOptions,
   type BlockNode,
-  checkDriver,
   type FormatNode,
   noSuchNode,
   type ParsedImage,
   parseFormat,
   parseImage,
-  plainFileNode,
   type Qcow2Node,
 } from './blockdev.ts';
 import { Chain, type ChainLayer } from './chain.ts';
+import { checkDriver } from './drivers.ts';
 import { resolveName } from './filename.ts';
+import { LayerStorage } from './layer-storage.ts';
 import { formatName, type NodeName, nameText } from './node-name.ts';
-import { inContext, leafOf, type NodeContext, openNode, sliceOf } from './open-node.ts';
+import { commonOf } from './node-options.ts';
+import {
+  inContext,
+  leafOf,
+  type NodeContext,
+  type OpenedNode,
+  openNode,
+  partOf,
+  sliceOf,
+} from './open-node.ts';
+import { finish, lock, openQcow2 } from './open-qcow2.ts';
 import { OptionDict } from './option-dict.ts';
 import { PROBE_BYTES, probeFormat } from './probe.ts';
 import { inTableOrder, type JsonValue } from './qemu-json.ts';
@@ -55,16 +62,6 @@ export interface OpenChainOptions {
 
 /** More layers than this are taken for a mistake. */
 export const MAX_DEPTH = 1000;
-/** Tables in memory, in bytes: the upper layers get more of it, so that deep chains stay bounded. */
-const CACHE_TOTAL = 32 * MIB;
-const CACHE_PER_LAYER = 16 * MIB;
-
-const SHARED_BY_READER: readonly Permission[] = ['consistent read', 'write unchanged'];
-export const READER = { use: ['consistent read'], share: SHARED_BY_READER } as const;
-export const WRITER = {
-  use: ['consistent read', 'write', 'resize'],
-  share: SHARED_BY_READER,
-} as const;
 
 /** What `json:{...}` holds. */
 export type Description = { readonly [key: string]: JsonValue };
@@ -87,9 +84,7 @@ export async function openChain(target: ChainTarget, options: OpenChainOptions):
 /** The words of the layers above: each one says that its backing file could not be opened. */
 function describe(error: unknown, filename: string, opened: readonly ChainLayer[]): unknown {
   if (!(error instanceof ImageError) || error instanceof LoopError) return error;
-  const depth = error instanceof OwnError ? error.depth : opened.length;
-  const nested = 'Could not open backing file: '.repeat(depth) + error.message;
-  const message = `Could not open '${filename}': ${nested}`;
+  const message = `Could not open '${filename}': ${ownWords(error, opened)}`;
   const above = opened.at(-1)?.layer;
   const name = above instanceof Qcow2Image ? above.header.backingFile : null;
   if (name === null || error.hint !== undefined || message.includes(name)) {
@@ -104,6 +99,11 @@ function describe(error: unknown, filename: string, opened: readonly ChainLayer[
   });
 }
 
+function ownWords(error: ImageError, opened: readonly ChainLayer[]): string {
+  const depth = error instanceof OwnError ? error.depth : opened.length;
+  return 'Could not open backing file: '.repeat(depth) + error.message;
+}
+
 class LoopError extends ImageError {}
 
 /** Of a layer that was opened, not of the one that was to come. */
@@ -116,7 +116,9 @@ class OwnError extends ImageError {
 }
 
 /** What is known of a layer before it is opened. */
-interface Next {
+type Next = NamedNext | { readonly parsed: ParsedImage; readonly storedName: string | undefined };
+
+interface NamedNext {
   readonly filename: string | undefined;
   readonly options: OptionDict;
   /** Undefined: the name that it turns out to have. */
@@ -126,7 +128,7 @@ interface Next {
 function firstOf(
   target: ChainTarget,
   { format, label }: OpenChainOptions,
-): Next & { readonly storedName: string } {
+): NamedNext & { readonly storedName: string } {
   const driver: [string, string][] = format === undefined ? [] : [['driver', format]];
   if (typeof target === 'string') {
     return { filename: target, options: new OptionDict(driver), storedName: label ?? target };
@@ -136,25 +138,31 @@ function firstOf(
   return { filename: undefined, options: new OptionDict(driver).joined(given), storedName };
 }
 
+/** Returns the name of the first. */
 async function openLayers(
   first: Next,
   options: OpenChainOptions,
   layers: ChainLayer[],
-): Promise<void> {
+): Promise<NodeName> {
   let next: Next | undefined = first;
+  let topName: NodeName | undefined;
   const left: (() => void)[] = [];
   for (let depth = 0; next !== undefined; depth++) {
     options.signal?.throwIfAborted();
     if (depth === MAX_DEPTH) {
       throw new ImageError('invalid', `The chain has more than ${MAX_DEPTH} layers`);
     }
-    const parsed = parseImage(next.filename, next.options);
+    const parsed: ParsedImage =
+      'parsed' in next ? next.parsed : parseImage(next.filename, next.options);
     const { file, id } = await identify(parsed, depth, layers, options.host);
     const writable = depth === 0 && options.writable === true;
     const opened = await openLayer(parsed, { ...options, writable, depth });
     const { layer, known } = opened;
+    topName ??= opened.name;
     const name = nameText(opened.name);
-    const entry = { layer, filename: file ?? name, name, formatKnown: known, id };
+    const filename = file ?? name;
+    const fileName = fileNameOf(opened, filename);
+    const entry = { layer, filename, name, fileName, formatKnown: known, id };
     const above = layers.at(-1);
     layers.push({ ...entry, storedName: next.storedName ?? name });
     if (above !== undefined) above.layer.backing = layer;
@@ -164,6 +172,14 @@ async function openLayers(
   }
   // From the bottom up, as each layer comes to it when those below are open.
   for (const check of left.reverse()) check();
+  assert(topName !== undefined, 'a chain without layers');
+  return topName;
+}
+
+/** Raw images are looked through, and filters over files: what has the bytes of an image is named. */
+function fileNameOf({ layer, below }: OpenedLayer, filename: string): string {
+  if (layer instanceof RawImage) return layer.source.image?.fileName ?? filename;
+  return nameText(below);
 }
 
 /** A file is part of a chain once. */
@@ -225,7 +241,14 @@ function checkNothingLeft(
   );
 }
 
-interface LayerContext extends OpenChainOptions {
+/** What a header says comes into play. */
+const NO_BACKING: BackingOptions = {
+  none: false,
+  reference: undefined,
+  options: new OptionDict(),
+};
+
+interface ChainContext extends OpenChainOptions {
   readonly writable: boolean;
   readonly depth: number;
 }
@@ -234,21 +257,24 @@ interface OpenedLayer {
   readonly layer: Layer;
   readonly node: BlockNode;
   readonly name: NodeName;
+  /** Of what it stands on. */
+  readonly below: NodeName;
   /** The format was not guessed. */
   readonly known: boolean;
 }
 
-async function openLayer({ node }: ParsedImage, context: LayerContext): Promise<OpenedLayer> {
-  const { host, writable, cache = 'writeback' } = context;
-  const above: NodeContext = { host, writable, cache };
+async function openLayer({ node }: ParsedImage, context: ChainContext): Promise<OpenedLayer> {
+  const { host, writable, cache = 'writeback', forceShare = false } = context;
+  const above: NodeContext = { host, writable, cache, forceShare, openImage };
   if (node.driver === undefined) {
-    // Its common options are known once its driver is.
-    const file = await openNode(node.file, above);
+    const own = inContext(commonOf(node.options), above);
+    const file = await openNode(node.file, own);
     return await finish(file.storage, async () => {
-      await lock(file.storage, context);
+      await lock(file.storage, { ...context, forceShare: own.forceShare });
       const format = await probe(file.storage);
       checkDriver(format);
-      return await openFormat(parseFormat(format, node.file, node.options), file, context, false);
+      const found = parseFormat(format, node.file, node.options);
+      return { ...(await openFormat(found, file, context, above)), known: false };
     });
   }
   const own = inContext(node.common, above);
@@ -256,93 +282,62 @@ async function openLayer({ node }: ParsedImage, context: LayerContext): Promise<
   const below = await openNode(isFormat ? node.file : node, isFormat ? own : above);
   return await finish(below.storage, async () => {
     await lock(below.storage, { ...context, forceShare: isShared(node, context) });
-    if (isFormat) return await openFormat(node, below, context, true);
-    const layer = new RawImage(below.storage, below.driver);
-    return { layer, node: { ...node, unknown: undefined }, name: below.name, known: true };
+    if (isFormat) return await openFormat(node, below, context, above);
+    const layer = new RawImage(below.storage, below.driver, below.source);
+    const { name } = below;
+    return { layer, node: { ...node, unknown: undefined }, name, below: name, known: true };
   });
 }
 
-async function finish<T>(storage: Storage, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    await storage.close();
-    throw error;
-  }
-}
-
-function isShared({ common }: BlockNode, { forceShare = false }: LayerContext): boolean {
+function isShared({ common }: BlockNode, { forceShare = false }: ChainContext): boolean {
   return forceShare || common.forceShare;
-}
-
-async function lock(storage: Storage, { forceShare, writable }: LayerContext): Promise<void> {
-  if (forceShare) return;
-  const { use, share } = writable ? WRITER : READER;
-  await storage.lock(use, share);
 }
 
 async function openFormat(
   node: FormatNode,
-  below: { readonly storage: Storage; readonly name: NodeName },
-  context: LayerContext,
-  known: boolean,
+  below: OpenedNode,
+  context: ChainContext,
+  nodes: NodeContext,
 ): Promise<OpenedLayer> {
   const name = formatName(node, below.name);
   if (node.driver === 'raw') {
-    return { layer: new RawImage(sliceOf(node, below.storage)), node, name, known };
+    const slice = sliceOf(node, below.storage);
+    const layer = new RawImage(slice, 'raw', partOf(node, below.source));
+    return { layer, node, name, below: below.name, known: true };
   }
-  return { layer: await openQcow2(node, below.storage, context), node, name, known };
+  const layer = await openQcow2(node, below.storage, context, nodes);
+  return { layer, node, name, below: below.name, known: true };
 }
 
-async function openQcow2(
+/** An image that another one, or a filter, stands on: the top of a chain of its own. */
+async function openImage(
   node: Qcow2Node,
-  storage: Storage,
-  context: LayerContext,
-): Promise<Qcow2Image> {
-  const { host, depth, writable, describe, checking, cacheBytes = CACHE_PER_LAYER } = context;
-  const image = await Qcow2Image.open(storage, {
-    codecs: host.codecs,
-    openDataFile: (name) => openDataFile(node, storage.filename, name, context),
-    describe,
-    checking: checking === true && depth === 0,
-    cacheBytes: Math.min(CACHE_PER_LAYER, CACHE_TOTAL / (depth + 1), node.cacheBytes ?? cacheBytes),
-  });
-  if (node.encryptFormat !== undefined && image.header.cryptMethod === CRYPT_NONE) {
-    throw new ImageError(
-      'invalid',
-      `No encryption in image header, but options specified format '${node.encryptFormat}'`,
-    );
+  { host, writable, cache, forceShare }: NodeContext,
+): Promise<OpenedNode> {
+  const { backing = NO_BACKING } = node;
+  const layers: ChainLayer[] = [];
+  const next = { parsed: { node, backing }, storedName: undefined };
+  const closeAll = async () => {
+    await new Chain(layers, host).close();
+  };
+  let name: NodeName;
+  try {
+    name = await openLayers(next, { host, writable, cache, forceShare }, layers);
+  } catch (error) {
+    await closeAll().catch(() => undefined);
+    throw error instanceof ImageError ? reworded(error, ownWords(error, layers)) : error;
   }
-  if (writable && image.corrupt) {
-    throw image.refusalToWrite({ dataUnchanged: true });
+  const [{ layer: top, fileName }] = layers as [ChainLayer];
+  const storage = new LayerStorage(top, closeAll);
+  if (writable) {
+    await storage.checkWritable().catch(async (error: unknown) => {
+      await closeAll().catch(() => undefined);
+      throw error;
+    });
   }
-  if (node.dataFile !== undefined && !image.geometry.externalData) {
-    throw new ImageError(
-      'invalid',
-      "'data-file' can only be set for images with an external data file",
-    );
-  }
-  const refusal = image.refusalToRead;
-  if (refusal !== null && !describe) throw refusal;
-  return image;
-}
-
-/** The external data file: as told, or else by the name in the header, seen from the image. */
-async function openDataFile(
-  { dataFile }: Qcow2Node,
-  image: string,
-  name: string | null,
-  context: LayerContext,
-): Promise<Storage> {
-  if (dataFile === undefined && name === null) {
-    throw new ImageError('invalid', "'data-file' is required for this image");
-  }
-  const node = dataFile ?? plainFileNode(resolveName(image, name ?? ''));
-  const { storage } = await openNode(node, { cache: 'writeback', ...context });
-  return await finish(storage, async () => {
-    await lock(storage, context);
-    return storage;
-  });
+  const extents: Layer['extents'] = (offset, length) => storage.extents(offset, length);
+  const source = { offset: 0, image: { top, extents, fileName } };
+  return { storage, name, driver: 'qcow2', source };
 }
 
 async function probe(storage: Storage): Promise<string> {

@@ -1,6 +1,8 @@
 // What a drop-in for qemu-img 7.2 has to know about it beyond its behaviour: which options it has by a
 // long name, and the parts of its usage text that scripts look for.
 
+import { DRIVERS } from '../chain/drivers.ts';
+
 /** Long options of the commands; ours that are not among them do not exist for a drop-in. */
 const LONG_OPTIONS: Readonly<Record<string, readonly string[]>> = {
   check: ['format', 'repair', 'output', 'object', 'image-opts', 'force-share'],
@@ -33,9 +35,6 @@ const SYNTAX: Readonly<Record<string, string>> = {
     '[--object objectdef] [--image-opts] [-f fmt] [--start-offset=offset] [--max-length=len] ' +
     '[--output=ofmt] [-U] filename',
 };
-
-/** Drivers by the names that images and files can be opened with. */
-const FORMATS = ['file', 'host_device', 'qcow2', 'raw'];
 
 /** The usage text, whatever the command that it was asked of. `verbs`: those that there are. */
 export function usage(version: string, verbs: readonly string[]): string {
@@ -71,6 +70,6 @@ export function usage(version: string, verbs: readonly string[]): string {
     "  '-u'          create: do not look at the backing file",
     "  '-U'          open the image even while another process writes to it",
     '',
-    `Supported formats: ${FORMATS.join(' ')}`,
+    `Supported formats: ${[...DRIVERS].sort().join(' ')}`,
   ].join('\n')}\n`;
 }

@@ -7,14 +7,15 @@ import { type CheckResult, checkImage } from '../qcow2/check.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { CRYPT_NONE, INCOMPATIBLE } from '../qcow2/spec.ts';
 import { checkText, checkToJson } from './check-output.ts';
+import { UsageError } from './getopt.ts';
+import { objects } from './objects.ts';
 import { openNamed } from './open-named.ts';
 import {
   CACHE_MODES,
-  collect,
   type NamedImage,
   namedImage,
   newCommand,
-  parseObjects,
+  parsed,
   parseVerb,
   toCacheMode,
 } from './options.ts';
@@ -42,18 +43,12 @@ export async function runCheck(argv: readonly string[], program: ProgramContext)
     .option('-f, --format <fmt>', 'format of the image; without it, probed')
     .option('-q, --quiet', 'print errors only')
     .option('--output <format>', 'human or json', 'human')
-    .option('-r, --repair <what>', 'not supported yet')
+    .option('-r, --repair <what>', 'not supported yet', parsed(checkRepair))
     .option('-T, --source-cache <mode>', `cache mode: ${CACHE_MODES.join(', ')}`, 'writeback')
     .option('-U, --force-share', 'open the image although another process writes to it')
-    .option('--object <object>', 'define an object (secret)', collect)
+    .option('--object <object>', 'define an object (secret)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
-  if (flags.repair !== undefined && flags.repair !== 'leaks' && flags.repair !== 'all') {
-    return program.usageError(
-      `Unknown option value for -r (expecting 'leaks' or 'all'): ${flags.repair}`,
-    );
-  }
-  parseObjects(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');
@@ -64,10 +59,12 @@ export async function runCheck(argv: readonly string[], program: ProgramContext)
   if (!CACHE_MODES.includes(flags.sourceCache)) {
     throw new ImageError('invalid', `Invalid source cache option: ${flags.sourceCache}`);
   }
-  if (flags.repair !== undefined) {
-    throw new ImageError('unsupported', 'Repairing is not supported yet; nothing was changed');
-  }
   return await check(namedImage(operand, flags, program), flags, program);
+}
+
+function checkRepair(what: string): string {
+  if (what === 'leaks' || what === 'all') return what;
+  throw new UsageError(`Unknown option value for -r (expecting 'leaks' or 'all'): ${what}`);
 }
 
 async function check(named: NamedImage, flags: Flags, program: ProgramContext): Promise<number> {
@@ -84,6 +81,9 @@ async function check(named: NamedImage, flags: Flags, program: ProgramContext): 
     if (!(image instanceof Qcow2Image)) {
       program.err(`${program.name}: This image format does not support checks\n`);
       return NOT_CHECKABLE;
+    }
+    if (flags.repair !== undefined) {
+      throw new OpenError('unsupported', 'Repairing is not supported yet; nothing was changed');
     }
     await checkCompanions(image, named, program);
     const result = await checkImage(image, (message) => program.err(`${message}\n`));

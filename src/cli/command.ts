@@ -1,9 +1,18 @@
 // The options of a verb: defined, and given values. commander, which lays out the help, is loaded for
 // that alone: it takes longer than everything else that a short command does.
 
-import type { OptionSpec, Words } from './getopt.ts';
+import type { Met, OptionSpec } from './getopt.ts';
 
-type Collector = (value: string, before: readonly string[] | undefined) => readonly string[];
+/** What becomes of an option's value, when the option is met. */
+export interface Reader {
+  /** The option may be given again. */
+  readonly repeatable: boolean;
+  /** `before`: what was read when it was met the last time. May throw. */
+  read(value: string, before: unknown): unknown;
+}
+
+/** What was given so far, by name. */
+export type Values = Record<string, unknown>;
 
 interface Option {
   /** As commander takes it: `-f, --format <fmt>`. */
@@ -12,7 +21,7 @@ interface Option {
   readonly spec: OptionSpec;
   /** The name among the flags: `rateLimit` for `--rate-limit`. */
   readonly name: string;
-  readonly collect: Collector | undefined;
+  readonly reader: Reader | undefined;
   readonly fallback: string | undefined;
 }
 
@@ -51,8 +60,8 @@ export class Command {
     return this;
   }
 
-  /** `rest`: a value for when it is not given, or what gathers values of an option that repeats. */
-  option(flags: string, about: string, rest?: string | Collector): this {
+  /** `rest`: a value for when it is not given, or what reads the values that are. */
+  option(flags: string, about: string, rest?: string | Reader): this {
     const match = /^(?:-(\w), )?--([\w-]+)( <.*>)?$/.exec(flags);
     if (match === null) throw new Error(`internal error: option ${flags}`);
     const [, short, long = '', value] = match;
@@ -61,7 +70,7 @@ export class Command {
       about,
       spec: { short, long, takesValue: value !== undefined },
       name: long.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase()),
-      collect: typeof rest === 'function' ? rest : undefined,
+      reader: typeof rest === 'object' ? rest : undefined,
       fallback: typeof rest === 'string' ? rest : undefined,
     });
     return this;
@@ -69,13 +78,13 @@ export class Command {
 
   /** For what is made from the definitions: completion, the manual. */
   get options(): readonly DefinedOption[] {
-    return this.#options.map(({ flags, about, spec, collect, fallback }) => ({
+    return this.#options.map(({ flags, about, spec, reader, fallback }) => ({
       flags,
       description: about,
       short: spec.short === undefined ? undefined : `-${spec.short}`,
       long: `--${spec.long}`,
       required: spec.takesValue,
-      repeatable: collect !== undefined,
+      repeatable: reader?.repeatable === true,
       defaultValue: fallback,
     }));
   }
@@ -88,20 +97,19 @@ export class Command {
     return this.#options.map(({ spec }) => spec);
   }
 
-  /** By name; those that were not given have their fallback, or are missing. */
-  valuesOf(words: Words['options']): Readonly<Record<string, unknown>> {
-    const values: Record<string, unknown> = {};
-    for (const { name, fallback } of this.#options) {
-      if (fallback !== undefined) values[name] = fallback;
-    }
-    for (const { long, value } of words) {
-      const option = this.#options.find(({ spec }) => spec.long === long);
-      if (option === undefined) continue;
-      const { name, collect } = option;
-      if (value === undefined) values[name] = true;
-      else values[name] = collect ? collect(value, values[name] as readonly string[]) : value;
-    }
-    return values;
+  /** What those have that are not given. */
+  fallbacks(): Values {
+    const given = this.#options.filter(({ fallback }) => fallback !== undefined);
+    return Object.fromEntries(given.map(({ name, fallback }) => [name, fallback]));
+  }
+
+  /** Adds what an option says. */
+  take({ long, value }: Met, values: Values): void {
+    const option = this.#options.find(({ spec }) => spec.long === long);
+    if (option === undefined) return;
+    const { name, reader } = option;
+    if (value === undefined) values[name] = true;
+    else values[name] = reader === undefined ? value : reader.read(value, values[name]);
   }
 
   async help(): Promise<string> {

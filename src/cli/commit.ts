@@ -6,6 +6,7 @@ import { ImageError } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
 import type { Command } from './command.ts';
 import { type CommitReport, JsonReport, TextReport } from './commit-report.ts';
+import { objects } from './objects.ts';
 import { checkNotEmpty, openNamed } from './open-named.ts';
 import {
   CACHE_MODES,
@@ -13,7 +14,7 @@ import {
   type NamedImage,
   namedImage,
   newCommand,
-  parseObjects,
+  parsed,
   parseVerb,
   targetOf,
   toCacheMode,
@@ -32,7 +33,7 @@ interface Flags {
   readonly format?: string;
   readonly cache: string;
   readonly base?: string;
-  readonly rateLimit?: string;
+  readonly rateLimit?: number;
   readonly drop?: boolean;
   readonly progress?: boolean;
   readonly top?: string;
@@ -47,6 +48,7 @@ interface Flags {
 }
 
 function command(program: ProgramContext): Command {
+  const rate = parsed((text) => Number(sizeArgument(text, 'rate limit', program)));
   return newCommand(program, 'commit', 'FILENAME')
     .description('Merge the layers of a backing chain, from FILENAME down, into its base.')
     .option('-b, --base <name>', 'merge into this layer of the chain (implies -d)')
@@ -54,9 +56,9 @@ function command(program: ProgramContext): Command {
     .option('-f, --format <fmt>', 'format of FILENAME; without it, probed')
     .option('-p, --progress', 'show the progress')
     .option('-q, --quiet', 'print errors only')
-    .option('-r, --rate-limit <rate>', 'bytes per second, with suffix k, M, G, T, P or E')
+    .option('-r, --rate-limit <rate>', 'bytes per second, with suffix k, M, G, T, P or E', rate)
     .option('-t, --cache <mode>', `cache mode: ${CACHE_MODES.join(', ')}`, 'writeback')
-    .option('--object <object>', 'define an object (secret)', collect)
+    .option('--object <object>', 'define an object (secret)', objects)
     .option('--image-opts', 'FILENAME is a list of options: driver=qcow2,file.filename=NAME')
     .option('--top <name>', 'merge from this layer down; its overlay is relinked to the base')
     .option('--overlay <file>', 'with --top: relink this image too (repeatable)', collect)
@@ -72,7 +74,6 @@ function command(program: ProgramContext): Command {
 /** Returns the exit code. Errors are thrown for the caller to report. */
 export async function runCommit(argv: readonly string[], program: ProgramContext): Promise<number> {
   const { flags, operands } = parseVerb<Flags>(command(program), argv, program);
-  parseObjects(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');
@@ -130,13 +131,9 @@ function toOptions(
     force: flags.force === true,
     skipAdvice: program.asQemu && program.env['QIMG_STRICT'] !== '1',
     search: flags.search ?? [],
-    rateLimit: parseRate(flags.rateLimit, program),
+    rateLimit: flags.rateLimit ?? 0,
     dryRun: flags.dryRun === true,
   };
-}
-
-function parseRate(text: string | undefined, program: ProgramContext): number {
-  return text === undefined ? 0 : Number(sizeArgument(text, 'rate limit', program));
 }
 
 /** As QEMU warns, while it opens it, of an image that is to be written and was taken for raw. */

@@ -5,16 +5,10 @@ import type { Chain } from '../chain/chain.ts';
 import { type Comparison, compareChains } from '../chain/compare.ts';
 import { CompareError } from '../chain/compare-pieces.ts';
 import { ImageError, strerror } from '../errors.ts';
+import type { Reader } from './command.ts';
+import { objects } from './objects.ts';
 import { openNamed } from './open-named.ts';
-import {
-  CACHE_MODES,
-  collect,
-  namedImage,
-  newCommand,
-  parseObjects,
-  parseVerb,
-  toCacheMode,
-} from './options.ts';
+import { CACHE_MODES, Exit, namedImage, newCommand, parseVerb, toCacheMode } from './options.ts';
 import { type ProgramContext, reportError } from './program.ts';
 import { StepProgress } from './step-progress.ts';
 
@@ -48,15 +42,9 @@ export async function runCompare(
     .option('-q, --quiet', 'print errors only')
     .option('-s, --strict', 'sizes, and what is allocated, must be the same too')
     .option('-U, --force-share', 'open the images although another process writes to them')
-    .option('--object <object>', 'define an object (secret)', collect)
+    .option('--object <object>', 'define an object (secret)', objectsOrExit(program))
     .option('--image-opts', 'each FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
-  try {
-    parseObjects(flags.object);
-  } catch (error) {
-    reportError(error, program);
-    return NOT_OPENED;
-  }
   const [first, second] = operands;
   if (first === undefined || second === undefined || operands.length > 2) {
     return program.usageError('Expecting two image file names');
@@ -72,6 +60,19 @@ export async function runCompare(
   }
 }
 
+/** A wrong object counts as an image that can't be opened. */
+function objectsOrExit(program: ProgramContext): Reader {
+  const read = (value: string, before: unknown): unknown => {
+    try {
+      return objects.read(value, before);
+    } catch (error) {
+      reportError(error, program);
+      throw new Exit(NOT_OPENED);
+    }
+  };
+  return { ...objects, read };
+}
+
 async function openAndCompare(
   names: readonly [string, string],
   flags: Flags,
@@ -81,8 +82,8 @@ async function openAndCompare(
   const chains: Chain[] = [];
   try {
     const [a, b] = [
-      await open(names[0], flags.aFormat, flags, chains),
-      await open(names[1], flags.bFormat, flags, chains),
+      await open(names[0], flags.aFormat, flags, chains, program),
+      await open(names[1], flags.bFormat, flags, chains, program),
     ];
     return await compare([a, b], names, flags, progress, program);
   } catch (error) {
@@ -98,12 +99,13 @@ async function open(
   format: string | undefined,
   flags: Flags,
   opened: Chain[],
+  program: ProgramContext,
 ): Promise<Chain> {
   if (!CACHE_MODES.includes(flags.cache)) {
     throw new ImageError('invalid', `Invalid source cache option: ${flags.cache}`);
   }
   const { imageOpts = false, forceShare = false } = flags;
-  const named = namedImage(name, { imageOpts, ...(format !== undefined && { format }) });
+  const named = namedImage(name, { imageOpts, ...(format !== undefined && { format }) }, program);
   const cache = toCacheMode(flags.cache);
   const chain = await openNamed(named, { forceShare, cache, backing: true });
   opened.push(chain);

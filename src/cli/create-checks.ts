@@ -1,6 +1,7 @@
 // From the -o options of `create` to the image that they describe. What makes no sense is refused in
 // the order in which QEMU looks at it: words first, then what they mean together, the size last.
 
+import { isDriverOfQemu } from '../chain/drivers.ts';
 import { type CreateOptions, checkCreateOptions } from '../qcow2/create.ts';
 import { geometryOf, l1EntriesFor } from '../qcow2/geometry.ts';
 import type { Preallocation } from '../qcow2/preallocate.ts';
@@ -12,16 +13,6 @@ type Options = ReadonlyMap<string, string>;
 
 const COMPATS: readonly string[] = ['0.10', '1.1', 'v2', 'v3'];
 const PREALLOCATIONS: readonly string[] = ['off', 'metadata', 'falloc', 'full'];
-/** QEMU's drivers, as the name of a backing format may be any of them. */
-const DRIVERS = new Set(
-  (
-    'blkdebug blklogwrites blkreplay blkverify bochs cloop compress copy-before-write ' +
-    'copy-on-read dmg file ftp ftps gluster host_cdrom host_device http https io_uring iscsi ' +
-    'luks nbd nfs null-aio null-co nvme nvme-io_uring parallels preallocate qcow qcow2 qed ' +
-    'quorum raw rbd replication snapshot-access ssh throttle vdi vhdx virtio-blk-vfio-pci ' +
-    'virtio-blk-vhost-user virtio-blk-vhost-vdpa vmdk vpc vvfat'
-  ).split(' '),
-);
 /** QEMU's limit for any image, in whole GiB. */
 const MAX_LENGTH = 2n ** 63n - 2n ** 30n;
 
@@ -79,7 +70,7 @@ function checkWords(options: Options, fail: Fail): void {
     throw fail(`Parameter '${name}' does not accept value '${value}'`);
   };
   check('compat', 'version', (value) => COMPATS.includes(value));
-  check('backing_fmt', 'backing-fmt', (value) => DRIVERS.has(value));
+  check('backing_fmt', 'backing-fmt', isDriverOfQemu);
   check('preallocation', 'preallocation', (value) => PREALLOCATIONS.includes(value));
   check('compression_type', 'compression-type', (value) => value === 'zlib' || value === 'zstd');
 }

@@ -16,8 +16,9 @@ import {
   optionsHelp,
   parseCreateOptions,
 } from './create-options.ts';
+import { objects } from './objects.ts';
 import { asksForHelp, isOptionList } from './option-list.ts';
-import { collect, Exit, newCommand, parseObjects, parseVerb } from './options.ts';
+import { collected, Exit, newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 import { sizeArgument } from './size.ts';
 
@@ -38,21 +39,22 @@ export async function runCreate(argv: readonly string[], program: ProgramContext
     .option('-b, --backing <file>', 'backing file')
     .option('-F, --backing-format <fmt>', 'format of the backing file')
     .option('-u, --unsafe', 'do not look at the backing file')
-    .option('-o, --option <options>', "name=value,...; '-o help' lists them", collect)
+    .option('-o, --option <options>', "name=value,...; '-o help' lists them", collected(checkList))
     .option('-q, --quiet', 'print errors only')
-    .option('--object <object>', 'define an object (secret)', collect);
+    .option('--object <object>', 'define an object (secret)', objects);
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
   const [filename, sizeText, unexpected] = operands;
   const options = flags.option ?? [];
-  const badList = options.find((text) => !isOptionList(text));
-  if (badList !== undefined) throw new ImageError('invalid', `Invalid option list: ${badList}`);
   if (asksForHelp(options.join(','))) return listOptions(flags.format, filename, program);
   if (filename === undefined) return program.usageError('Expecting image file name');
   const size = sizeText === undefined ? undefined : sizeArgument(sizeText, 'image size', program);
   if (unexpected !== undefined) return program.usageError(`Unexpected argument: ${unexpected}`);
-  parseObjects(flags.object);
   await create(filename, size, flags, program);
   return 0;
+}
+
+function checkList(text: string): void {
+  if (!isOptionList(text)) throw new ImageError('invalid', `Invalid option list: ${text}`);
 }
 
 const isKnown = (format: string): boolean => format === 'qcow2' || format === 'raw';
@@ -178,10 +180,8 @@ async function openBacking(
   format: string | undefined,
 ): Promise<{ readonly size: number; readonly format: string }> {
   const resolved = resolveName(filename, name);
-  let file = resolved;
   try {
-    file = hostFileOf(resolved);
-    await using chain = await openChain(file, {
+    await using chain = await openChain(resolved, {
       host: nodeHost,
       describe: true,
       // Nothing of its data is read: it may be in use by a running guest.
@@ -191,7 +191,7 @@ async function openBacking(
     return { size: chain.size, format: chain.top.format };
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
-    const outer = `Could not open '${file}': `;
+    const outer = `Could not open '${resolved}': `;
     const message = error.message.startsWith(outer)
       ? error.message.slice(outer.length)
       : error.message;

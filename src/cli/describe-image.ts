@@ -3,6 +3,7 @@
 import type { ChainLayer } from '../chain/chain.ts';
 import { resolveName } from '../chain/filename.ts';
 import { NULL_NAME } from '../io/null.ts';
+import type { Layer } from '../layer.ts';
 import { readBitmaps } from '../qcow2/bitmaps.ts';
 import { findExtension, parseEncryptionHeader } from '../qcow2/extensions.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
@@ -16,6 +17,7 @@ import {
   EXTENSION,
   INCOMPATIBLE,
 } from '../qcow2/spec.ts';
+import { RawImage } from '../raw/raw.ts';
 import { describeLuks } from './describe-luks.ts';
 
 export type Value =
@@ -34,13 +36,15 @@ export async function describeImage({
   const actualSize = await layer.storage.allocatedBytes();
   const actual = actualSize !== undefined && { 'actual-size': actualSize };
   if (!(layer instanceof Qcow2Image)) {
+    const below = imageBelow(layer);
     return {
       'virtual-size': layer.size,
       filename: name,
+      ...(below !== null && { 'cluster-size': below.clusterSize }),
       format: layer.format,
       ...actual,
       // Nobody keeps one for nothing.
-      ...(layer.storage.filename !== NULL_NAME && { 'dirty-flag': false }),
+      ...(layer.storage.filename !== NULL_NAME && { 'dirty-flag': below?.dirty ?? false }),
     };
   }
   const { header } = layer;
@@ -65,6 +69,12 @@ export async function describeImage({
     ...(header.cryptMethod !== CRYPT_NONE && { encrypted: true }),
     'dirty-flag': layer.dirty,
   };
+}
+
+/** The image that a raw one shows the bytes of. */
+function imageBelow(layer: Layer): Qcow2Image | null {
+  const image = layer instanceof RawImage ? layer.source.image?.top : undefined;
+  return image instanceof Qcow2Image ? image : null;
 }
 
 function describeSnapshot(snapshot: Snapshot): Description {

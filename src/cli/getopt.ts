@@ -19,17 +19,22 @@ export interface Words {
 
 export class UsageError extends Error {}
 
+/** An option as it was met. */
+export type Met = Words['options'][number];
+
 /**
  * Takes `argv` apart; an option named in `stopAt` ends it, what follows is not looked at. `verb` is
- * the word before the first one.
+ * the word before the first one. `onOption` hears of each option before the next one is looked at:
+ * what it throws comes before any error of those.
  */
 export function getopt(
   argv: readonly string[],
   specs: readonly OptionSpec[],
   verb: string,
   stopAt?: string,
+  onOption: (option: Met) => void = () => undefined,
 ): Words {
-  const options: { long: string; value: string | undefined }[] = [];
+  const options: Met[] = [];
   const operands: string[] = [];
   const rest = [...argv];
   let previous = verb;
@@ -45,28 +50,26 @@ export function getopt(
       continue;
     }
     const found = word.startsWith('--')
-      ? longOption(word, specs)
+      ? [longOption(word, specs)]
       : shortOptions(word, specs, before);
-    const last = found.at(-1);
-    if (last?.needsValue) {
-      last.value = rest.shift();
-      if (last.value === undefined) throw missing(word);
-      previous = last.value;
+    for (const { long, value: attached, needsValue } of found) {
+      const value = needsValue ? rest.shift() : attached;
+      if (needsValue && value === undefined) throw missing(word);
+      if (needsValue) previous = value ?? '';
+      options.push({ long, value });
+      if (long === stopAt) return { options, operands };
+      onOption({ long, value });
     }
-    options.push(...found);
-    if (found.some(({ long }) => long === stopAt)) break;
   }
   return { options, operands };
 }
 
-interface Found {
-  readonly long: string;
-  value: string | undefined;
+interface Found extends Met {
   /** The next word is its value. */
   readonly needsValue: boolean;
 }
 
-function longOption(word: string, specs: readonly OptionSpec[]): readonly Found[] {
+function longOption(word: string, specs: readonly OptionSpec[]): Found {
   const at = word.indexOf('=');
   const name = at < 0 ? word.slice(2) : word.slice(2, at);
   const value = at < 0 ? undefined : word.slice(at + 1);
@@ -76,28 +79,26 @@ function longOption(word: string, specs: readonly OptionSpec[]): readonly Found[
   if (spec === undefined || ambiguous || (value !== undefined && !spec.takesValue)) {
     throw unrecognized(word);
   }
-  return [{ long: spec.long, value, needsValue: spec.takesValue && value === undefined }];
+  return { long: spec.long, value, needsValue: spec.takesValue && value === undefined };
 }
 
 /** `-abVALUE`. getopt tells of a wrong letter inside a word by naming the word before it. */
-function shortOptions(
+function* shortOptions(
   word: string,
   specs: readonly OptionSpec[],
   before: string,
-): readonly Found[] {
-  const found: Found[] = [];
+): Generator<Found> {
   for (let i = 1; i < word.length; i++) {
     const spec = specs.find(({ short }) => short === word[i]);
     if (spec === undefined) throw unrecognized(i + 1 < word.length ? before : word);
     const attached = word.slice(i + 1);
     if (spec.takesValue) {
       const value = attached === '' ? undefined : attached;
-      found.push({ long: spec.long, value, needsValue: value === undefined });
+      yield { long: spec.long, value, needsValue: value === undefined };
       break;
     }
-    found.push({ long: spec.long, value: undefined, needsValue: false });
+    yield { long: spec.long, value: undefined, needsValue: false };
   }
-  return found;
 }
 
 const unrecognized = (word: string) => new UsageError(`unrecognized option '${word}'`);

@@ -33,12 +33,13 @@ export function parseImageOpts(text: string): ImageOpts {
   if (options.get('backing') === '') {
     warnings.push('Use of "backing": "" is deprecated; use "backing": null instead');
   }
-  checkId(options.get('id'));
+  const id = options.get('id');
+  if (typeof id === 'string') checkIdentifier(id);
   return { options, warnings };
 }
 
-function checkId(id: unknown): void {
-  if (typeof id !== 'string' || /^[a-z][a-z0-9._-]*$/i.test(id)) return;
+export function checkIdentifier(id: string): void {
+  if (/^[a-z][a-z0-9._-]*$/i.test(id)) return;
   throw new ImageError(
     'invalid',
     "Parameter 'id' expects an identifier\n" +

@@ -6,15 +6,9 @@ import { ImageError } from '../errors.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Description, describeImage } from './describe-image.ts';
 import { infoText } from './info-text.ts';
+import { objects } from './objects.ts';
 import { openNamed } from './open-named.ts';
-import {
-  collect,
-  type NamedImage,
-  namedImage,
-  newCommand,
-  parseObjects,
-  parseVerb,
-} from './options.ts';
+import { type NamedImage, namedImage, newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 
 interface Flags {
@@ -33,10 +27,9 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
     .option('--output <format>', 'human or json', 'human')
     .option('--backing-chain', 'go on to the backing files')
     .option('-U, --force-share', 'open the image although another process writes to it')
-    .option('--object <object>', 'define an object (secret)', collect)
+    .option('--object <object>', 'define an object (secret)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
-  parseObjects(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');

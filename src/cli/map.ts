@@ -5,35 +5,39 @@ import type { Chain } from '../chain/chain.ts';
 import { ImageError, strerror } from '../errors.ts';
 import { KIB } from '../units.ts';
 import { emptyMapObject, MAP_HEADING, mapLine, mapObject } from './map-output.ts';
+import { objects } from './objects.ts';
 import { openNamed } from './open-named.ts';
-import { collect, namedImage, newCommand, parseObjects, parseVerb } from './options.ts';
+import { namedImage, newCommand, parsed, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
-import { sizeArgument } from './size-argument.ts';
+import { sizeArgument } from './size.ts';
 
 interface Flags {
   readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly format?: string;
   readonly output: string;
-  readonly startOffset?: string;
-  readonly maxLength?: string;
+  readonly startOffset?: number;
+  readonly maxLength?: number;
   readonly forceShare?: boolean;
 }
 
 export async function runMap(argv: readonly string[], program: ProgramContext): Promise<number> {
+  const size = (what: string) => parsed((text) => Number(sizeArgument(text, what, program)));
   const command = newCommand(program, 'map', 'FILENAME')
     .description('Show which range of the disk comes from which file of the backing chain.')
     .option('-f, --format <fmt>', 'format of the image; without it, probed')
-    .option('-s, --start-offset <offset>', 'first byte of the disk to look at')
-    .option('-l, --max-length <length>', 'bytes of the disk to look at')
+    .option(
+      '-s, --start-offset <offset>',
+      'first byte of the disk to look at',
+      size('start offset'),
+    )
+    .option('-l, --max-length <length>', 'bytes of the disk to look at', size('max length'))
     .option('--output <format>', 'human or json', 'human')
     .option('-U, --force-share', 'open the image although another process writes to it')
-    .option('--object <object>', 'define an object (secret)', collect)
+    .option('--object <object>', 'define an object (secret)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
-  const start = argument('start offset', flags.startOffset) ?? 0;
-  const most = argument('max length', flags.maxLength) ?? Number.POSITIVE_INFINITY;
-  parseObjects(flags.object);
+  const { startOffset: start = 0, maxLength: most = Number.POSITIVE_INFINITY } = flags;
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');
@@ -42,7 +46,7 @@ export async function runMap(argv: readonly string[], program: ProgramContext): 
     throw new ImageError('invalid', '--output must be used with human or json as argument.');
   }
   const forceShare = flags.forceShare === true;
-  const chain = await openNamed(namedImage(operand, flags), { forceShare, backing: true });
+  const chain = await openNamed(namedImage(operand, flags, program), { forceShare, backing: true });
   try {
     const print = flags.output === 'json' ? printJson : printHuman;
     return await print(chain, start, Math.min(start + most, chain.size), program);
@@ -51,16 +55,12 @@ export async function runMap(argv: readonly string[], program: ProgramContext): 
   }
 }
 
-function argument(what: string, text: string | undefined): number | undefined {
-  return text === undefined ? undefined : sizeArgument(what, text);
-}
-
 type Print = (chain: Chain, start: number, end: number, program: ProgramContext) => Promise<number>;
 
 const printHuman: Print = async (chain, start, end, program) => {
   const output = new Output(program, MAP_HEADING);
   for await (const status of statusOf(chain, start, end, output)) {
-    const line = mapLine(status, chain.at(status.depth).filename);
+    const line = mapLine(status, chain.at(status.depth).fileName);
     if (line === undefined) {
       output.flush();
       throw new ImageError(

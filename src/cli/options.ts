@@ -5,10 +5,9 @@ import type { OptionDict } from '../chain/option-dict.ts';
 import { ImageError } from '../errors.ts';
 import type { CacheMode } from '../io/host.ts';
 import { isLongOptionOfQemu } from './as-qemu.ts';
-import { Command } from './command.ts';
+import { Command, type Reader, type Values } from './command.ts';
 import { getopt, type OptionSpec, UsageError, type Words } from './getopt.ts';
 import { parseImageOpts } from './image-opts.ts';
-import { splitOnce, splitOptions } from './option-list.ts';
 import type { ProgramContext } from './program.ts';
 import { closest } from './suggest.ts';
 
@@ -54,23 +53,32 @@ export function parseVerb<Flags>(
   program: ProgramContext,
 ): { readonly flags: Flags; readonly operands: readonly string[] } {
   if (program.definitionOnly) throw new Definition(command);
-  const { options, operands } = takeApart(command, argv, program);
+  const values = command.fallbacks();
+  const { options, operands } = takeApart(command, argv, program, values);
   if (options.some(({ long }) => long === HELP.long)) {
     throw program.asQemu ? new WholeUsage() : new HelpWanted(command);
   }
-  return { flags: command.valuesOf(options) as Flags, operands };
+  return { flags: values as Flags, operands };
 }
 
 const HELP: OptionSpec = { short: 'h', long: 'help', takesValue: false };
 
-function takeApart(command: Command, argv: readonly string[], program: ProgramContext): Words {
+/** Values are read word by word: the first thing that is wrong is told, of whatever kind it is. */
+function takeApart(
+  command: Command,
+  argv: readonly string[],
+  program: ProgramContext,
+  values: Values,
+): Words {
   const { verb } = command;
   const specs = command.specs.map((spec) => {
     const longHidden = program.asQemu && !isLongOptionOfQemu(verb, spec.long);
     return { ...spec, longHidden };
   });
   try {
-    return getopt(argv, [...specs, HELP], verb, HELP.long);
+    return getopt(argv, [...specs, HELP], verb, HELP.long, (option) =>
+      command.take(option, values),
+    );
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     const meant = program.asQemu ? undefined : closestOption(error.message, specs);
@@ -88,11 +96,22 @@ function closestOption(message: string, specs: readonly OptionSpec[]): string | 
   return meant && `--${meant}`;
 }
 
-/** For options that may be repeated. */
-export const collect = (value: string, list: readonly string[] = []): readonly string[] => [
-  ...list,
-  value,
-];
+/** For options that may be repeated. `check` may throw. */
+export const collected = (check: (value: string) => void): Reader => ({
+  repeatable: true,
+  read(value, before = []) {
+    check(value);
+    return [...(before as readonly string[]), value];
+  },
+});
+
+export const collect = collected(() => undefined);
+
+/** For options with a value of another kind, of which the last one counts. */
+export const parsed = (parse: (value: string) => unknown): Reader => ({
+  repeatable: false,
+  read: parse,
+});
 
 /** As `-t` and `-T` take them. */
 export const CACHE_MODES: readonly string[] = [
@@ -146,29 +165,4 @@ export function namedImage(
   }
   const hasKey = options.has('encrypt.key-secret');
   return { filename: operand, label: operand, hasKey, options };
-}
-
-/**
- * `--object`: only secrets are known, for images that need one. Those are refused as unsupported
- * when they are opened, so that a secret given for nothing does no harm.
- */
-export function parseObjects(texts: readonly string[] = []): void {
-  for (const text of texts) parseObject(text);
-}
-
-function parseObject(text: string): void {
-  const [type = '', ...rest] = splitOptions(text);
-  const name = type.replace(/^qom-type=/, '');
-  if (name === '') throw new ImageError('invalid', "Parameter 'qom-type' is missing");
-  if (name !== 'secret') {
-    throw new ImageError('invalid', `Parameter 'qom-type' does not accept value '${name}'`);
-  }
-  const members = new Map(rest.map((part) => splitOnce(part, '=')));
-  if (!members.has('id')) throw new ImageError('invalid', "Parameter 'id' is missing");
-  if (!members.has('file') && !members.has('data')) {
-    throw new ImageError('invalid', "Either 'file' or 'data' must be provided");
-  }
-  if (members.has('file') && members.has('data')) {
-    throw new ImageError('invalid', "'file' and 'data' are mutually exclusive");
-  }
 }

@@ -1,9 +1,12 @@
-// The progress line of qemu-img: `    (12.34/100%)` and a carriage return, in steps of 1 % at least.
+// The progress line of qemu-img: `    (12.34/100%)` and a carriage return, in steps of more than 1 %,
+// and in floats of 32 bits, as QEMU counts, so that the digits are the same.
 
 import type { CommitProgress } from '../commit/copy.ts';
+import { twoDecimals } from './fixed.ts';
 import type { ProgramContext } from './program.ts';
 
 const STEP = 1;
+const float = Math.fround;
 
 export class ProgressLine {
   readonly #program: ProgramContext;
@@ -18,11 +21,11 @@ export class ProgressLine {
   }
 
   update({ done, total }: CommitProgress): void {
-    this.#percent = total === 0 ? 0 : Math.min(100, (done / total) * 100);
+    this.#percent = total === 0 ? 0 : Math.min(100, float(float(float(done) / float(total)) * 100));
     if (this.#enabled) this.#print(this.#percent);
     else if (this.#wanted) {
       this.#wanted = false;
-      this.#program.err(`    (${this.#percent.toFixed(2)}/100%)\n`);
+      this.#program.err(`    (${twoDecimals(this.#percent)}/100%)\n`);
     }
   }
 
@@ -40,9 +43,9 @@ export class ProgressLine {
   #print(percent: number): void {
     const first = this.#shown < 0;
     const last = percent === 100 && this.#shown !== 100;
-    if (!first && !last && percent < this.#shown + STEP) return;
+    if (!first && !last && percent <= float(this.#shown + STEP)) return;
     this.#shown = percent;
-    this.#program.out(`    (${percent.toFixed(2)}/100%)\r`);
+    this.#program.out(`    (${twoDecimals(percent)}/100%)\r`);
     this.#program.flush?.();
   }
 }

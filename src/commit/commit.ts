@@ -5,7 +5,8 @@
 // it, whenever, the guest's view through the top stays.
 
 import type { Chain } from '../chain/chain.ts';
-import { type ChainTarget, openChain, WRITER } from '../chain/open.ts';
+import { type ChainTarget, openChain } from '../chain/open.ts';
+import { WRITER } from '../chain/open-qcow2.ts';
 import { relink } from '../chain/relink.ts';
 import { errnoOf, ImageError, strerror } from '../errors.ts';
 import { RateLimit } from '../io/throttle.ts';

@@ -4,7 +4,7 @@ import { rebaseCommand } from '../chain/advice.ts';
 import { asQcow2, type Chain, type ChainLayer } from '../chain/chain.ts';
 import { allocatedIn } from '../chain/extents.ts';
 import { directoryOf } from '../chain/filename.ts';
-import { WRITER } from '../chain/open.ts';
+import { WRITER } from '../chain/open-qcow2.ts';
 import type { Relink } from '../chain/relink.ts';
 import { ImageError, reworded } from '../errors.ts';
 import { l1EntriesFor } from '../qcow2/geometry.ts';

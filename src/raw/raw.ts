@@ -9,16 +9,34 @@ import { alignUp, SECTOR } from '../units.ts';
 /** Holes are asked for one by one; an answer covers at most so many. */
 const MAX_EXTENTS = 1024;
 
+/** Where the bytes come from in the end. */
+export interface RawSource {
+  /** They begin here: in the image, or without one in the file. */
+  readonly offset: number;
+  /** Whose guest's bytes they are; without it, those of a file. */
+  readonly image?: {
+    readonly top: Layer;
+    /** With what those below it say where it says nothing. */
+    readonly extents: Layer['extents'];
+    /** Names what holds its bytes. */
+    readonly fileName: string;
+  };
+}
+
+export const WHOLE_FILE: RawSource = { offset: 0 };
+
 export class RawImage implements Layer {
   readonly format: LayerFormat;
   readonly clusterSize = SECTOR;
   readonly backing = null;
   readonly storage: Storage;
+  readonly source: RawSource;
 
   /** `format`: where the bytes were opened as what they are, the driver that gives them. */
-  constructor(storage: Storage, format: LayerFormat = 'raw') {
+  constructor(storage: Storage, format: LayerFormat = 'raw', source: RawSource = WHOLE_FILE) {
     this.format = format;
     this.storage = storage;
+    this.source = source;
   }
 
   get filename(): string {
@@ -36,6 +54,8 @@ export class RawImage implements Layer {
 
   async extents(offset: number, length: number): Promise<readonly Extent[]> {
     checkRange(this, offset, length);
+    const inside = Math.min(length, this.storage.size - offset);
+    if (this.source.image !== undefined && inside > 0) return this.#imageExtents(offset, inside);
     const extents: Extent[] = [];
     const end = offset + length;
     for (let at = offset; at < end && extents.length < MAX_EXTENTS; ) {
@@ -54,6 +74,12 @@ export class RawImage implements Layer {
       at += length;
     }
     return extents;
+  }
+
+  async #imageExtents(offset: number, length: number): Promise<readonly Extent[]> {
+    const { image, offset: start } = this.source;
+    const found = (await image?.extents(start + offset, length)) ?? [];
+    return found.map((extent) => ({ ...extent, offset: extent.offset - start }));
   }
 
   async read(offset: number, target: Uint8Array): Promise<void> {

@@ -2,7 +2,8 @@
 
 import { expect, test } from 'vitest';
 import { emptyMapObject, MAP_HEADING, mapLine, mapObject } from '../../src/cli/map-output.ts';
-import { sizeArgument } from '../../src/cli/size-argument.ts';
+import { makeContext } from '../../src/cli/program.ts';
+import { sizeArgument } from '../../src/cli/size.ts';
 import { MemoryStorage } from '../../src/io/memory.ts';
 
 const storage = new MemoryStorage();
@@ -33,12 +34,21 @@ test('the members of an object', () => {
   expect(emptyMapObject(2 ** 62)).toContain('"start": 4611686018427387904,');
 });
 
+const program = makeContext({
+  asQemu: true,
+  env: {},
+  out: () => undefined,
+  err: () => undefined,
+});
+
 test.each(['abc', '', '-1', '1.5', '1Z', '1,5k', '0x'])("'%s' is no number of bytes", (text) => {
-  expect(() => sizeArgument('max length', text)).toThrow(/^Invalid max length .* suffixes for$/);
+  expect(() => sizeArgument(text, 'max length', program)).toThrow(
+    /^Invalid max length .* suffixes for$/,
+  );
 });
 
 test.each(['8E', '0x8000000000000000', '99999999999999999999'])('%s is too large', (text) => {
-  expect(() => sizeArgument('max length', text)).toThrow(
+  expect(() => sizeArgument(text, 'max length', program)).toThrow(
     /Must be between 0 and 9223372036854775807/,
   );
 });

@@ -3,7 +3,8 @@
 import { describe, expect, test } from 'vitest';
 import { parseImage } from '../../src/chain/blockdev.ts';
 import { OptionDict } from '../../src/chain/option-dict.ts';
-import { namedImage, parseObjects } from '../../src/cli/options.ts';
+import { objects } from '../../src/cli/objects.ts';
+import { namedImage } from '../../src/cli/options.ts';
 
 const refusal = (message: string) =>
   expect.objectContaining({ code: 'invalid', message: expect.stringContaining(message) });
@@ -48,12 +49,13 @@ describe('the operand', () => {
 });
 
 describe('an object', () => {
-  test.each(['secret,id=s,data=abc', 'secret,id=s,file=key', 'qom-type=secret,id=s,file=key'])(
-    '%j is known',
-    (text) => {
-      expect(() => parseObjects([text])).not.toThrow();
-    },
-  );
+  test.each([
+    'secret,id=s,data=abc',
+    'secret,id=s,file=package.json',
+    'qom-type=secret,id=s,data=x',
+  ])('%j is known', (text) => {
+    expect(() => objects.read(text, undefined)).not.toThrow();
+  });
 
   test.each([
     ['iothread,id=x', "Parameter 'qom-type' does not accept value 'iothread'"],
@@ -61,6 +63,6 @@ describe('an object', () => {
     ['secret,id=s', "Either 'file' or 'data' must be provided"],
     ['secret,id=s,file=a,data=b', "'file' and 'data' are mutually exclusive"],
   ])('%j is refused', (text, message) => {
-    expect(() => parseObjects([text])).toThrow(refusal(message));
+    expect(() => objects.read(text, undefined)).toThrow(refusal(message));
   });
 });

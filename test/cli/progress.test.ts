@@ -41,6 +41,15 @@ test('all of it is always shown, once', () => {
   expect(output.stdout.endsWith('\r\n')).toBe(true);
 });
 
+test('digits are those of a float of 32 bits, ties go to the even digit', () => {
+  const { output, update } = lineOf(true);
+  update(1, 800);
+  update(3, 160);
+  update(9, 160);
+  update(5_000_050_001, 40_000_000_000);
+  expect(shown(output.stdout)).toEqual(['0.12', '1.88', '5.62', '12.50']);
+});
+
 test('more than all is all', () => {
   const { output, update } = lineOf(true);
   update(20_000);

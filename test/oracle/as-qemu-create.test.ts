@@ -210,6 +210,9 @@ create -f qcow2 -o cluster_size=xx,help x.qcow2 1M
 create -f qcow2 -o extended_l2=off x.qcow2 1M
 create -f qcow2 -o encryption=off x.qcow2 1M
 create -f qcow2 -o data_file_raw=off x.qcow2 1M
+create -f qcow2 -o data_file_raw=on x.qcow2 1M
+create -f qcow2 -o data_file=x x.qcow2 1M
+create -f qcow2 -o data_file=x,compat=0.10 x.qcow2 1M
 create -f qcow2 -o encrypt.foo=foo x.qcow2 1M
 create -f qcow2 -o encrypt.iter-time=foo x.qcow2 1M
 create -f qcow2 -o backing_file= x.qcow2 1M
@@ -342,6 +345,72 @@ create -f raw -b b.qcow2 -F qcow2 x
 create -q
 `);
 
+// Backing files that are descriptions, or go by a protocol
+testLines(`
+create -f qcow2 -b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"t.qcow2"}}' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"t.qcow2"}}' x.qcow2
+create -f qcow2 -b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"t.qcow2"}}' -F raw x.qcow2
+create -f qcow2 -b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"nope"}}' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"driver":"raw","file":{"driver":"file","filename":"r.raw"}}' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"driver":"raw","file":{"driver":"file","filename":"r.raw"}}' -F raw x.qcow2
+create -f qcow2 -b 'json:{"driver":"raw","offset":65536,"size":"128k","file":{"driver":"file","filename":"r.raw"}}' -F raw x.qcow2
+create -f qcow2 -b 'json:{"driver":"raw","file":{"driver":"file","filename":"r.raw"}}' -F raw x.qcow2 7M
+create -f qcow2 -b 'json:{"driver":"raw","file":{"driver":"file","filename":"r.raw"}}' -F raw d/x.qcow2 7M
+create -f qcow2 -b 'json:{"driver":"foo"}' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"driver":"foo"}' x.qcow2
+create -f qcow2 -b 'json:{}' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{}' x.qcow2
+create -f qcow2 -b 'json:' x.qcow2
+create -f qcow2 -b 'json:[]' x.qcow2
+create -f qcow2 -b 'json:3' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"file.filename":"t.qcow2"}' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"file.filename":"t.qcow2"}' x.qcow2
+create -f qcow2 -b 'json:{"file.filename":"t.qcow2","foo":1}' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"file.filename":"t.qcow2","file.foo":1}' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"driver":"null-co","size":1048576}' x.qcow2
+create -f qcow2 -b 'json:{"driver":"null-co","size":1048576}' -F null-co x.qcow2
+create -f qcow2 -b 'json:{"driver":"null-co","size":1048576}' -F raw x.qcow2
+create -f qcow2 -b 'json:{' -F qcow2 x.qcow2
+create -f qcow2 -b blkdebug::t.qcow2 -F qcow2 x.qcow2
+create -f qcow2 -b blkdebug::t.qcow2 -F raw x.qcow2
+create -f qcow2 -b blkdebug::t.qcow2 -F blkdebug x.qcow2
+create -f qcow2 -b blkdebug::./t.qcow2 -F qcow2 x.qcow2
+create -f qcow2 -b blkdebug:t.qcow2 -F qcow2 x.qcow2
+create -f qcow2 -b blkdebug::nope -F qcow2 x.qcow2
+create -f qcow2 -b blkdebug:nope:t.qcow2 -F qcow2 x.qcow2
+create -f qcow2 -b blkdebug::t.qcow2 x.qcow2
+create -f qcow2 -b null-co:// -F raw x.qcow2
+create -f qcow2 -b null-co:// -F null-co x.qcow2
+create -f qcow2 -b null-co:// x.qcow2
+create -f qcow2 -b null-co:foo x.qcow2
+create -f qcow2 -b file:t.qcow2 -F qcow2 x.qcow2
+create -f qcow2 -b file:t.qcow2 x.qcow2
+create -f qcow2 -b file:nope -F qcow2 x.qcow2
+create -f qcow2 -b file: -F qcow2 x.qcow2
+create -f qcow2 -b file:x.qcow2 -F qcow2 x.qcow2
+create -f qcow2 -b host_device:t.qcow2 -F qcow2 x.qcow2
+create -f qcow2 -b t.qcow2 -F file x.qcow2
+create -f qcow2 -b t.qcow2 -F blkdebug x.qcow2
+create -f qcow2 -b t.qcow2 -F null-co x.qcow2
+create -f qcow2 -b t.qcow2 -F host_device x.qcow2
+create -f qcow2 -b blkdebug::g.qcow2 -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"g.qcow2"}}' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"g.qcow2"},"backing":null}' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"g.qcow2"},"backing":{"driver":"raw","file":{"driver":"file","filename":"r.raw"}}}' -F qcow2 x.qcow2
+create -u -f qcow2 -b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"nope"}}' -F qcow2 x.qcow2 1M
+create -u -f qcow2 -b 'json:{' -F qcow2 x.qcow2 1M
+create -q -f qcow2 -b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"t.qcow2"}}' -F qcow2 x.qcow2
+create -f qcow2 -o 'backing_file=json:{"driver":"qcow2",,"file.filename":"t.qcow2"},backing_fmt=qcow2' x.qcow2
+create -f qcow2 -o 'backing_file=json:{"driver":"qcow2","file.filename":"t.qcow2"},backing_fmt=qcow2' x.qcow2
+create -f qcow2 -b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"r.raw"}}' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"driver":"qcow2","file":"t.qcow2"}' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"driver":"qcow2","file":{"driver":"nbd","host":"x"}}' -F foo x.qcow2
+create -f qcow2 -b 'json:{"filename":"t.qcow2"}' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"driver":"file","filename":"t.qcow2"}' -F qcow2 x.qcow2
+create -f qcow2 -b 'json:{"driver":"file","filename":"t.qcow2"}' -F raw x.qcow2
+create -f qcow2 -b 'json:{"driver":"file","filename":"t.qcow2"}' x.qcow2
+`);
+
 // The longest names, and those that do not fit
 testLines(
   [1023, 1024, 2000]
@@ -353,8 +422,6 @@ testLines(
 testDifferences([
   ['create -f qcow2 -o encrypt.format=foo x.qcow2 1M', 'what is refused is refused by its name'],
   ['create -f qcow2 -o encrypt.iter-time=10 x.qcow2 1M', 'what is refused is refused by its name'],
-  ['create -f qcow2 -o data_file_raw=on x.qcow2 1M', 'what is refused is refused by its name'],
-  ['create -f qcow2 -o data_file=x x.qcow2 1M', 'external data files are not supported yet'],
   ['create -f qcow2 -o extended_l2=on x.qcow2 1M', 'extended L2 entries are not supported yet'],
   ['create -f vmdk x 1M', 'formats that we do not have'],
   ['create -f file x 1M', 'protocols are no formats to us'],

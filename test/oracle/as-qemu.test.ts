@@ -19,6 +19,16 @@ test.each<[string, string, (dir: string) => void | Promise<void>]>([
   ['a missing deeper layer', 'commit t.qcow2', (dir) => rmSync(join(dir, 'b.qcow2'))],
   ['junk as base', 'commit t.qcow2', (dir) => writeFileSync(join(dir, 'b.qcow2'), 'junk junk')],
   ['an empty base', 'commit t.qcow2', (dir) => writeFileSync(join(dir, 'm.qcow2'), '')],
+  [
+    'a file of the magic number alone',
+    'info -f qcow2 x',
+    (dir) => writeFileSync(join(dir, 'x'), 'QFI\xfb', 'latin1'),
+  ],
+  [
+    'a file of eight bytes',
+    'info x',
+    (dir) => writeFileSync(join(dir, 'x'), 'QFI\xfb\0\0\0\x03', 'latin1'),
+  ],
   ['a header cut short', 'commit t.qcow2', (dir) => truncateSync(join(dir, 'm.qcow2'), 100)],
   ['an unknown feature in the top', 'commit t.qcow2', (dir) => poke(dir, 't.qcow2', 79, 0x40)],
   ['an unknown feature in base', 'commit t.qcow2', (dir) => poke(dir, 'm.qcow2', 78, 0x40)],

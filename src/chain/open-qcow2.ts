@@ -1,0 +1,108 @@
+// Opens a qcow2 image over a storage, with the data file that may belong to it, and takes locks.
+
+import { ImageError } from '../errors.ts';
+import type { Host } from '../io/host.ts';
+import type { Permission } from '../io/locks.ts';
+import type { Storage } from '../io/storage.ts';
+import { Qcow2Image } from '../qcow2/image.ts';
+import { CRYPT_NONE } from '../qcow2/spec.ts';
+import { MIB } from '../units.ts';
+import { plainFileNode, type Qcow2Node } from './blockdev.ts';
+import { resolveName } from './filename.ts';
+import { type NodeContext, openNode } from './open-node.ts';
+
+/** Tables in memory, in bytes: the upper layers get more of it, so that deep chains stay bounded. */
+const CACHE_TOTAL = 32 * MIB;
+const CACHE_PER_LAYER = 16 * MIB;
+
+const SHARED_BY_READER: readonly Permission[] = ['consistent read', 'write unchanged'];
+export const READER = { use: ['consistent read'], share: SHARED_BY_READER } as const;
+export const WRITER = {
+  use: ['consistent read', 'write', 'resize'],
+  share: SHARED_BY_READER,
+} as const;
+
+export interface LayerContext {
+  readonly host: Host;
+  readonly writable: boolean;
+  readonly forceShare?: boolean;
+  readonly describe?: boolean;
+  /** The first layer is opened to be checked. */
+  readonly checking?: boolean;
+  readonly cacheBytes?: number;
+  /** Layers above it. */
+  readonly depth: number;
+}
+
+/** Closes `storage` where `work` on it fails. */
+export async function finish<T>(storage: Storage, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
+}
+
+export async function lock(
+  storage: Storage,
+  { forceShare, writable }: LayerContext,
+): Promise<void> {
+  if (forceShare) return;
+  const { use, share } = writable ? WRITER : READER;
+  await storage.lock(use, share);
+}
+
+/** The image in `storage`. `nodes`: how files beside it are opened. */
+export async function openQcow2(
+  node: Qcow2Node,
+  storage: Storage,
+  context: LayerContext,
+  nodes: NodeContext,
+): Promise<Qcow2Image> {
+  const { host, depth, writable, describe, checking, cacheBytes = CACHE_PER_LAYER } = context;
+  const image = await Qcow2Image.open(storage, {
+    codecs: host.codecs,
+    openDataFile: (name) => openDataFile(node, storage.filename, name, context, nodes),
+    describe,
+    checking: checking === true && depth === 0,
+    cacheBytes: Math.min(CACHE_PER_LAYER, CACHE_TOTAL / (depth + 1), node.cacheBytes ?? cacheBytes),
+  });
+  if (node.encryptFormat !== undefined && image.header.cryptMethod === CRYPT_NONE) {
+    throw new ImageError(
+      'invalid',
+      `No encryption in image header, but options specified format '${node.encryptFormat}'`,
+    );
+  }
+  if (writable && image.corrupt) {
+    throw image.refusalToWrite({ dataUnchanged: true });
+  }
+  if (node.dataFile !== undefined && !image.geometry.externalData) {
+    throw new ImageError(
+      'invalid',
+      "'data-file' can only be set for images with an external data file",
+    );
+  }
+  const refusal = image.refusalToRead;
+  if (refusal !== null && !describe) throw refusal;
+  return image;
+}
+
+/** The external data file: as told, or else by the name in the header, seen from the image. */
+async function openDataFile(
+  { dataFile }: Qcow2Node,
+  image: string,
+  name: string | null,
+  context: LayerContext,
+  nodes: NodeContext,
+): Promise<Storage> {
+  if (dataFile === undefined && name === null) {
+    throw new ImageError('invalid', "'data-file' is required for this image");
+  }
+  const node = dataFile ?? plainFileNode(resolveName(image, name ?? ''));
+  const { storage } = await openNode(node, nodes);
+  return await finish(storage, async () => {
+    await lock(storage, context);
+    return storage;
+  });
+}
