@@ -148,7 +148,7 @@ function sliceOf({ size, geometry }: Qcow2Image): number {
 }
 
 function hostAt(extent: Extent, offset: number): HostRange | null {
-  const host = extent.kind === 'unallocated' ? null : (extent.host ?? null);
+  const host = extent.host ?? null;
   return host && { ...host, offset: host.offset + offset - extent.offset };
 }
 

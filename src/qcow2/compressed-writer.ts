@@ -16,6 +16,7 @@ import {
   release,
 } from './place.ts';
 import type { CompressionType } from './spec.ts';
+import { setSubclusters } from './subclusters.ts';
 import type { Writer } from './writer.ts';
 
 /** One guest cluster to its compressed form. */
@@ -146,6 +147,7 @@ export class CompressedWriter {
           assert(bytes !== undefined && host !== undefined, 'a cluster without a place');
           release(context, entryAt(context, table, offset + i * geometry.clusterSize), -1);
           encodeCompressed(table.view, position, geometry, host, bytes.length);
+          if (geometry.extendedL2) setSubclusters(table.view, position, 0, 0);
           tables.touched(table, position);
         });
         await this.#image.writer.checkpointIfFull();

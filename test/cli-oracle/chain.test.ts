@@ -110,7 +110,7 @@ function mark(file: string, bit: number): void {
 
 test('features that can not be read: what is known is told', async () => {
   const images = await stack(TWO);
-  await images.create('ext.qcow2', '8M', { options: 'extended_l2=on', backing: 'top.qcow2' });
+  await images.create('ext.qcow2', '8M', { options: 'data_file=ext.data', backing: 'top.qcow2' });
   const { layers, code, text } = await look(images, 'ext.qcow2');
   expect([code, kinds(layers)]).toEqual([0, [['unsupported'], [], []]]);
   expect(layers[0]?.['unknown-bytes']).toBe(8 * 1024 ** 2);
