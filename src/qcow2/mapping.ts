@@ -19,12 +19,15 @@ export interface MapRun {
   length: number;
   /**
    * Data, preallocated zeros, and subclusters that a cluster has room for without holding them:
-   * where `offset` lies. Compressed: the first compressed byte. Else 0, where the header is.
+   * where `offset` lies. Compressed: the first compressed byte. Else NOWHERE.
    */
   readonly host: number;
   /** Compressed: bytes to the end of the last sector; such runs are one cluster. */
   readonly compressedBytes: number;
 }
+
+/** Not 0, where an external data file has the first cluster. */
+const NOWHERE = -1;
 
 /** One answer covers at most so many runs or tables; the caller asks on. Keeps memory bounded. */
 const MAX_RUNS = 8192;
@@ -55,7 +58,7 @@ export async function mapRuns(
     const tableStart = next >= l1End ? end : next * geometry.l2Coverage;
     if (tableStart > position) {
       const stop = Math.min(tableStart, end);
-      append(runs, 'unallocated', position, stop - position, 0);
+      append(runs, 'unallocated', position, stop - position, NOWHERE);
       position = stop;
       continue;
     }
@@ -79,7 +82,7 @@ export function extentOf({ kind, offset, length, host }: MapRun, data: DataStore
       kind,
       offset,
       length,
-      ...(host !== 0 && !data.opaque && { host: { storage, offset: host } }),
+      ...(host !== NOWHERE && !data.opaque && { host: { storage, offset: host } }),
     };
   }
   const isPlain = kind === 'data' && !data.opaque;
@@ -103,7 +106,7 @@ function scanTable(
     const length = Math.min(clusterSize - within, to - position);
     const high = view.getUint32(at);
     const low = view.getUint32(at + 4);
-    if (high === 0 && low === 0) append(runs, 'unallocated', position, length, 0);
+    if (high === 0 && low === 0) append(runs, 'unallocated', position, length, NOWHERE);
     else {
       const entry = decodeAt(context, table, index, position);
       if (entry.kind === 'compressed') runs.push(compressedRun(entry, position, length));
@@ -112,7 +115,7 @@ function scanTable(
         append(runs, 'data', position, length, entry.host + within);
       } else {
         const host = entry.kind === 'zero' ? entry.host : null;
-        append(runs, entry.kind, position, length, host === null ? 0 : host + within);
+        append(runs, entry.kind, position, length, host === null ? NOWHERE : host + within);
       }
     }
     position += length;
@@ -140,7 +143,9 @@ function scanExtended(
     if (entry.kind === 'compressed') {
       runs.push(compressedRun(entry, position, end - position));
     } else {
-      if (entry.kind === 'data') tables.checkInFile('a data cluster', entry.host);
+      if (entry.kind === 'data' && !geometry.externalData) {
+        tables.checkInFile('a data cluster', entry.host);
+      }
       const host = entry.kind === 'data' ? entry.host : null;
       scanSubclusters(geometry, table.view, index * l2EntryBytes, host, position, end, runs);
     }
@@ -170,7 +175,7 @@ function scanSubclusters(
     let kind: 'data' | 'zero' | 'unallocated' = 'unallocated';
     if ((allocated >>> index) & 1) kind = 'data';
     else if ((zeroed >>> index) & 1) kind = 'zero';
-    append(runs, kind, position, end - position, host === null ? 0 : host + within);
+    append(runs, kind, position, end - position, host === null ? NOWHERE : host + within);
     position = end;
   }
 }
@@ -206,7 +211,8 @@ function append(
   host: number,
 ): void {
   const last = runs.at(-1);
-  if (last?.kind === kind && (host === 0 ? last.host === 0 : last.host + last.length === host)) {
+  const next = last === undefined || last.host === NOWHERE ? NOWHERE : last.host + last.length;
+  if (last?.kind === kind && next === host) {
     last.length += length;
   } else runs.push({ kind, offset, length, host, compressedBytes: 0 });
 }
