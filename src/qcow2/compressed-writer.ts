@@ -8,13 +8,8 @@ import { alignDown } from '../units.ts';
 import { BytePacker } from './byte-packer.ts';
 import type { DataStore } from './data-store.ts';
 import { encodeCompressed } from './l2-entry.ts';
-import {
-  compressedClusters,
-  entryAt,
-  forEachCluster,
-  type PlaceContext,
-  release,
-} from './place.ts';
+import { entryAt, type PlaceContext } from './place.ts';
+import { compressedClusters, forEachCluster, release } from './publish.ts';
 import type { CompressionType } from './spec.ts';
 import { setSubclusters } from './subclusters.ts';
 import type { Writer } from './writer.ts';

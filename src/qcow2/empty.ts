@@ -17,7 +17,8 @@ import { viewOf, writeField, writeU64 } from './fields.ts';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
 import { l2EntryAt } from './l2-table.ts';
-import { type PlaceContext, release } from './place.ts';
+import type { PlaceContext } from './place.ts';
+import { release } from './publish.ts';
 import { setRefcount } from './refcount.ts';
 import { CRYPT_LUKS, EXTENSION, HEADER, INCOMPATIBLE } from './spec.ts';
 

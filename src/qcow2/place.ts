@@ -1,23 +1,16 @@
-// Where the bytes of a guest range go before they go there, and the change of the map afterwards:
-// place, (somebody moves the bytes), publish. Called by the holder of the image's queue.
+// Where the bytes of a guest range go, before they go there: place, (somebody moves the bytes),
+// publish. Called by the holder of the image's queue.
 
-import { assert, ImageError } from '../errors.ts';
+import { ImageError } from '../errors.ts';
 import { alignDown, type HostOffset, hostOffset } from '../units.ts';
 import type { Allocator } from './allocator.ts';
 import { missingIn, neededInNew, type Part } from './completion.ts';
 import type { Geometry } from './geometry.ts';
 import { clusterIndexOf, l1IndexOf, l2IndexOf } from './geometry.ts';
-import { checkExternal, encodeEntry, type L2Entry } from './l2-entry.ts';
+import { checkExternal, type L2Entry } from './l2-entry.ts';
 import { l2EntryAt } from './l2-table.ts';
 import type { MapContext } from './mapping.ts';
 import type { Claim } from './overlap.ts';
-import {
-  ALL_SUBCLUSTERS,
-  allocatedAt,
-  bitsBetween,
-  setSubclusters,
-  zeroedAt,
-} from './subclusters.ts';
 import type { Table } from './table-cache.ts';
 
 export interface PlaceContext extends MapContext {
@@ -121,56 +114,9 @@ function neededAt(
 }
 
 /** What `start .. end` has of the cluster at `guest`, counted from there. */
-function within({ clusterSize }: Geometry, guest: number, start: number, end: number): Part {
+export function within({ clusterSize }: Geometry, guest: number, start: number, end: number): Part {
   const inside = (offset: number) => Math.min(Math.max(offset - guest, 0), clusterSize);
   return { from: inside(start), to: inside(end) };
-}
-
-/** The map now points to the placements; clusters that it pointed to before are let go. */
-export async function publish(
-  context: PlaceContext,
-  placements: readonly Placement[],
-): Promise<void> {
-  const { geometry, tables } = context;
-  const { clusterSize, extendedL2 } = geometry;
-  for (const { guest, host, clusters, state, from, to } of placements) {
-    if (state === 'in-place') continue;
-    await forEachCluster(context, guest, clusters, (table, position, i) => {
-      const at = guest + i * clusterSize;
-      const old = entryAt(context, table, at);
-      release(context, old, host + i * clusterSize);
-      encodeEntry(table.view, position, host + i * clusterSize, { copied: true, zero: false });
-      if (extendedL2) {
-        const held = old.kind === 'data' && old.host === host + i * clusterSize;
-        const written = within(geometry, at, from, to);
-        publishSubclusters(
-          geometry,
-          table.view,
-          position,
-          old.kind === 'compressed',
-          held,
-          written,
-        );
-      }
-      tables.touched(table, position);
-    });
-  }
-}
-
-/** `held`: the host cluster has been this one before, with all that the bitmap says. */
-function publishSubclusters(
-  { subclusterSize }: Geometry,
-  view: DataView,
-  position: number,
-  wasCompressed: boolean,
-  held: boolean,
-  { from, to }: Part,
-): void {
-  const written = bitsBetween(Math.floor(from / subclusterSize), Math.ceil(to / subclusterSize));
-  const allocated = wasCompressed ? 0 : allocatedAt(view, position);
-  const zeroed = wasCompressed ? 0 : zeroedAt(view, position);
-  assert(held || (allocated & ~written) === 0, 'subclusters left behind');
-  setSubclusters(view, position, allocated | written, zeroed & ~written);
 }
 
 /** Gives back what `place` took, when the bytes could not be moved. */
@@ -180,76 +126,8 @@ export function abandon(context: PlaceContext, placements: readonly Placement[])
   }
 }
 
-/**
- * Whole clusters get the zero flag (`zero`) or lose their entry (`unallocated`); their host
- * clusters are let go.
- */
-export async function unmap(
-  context: PlaceContext,
-  guest: number,
-  clusters: number,
-  becomes: 'zero' | 'unallocated',
-): Promise<void> {
-  const { clusterSize, extendedL2 } = context.geometry;
-  const isZero = becomes === 'zero';
-  const zeroed = isZero ? ALL_SUBCLUSTERS : 0;
-  await forEachCluster(context, guest, clusters, (table, position, i) => {
-    const old = entryAt(context, table, guest + i * clusterSize);
-    if (extendedL2) {
-      if (old.kind === 'unallocated' && zeroedAt(table.view, position) === zeroed) return;
-      setSubclusters(table.view, position, 0, zeroed);
-    } else if (old.kind === becomes && !(old.kind === 'zero' && old.host !== null)) return;
-    release(context, old, -1);
-    encodeEntry(table.view, position, 0, { copied: false, zero: isZero && !extendedL2 });
-    context.tables.touched(table, position);
-  });
-}
-
-/**
- * Whole subclusters of one cluster get the zero flag; their room stays, as it can't be let go by
- * itself. False, and nothing is changed, where the cluster is compressed: it has no subclusters.
- */
-export async function zeroPart(
-  context: PlaceContext,
-  guest: number,
-  length: number,
-): Promise<boolean> {
-  const { geometry, tables } = context;
-  const { subclusterSize, clusterSize } = geometry;
-  const table = await exclusiveL2(context, l1IndexOf(guest, geometry));
-  if (entryAt(context, table, guest).kind === 'compressed') return false;
-  const { view } = table;
-  const position = l2IndexOf(guest, geometry) * geometry.l2EntryBytes;
-  const first = (guest % clusterSize) / subclusterSize;
-  const bits = bitsBetween(first, first + length / subclusterSize);
-  const allocated = allocatedAt(view, position) & ~bits;
-  setSubclusters(view, position, allocated, zeroedAt(view, position) | bits);
-  tables.touched(table, position);
-  return true;
-}
-
-/** Calls `change` for each entry of a range of clusters, in tables that are ours alone. */
-export async function forEachCluster(
-  context: PlaceContext,
-  guest: number,
-  clusters: number,
-  change: (table: Table, position: number, i: number) => void,
-): Promise<void> {
-  const { geometry } = context;
-  for (let i = 0; i < clusters; ) {
-    const offset = guest + i * geometry.clusterSize;
-    const table = await exclusiveL2(context, l1IndexOf(offset, geometry));
-    const first = l2IndexOf(offset, geometry);
-    const count = Math.min(clusters - i, geometry.l2Entries - first);
-    for (let n = 0; n < count; n++) {
-      change(table, (first + n) * geometry.l2EntryBytes, i + n);
-    }
-    i += count;
-  }
-}
-
 /** The L2 table for an L1 index, ours alone: made or copied first where it is not. */
-async function exclusiveL2(context: PlaceContext, l1Index: number): Promise<Table> {
+export async function exclusiveL2(context: PlaceContext, l1Index: number): Promise<Table> {
   const { tables, allocator } = context;
   const { offset, copied } = tables.l1Entry(l1Index);
   if (offset !== 0 && copied) {
@@ -301,28 +179,6 @@ function countNeedingNew(context: PlaceContext, table: Table, guest: number, end
     count++;
   }
   return count;
-}
-
-/** Lets go of the host clusters of an entry that is being replaced, but not of `kept`. */
-export function release(context: PlaceContext, entry: L2Entry, kept: number): void {
-  const { geometry, tables } = context;
-  if (entry.kind === 'unallocated') return;
-  if (entry.kind === 'compressed') {
-    const { first, count } = compressedClusters(geometry, entry.host, entry.lengthBytes);
-    tables.free(first, count);
-  } else if (entry.host !== null && entry.host !== kept && !geometry.externalData) {
-    tables.free(clusterIndexOf(entry.host, geometry), 1);
-  }
-}
-
-/** The host clusters that a compressed cluster touches; each carries one reference of it. */
-export function compressedClusters(
-  geometry: Geometry,
-  host: number,
-  lengthBytes: number,
-): { readonly first: number; readonly count: number } {
-  const first = clusterIndexOf(host, geometry);
-  return { first, count: clusterIndexOf(host + lengthBytes - 1, geometry) - first + 1 };
 }
 
 /** Makes the last placement longer where one of the same kind follows it on both sides. */

@@ -6,15 +6,8 @@ import type { Layer } from '../layer.ts';
 import { alignDown, alignUp, divideUp, MIB } from '../units.ts';
 import { mapRuns } from './mapping.ts';
 import { Mutex, RangeLocks } from './mutex.ts';
-import {
-  abandon,
-  type PlaceContext,
-  type Placement,
-  place,
-  publish,
-  unmap,
-  zeroPart,
-} from './place.ts';
+import { abandon, type PlaceContext, type Placement, place } from './place.ts';
+import { publish, unmap, zeroPart } from './publish.ts';
 import { growTables } from './resize.ts';
 
 /** Moves bytes `from .. from + length` of what is being written to `host` in the image's file. */
