@@ -132,6 +132,9 @@ function dataFileOf({ dataFile }: LayerWish, isBase: boolean): LayerSpec['dataFi
 class PossibleOperations {
   readonly #shape: Omit<LayerSpec, 'operations'>;
   readonly #touched = new Set<number>();
+  readonly #compressedAt = new Set<number>();
+  /** A compressed cluster may have been let go. */
+  #mayReuse = false;
   #snapshots = 0;
   #compressed = 0;
 
@@ -152,19 +155,26 @@ class PossibleOperations {
   #touch(at: number, count: number): void {
     const perCluster = this.#shape.clusterSize / SECTOR;
     const first = Math.floor(at / perCluster);
-    for (let i = first; i * perCluster < at + count; i++) this.#touched.add(i);
+    for (let i = first; i * perCluster < at + count; i++) {
+      this.#touched.add(i);
+      this.#mayReuse ||= this.#compressedAt.has(i);
+    }
   }
 
-  /** One cluster (or what the disk has of it), and only where nothing was written before. */
+  /**
+   * One cluster (or what the disk has of it), and only where nothing was written before. QEMU goes on
+   * compressing into a host cluster that it has let go, and that may be another's by then.
+   */
   #compress(near: number, pattern: Pattern): readonly Operation[] {
     const { format, clusterSize, sectors, preallocated, dataFile } = this.#shape;
-    if (dataFile !== 'none') return [];
+    if (dataFile !== 'none' || this.#mayReuse) return [];
     const perCluster = clusterSize / SECTOR;
     const cluster = Math.floor(near / perCluster);
     if (format === 'raw' || preallocated || this.#touched.has(cluster)) return [];
     const at = cluster * perCluster;
     const count = Math.min(perCluster, sectors - at);
     this.#touch(at, count);
+    this.#compressedAt.add(cluster);
     this.#compressed++;
     return [{ kind: 'compressed', at, count, pattern }];
   }
