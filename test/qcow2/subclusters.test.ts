@@ -2,10 +2,13 @@
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { ImageError } from '../../src/errors.ts';
 import { MemoryStorage } from '../../src/io/memory.ts';
 import type { CreateOptions } from '../../src/qcow2/create.ts';
 import { viewOf as dataView } from '../../src/qcow2/fields.ts';
+import { geometryOf } from '../../src/qcow2/geometry.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
+import { l2EntryAt } from '../../src/qcow2/l2-table.ts';
 import { alikeFrom, bitsBetween, highest, lowest } from '../../src/qcow2/subclusters.ts';
 import { RawImage } from '../../src/raw/raw.ts';
 import { alignUp } from '../../src/units.ts';
@@ -51,6 +54,32 @@ describe('bitmaps', () => {
         expect([lowest(word), highest(word)]).toEqual([set[0], set.at(-1)]);
       }),
     ));
+});
+
+test('any 16 bytes are refused, or mean something that has no contradictions', () => {
+  const geometry = geometryOf(16, 4, true);
+  const word = fc.oneof(
+    bits,
+    fc.constantFrom(0, 0x8000_0000, 0x4000_0000, 0x0001_0000, 0x0003_0001),
+  );
+  fc.assert(
+    fc.property(word, word, word, word, (high, low, zeroed, allocated) => {
+      const view = new DataView(new ArrayBuffer(32));
+      for (const [i, each] of [high, low, zeroed, allocated].entries()) {
+        view.setUint32(16 + i * 4, each);
+      }
+      try {
+        const { kind } = l2EntryAt({ offset: 0, view }, 1, geometry, 3);
+        expect(kind).not.toBe('zero');
+        if (kind === 'data') expect((zeroed & allocated) >>> 0).toBe(0);
+        if (kind === 'unallocated') expect([high, low, allocated]).toEqual([0, 0, 0]);
+      } catch (error) {
+        if (!(error instanceof ImageError)) throw error;
+        expect(error.code).toBe('corrupt');
+      }
+    }),
+    { numRuns: 1000 },
+  );
 });
 
 const SHAPE: CreateOptions = { size: SIZE, clusterSize: CLUSTER, extendedL2: true };
