@@ -224,6 +224,7 @@ create -f qcow2 -o extended_l2=on,cluster_size=16k x.qcow2 65T
 create -f qcow2 -o extended_l2=maybe x.qcow2 1M
 create -f qcow2 -o encryption=off x.qcow2 1M
 create -f qcow2 -o data_file_raw=off x.qcow2 1M
+create -f qcow2 -o data_file_raw=on x.qcow2 1M
 create -f qcow2 -o encrypt.foo=foo x.qcow2 1M
 create -f qcow2 -o encrypt.iter-time=foo x.qcow2 1M
 create -f qcow2 -o backing_file= x.qcow2 1M
@@ -367,8 +368,6 @@ testLines(
 testDifferences([
   ['create -f qcow2 -o encrypt.format=foo x.qcow2 1M', 'what is refused is refused by its name'],
   ['create -f qcow2 -o encrypt.iter-time=10 x.qcow2 1M', 'what is refused is refused by its name'],
-  ['create -f qcow2 -o data_file_raw=on x.qcow2 1M', 'what is refused is refused by its name'],
-  ['create -f qcow2 -o data_file=x x.qcow2 1M', 'external data files are not supported yet'],
   ['create -f vmdk x 1M', 'formats that we do not have'],
   ['create -f file x 1M', 'protocols are no formats to us'],
   ['create -f qcow2 -b b.qcow2 -F vmdk x.qcow2', 'formats that we do not have'],
