@@ -12,7 +12,13 @@ export interface HostRange {
 /** What a layer itself says about a range of the guest's disk. */
 export type Extent =
   /** The layer says nothing: the backing file decides. */
-  | { readonly kind: 'unallocated'; readonly offset: number; readonly length: number }
+  | {
+      readonly kind: 'unallocated';
+      readonly offset: number;
+      readonly length: number;
+      /** Where space in the file is kept for it all the same. */
+      readonly host?: HostRange;
+    }
   /** Reads as zeros, whatever lies below; `host` where space in the file is kept for it. */
   | {
       readonly kind: 'zero';

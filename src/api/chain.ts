@@ -39,8 +39,8 @@ export interface OpenOptions extends Cancellable {
    */
   readonly backing?: boolean;
   /**
-   * Opens images with features that can only be described (encryption, external data files,
-   * extended L2 entries) too; reading their data rejects with `unsupported`. Default false.
+   * Opens images with features that can only be described (encryption) too; reading their data
+   * rejects with `unsupported`. Default false.
    */
   readonly describe?: boolean;
   /** Durability of writes. Default `writeback`: durable once `flush` has resolved. */

@@ -27,13 +27,18 @@ export interface CreateOptions extends Cancellable {
   readonly compressionType?: 'zlib' | 'zstd';
   /** Lets QEMU put off writing refcounts; version 3 alone. Default false. */
   readonly lazyRefcounts?: boolean;
+  /**
+   * Clusters of 32 subclusters, so that overlays with large clusters copy less on write: version 3
+   * alone, with clusters of 16 KiB at least. Default false.
+   */
+  readonly extendedL2?: boolean;
   /** Stored as it is; relative names are looked up beside the new image. Default: none. */
   readonly backingFile?: string;
   /** `qcow2` or `raw`. Store it: a format that has to be guessed is never committed into. */
   readonly backingFormat?: 'qcow2' | 'raw';
   /**
    * Clusters that are taken at once: `metadata` maps all of them, `falloc` also sets their space
-   * aside, `full` writes zeros. Not with a backing file. Default `off`.
+   * aside, `full` writes zeros. With a backing file only together with `extendedL2`. Default `off`.
    */
   readonly preallocation?: 'off' | 'metadata' | 'falloc' | 'full';
   /** Where files are. Default `nodeHost`, this machine. */

@@ -78,7 +78,7 @@ async function stepAt(
     if (kind !== 'unallocated') return { ...step, kind, pastBacking: false };
     const below = cursors[depth + 1]?.layer;
     if (below === undefined || offset >= below.size) {
-      return { ...step, kind: 'absent', host: null, pastBacking: below !== undefined };
+      return { ...step, kind: 'absent', pastBacking: below !== undefined };
     }
   }
 }

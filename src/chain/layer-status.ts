@@ -154,7 +154,7 @@ function placeInFile(layer: Layer, offset: number): HostRange | null {
 }
 
 function hostAt(extent: Extent, offset: number): HostRange | null {
-  const host = extent.kind === 'unallocated' ? null : (extent.host ?? null);
+  const host = extent.host ?? null;
   return host && { ...host, offset: host.offset + offset - extent.offset };
 }
 

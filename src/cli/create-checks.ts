@@ -6,7 +6,8 @@ import { type CreateOptions, checkCreateOptions } from '../qcow2/create.ts';
 import { geometryOf, l1EntriesFor } from '../qcow2/geometry.ts';
 import type { Preallocation } from '../qcow2/preallocate.ts';
 import type { CompressionType } from '../qcow2/spec.ts';
-import { MAX_L1_BYTES } from '../qcow2/spec.ts';
+import { MAX_L1_BYTES, SUBCLUSTERS } from '../qcow2/spec.ts';
+import { SECTOR } from '../units.ts';
 import { type Fail, firstRefused, isOn } from './create-options.ts';
 
 type Options = ReadonlyMap<string, string>;
@@ -23,10 +24,8 @@ export function toImageOptions(options: Options, size: bigint, fail: Fail): Crea
   const unsupported = firstRefused(options);
   if (unsupported !== undefined) throw fail(`The option '${unsupported}' is not supported yet`);
   const version = /^(0\.10|v2)$/.test(options.get('compat') ?? '') ? 2 : 3;
-  const clusterSize = powerOfTwo(options.get('cluster_size') ?? '65536');
-  if (clusterSize === undefined || clusterSize < 512 || clusterSize > 2 ** 21) {
-    throw fail('Cluster size must be a power of two between 512 and 2048k');
-  }
+  const extendedL2 = isOn(options, 'extended_l2');
+  const clusterSize = checkClusters(options, version, extendedL2, fail);
   checkBackingOptions(options, fail);
   const refcountBits = checkVersion(options, version, fail);
   checkDataFile(options, version, fail);
@@ -35,12 +34,13 @@ export function toImageOptions(options: Options, size: bigint, fail: Fail): Crea
   const backingFile = options.get('backing_file');
   const backingFormat = options.get('backing_fmt');
   const image: CreateOptions = {
-    size: checkSize(size, clusterSize, refcountBits, fail),
+    size: checkSize(size, clusterSize, refcountBits, extendedL2, fail),
     clusterSize,
     version,
     refcountBits,
     compressionType: (options.get('compression_type') ?? 'zlib') as CompressionType,
     lazyRefcounts: isOn(options, 'lazy_refcounts'),
+    extendedL2,
     preallocation: preallocationOf(options),
     ...(dataFile !== undefined && { dataFile }),
     ...(isOn(options, 'data_file_raw') && { dataFileRaw: true }),
@@ -75,9 +75,26 @@ function checkWords(options: Options, fail: Fail): void {
   check('compression_type', 'compression-type', (value) => value === 'zlib' || value === 'zstd');
 }
 
+/** Returns the size of clusters. */
+function checkClusters(options: Options, version: 2 | 3, extendedL2: boolean, fail: Fail): number {
+  const what = 'Extended L2 entries are only supported with';
+  if (extendedL2 && version === 2) {
+    throw fail(`${what} compatibility level 1.1 and above (use version=v3 or greater)`);
+  }
+  const clusterSize = powerOfTwo(options.get('cluster_size') ?? '65536');
+  if (clusterSize === undefined || clusterSize < 512 || clusterSize > 2 ** 21) {
+    throw fail('Cluster size must be a power of two between 512 and 2048k');
+  }
+  if (extendedL2 && clusterSize < SUBCLUSTERS * SECTOR) {
+    throw fail(`${what} cluster sizes of at least ${SUBCLUSTERS * SECTOR} bytes`);
+  }
+  return clusterSize;
+}
+
 function checkBackingOptions(options: Options, fail: Fail): void {
   const backed = options.has('backing_file');
-  if (backed && (options.get('preallocation') ?? 'off') !== 'off') {
+  const isMapped = (options.get('preallocation') ?? 'off') !== 'off';
+  if (backed && isMapped && !isOn(options, 'extended_l2')) {
     throw fail(
       'Backing file and preallocation can only be used at the same time if extended_l2 is on',
     );
@@ -125,7 +142,13 @@ function checkCompression(options: Options, version: 2 | 3, fail: Fail): void {
 }
 
 /** The size in whole sectors, if an L1 table can map it. */
-function checkSize(bytes: bigint, clusterSize: number, refcountBits: number, fail: Fail): number {
+function checkSize(
+  bytes: bigint,
+  clusterSize: number,
+  refcountBits: number,
+  extendedL2: boolean,
+  fail: Fail,
+): number {
   const size = wholeSectors(bytes);
   if (BigInt.asIntN(64, size) < 0n) {
     throw fail('Could not resize image: Image size cannot be negative');
@@ -133,7 +156,7 @@ function checkSize(bytes: bigint, clusterSize: number, refcountBits: number, fai
   if (size > MAX_LENGTH) {
     throw fail(`Could not resize image: offset(${size}) exceeds maximum(${MAX_LENGTH})`);
   }
-  const geometry = geometryOf(Math.log2(clusterSize), Math.log2(refcountBits), false);
+  const geometry = geometryOf(Math.log2(clusterSize), Math.log2(refcountBits), extendedL2);
   const entries = l1EntriesFor(Number(size), geometry);
   if (!Number.isSafeInteger(Number(size)) || entries * 8 > MAX_L1_BYTES) {
     throw fail(tooLarge('qcow2'));

@@ -60,7 +60,12 @@ const QCOW2: readonly Option[] = [
   refused('encrypt.hash-alg', 'str', 'Name of encryption hash algorithm'),
   refused('encrypt.iter-time', 'num', 'Time to spend in PBKDF in milliseconds'),
   { name: 'cluster_size', kind: 'size', about: 'qcow2 cluster size', value: '65536' },
-  { ...refused('extended_l2', 'bool (on/off)', 'Extended L2 tables'), value: 'off' },
+  {
+    name: 'extended_l2',
+    kind: 'bool (on/off)',
+    about: 'Extended L2 tables',
+    value: 'off',
+  },
   preallocation('off, metadata, falloc, full'),
   {
     name: 'compression_type',

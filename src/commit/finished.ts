@@ -10,7 +10,7 @@ import type { Host } from '../io/host.ts';
 import { findBystanders, neededError } from './bystanders.ts';
 import { changesBase } from './difference.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
-import { planSteps, untilAborted } from './plan.ts';
+import { planSteps, shapeOf, untilAborted } from './plan.ts';
 import { findLayer } from './range.ts';
 import { backingOf } from './relinks.ts';
 
@@ -69,8 +69,7 @@ async function whatIsLeft(
   if (dead.length === 0 || base.size < chain.size) return undefined;
   for (const name of overlays) if ((await backingOf(name, host)) !== id) return undefined;
   const layers = dead.map(({ layer }) => layer);
-  const shape = { clusterSize: base.clusterSize, diskSize: base.size };
-  const steps = planSteps(allocatedIn(layers, 0, chain.size), shape);
+  const steps = planSteps(allocatedIn(layers, 0, chain.size), shapeOf(base, base.size));
   if (await changesBase(untilAborted(steps, options.signal), base)) return undefined;
   const names = dead.map((each) => each.filename);
   if (options.delete) {

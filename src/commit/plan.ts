@@ -2,6 +2,8 @@
 // shaped to base's clusters. Pure: it reads no data and changes nothing.
 
 import type { SourceExtent } from '../chain/extents.ts';
+import type { Layer } from '../layer.ts';
+import { Qcow2Image } from '../qcow2/image.ts';
 import { alignDown, alignUp, MIB } from '../units.ts';
 
 /** Bytes of a copy: from a layer, or zeros that are written as data. Gapless, in order. */
@@ -19,8 +21,16 @@ export type PlanStep =
 export interface PlanShape {
   /** Cluster size of base in bytes. */
   readonly clusterSize: number;
+  /** What base can make zeros without writing them: its clusters, or the parts that these have. */
+  readonly zeroUnit: number;
   /** Size that base's disk will have: a range that ends here ends its last cluster. */
   readonly diskSize: number;
+}
+
+export function shapeOf(base: Layer, diskSize: number): PlanShape {
+  const { clusterSize } = base;
+  const zeroUnit = base instanceof Qcow2Image ? base.geometry.subclusterSize : clusterSize;
+  return { clusterSize, zeroUnit, diskSize };
 }
 
 /** Copies through memory are cut to about this size, at a border of base's clusters. */
@@ -75,12 +85,12 @@ class Planner {
       this.#addPiece(extent);
       return;
     }
-    // Whole clusters become zero clusters; the ragged ends are written together with what is
-    // beside them.
-    const { clusterSize, diskSize } = this.#shape;
+    // Whole clusters (or subclusters) get a zero flag; the ragged ends are written together with
+    // what is beside them.
+    const { zeroUnit, diskSize } = this.#shape;
     const end = extent.offset + extent.length;
-    const bodyStart = alignUp(extent.offset, clusterSize);
-    const bodyEnd = end >= diskSize ? end : alignDown(end, clusterSize);
+    const bodyStart = alignUp(extent.offset, zeroUnit);
+    const bodyEnd = end >= diskSize ? end : alignDown(end, zeroUnit);
     if (bodyStart >= bodyEnd) {
       this.#addPiece(extent);
       return;

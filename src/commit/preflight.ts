@@ -13,7 +13,7 @@ import { checkReachable } from '../qcow2/resize.ts';
 import { findBystanders, neededError, siblingsError } from './bystanders.ts';
 import { changesBase } from './difference.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
-import { type PlanStep, planSteps, untilAborted } from './plan.ts';
+import { type PlanStep, planSteps, shapeOf, untilAborted } from './plan.ts';
 import type { Range, Refuse } from './range.ts';
 import { prepareRelinks } from './relinks.ts';
 import { type Measured, measure, shortage } from './space.ts';
@@ -176,8 +176,7 @@ async function* planFor(
 ): AsyncGenerator<readonly PlanStep[]> {
   const layers = chain.layers.slice(topIndex, baseIndex).map(({ layer }) => layer);
   const { size } = top.layer;
-  const shape = { clusterSize: base.layer.clusterSize, diskSize };
-  yield* planSteps(allocatedIn(layers, 0, size), shape);
+  yield* planSteps(allocatedIn(layers, 0, size), shapeOf(base.layer, diskSize));
   // A longer overlay saw zeros past top's end; base must not shine through there once it is below.
   const longest = Math.max(0, ...relinks.map(({ overlay }) => overlay.size));
   const end = Math.min(base.layer.size, longest);

@@ -8,14 +8,10 @@ import { alignDown } from '../units.ts';
 import { BytePacker } from './byte-packer.ts';
 import type { DataStore } from './data-store.ts';
 import { encodeCompressed } from './l2-entry.ts';
-import {
-  compressedClusters,
-  entryAt,
-  forEachCluster,
-  type PlaceContext,
-  release,
-} from './place.ts';
+import { entryAt, type PlaceContext } from './place.ts';
+import { compressedClusters, forEachCluster, release } from './publish.ts';
 import type { CompressionType } from './spec.ts';
+import { setSubclusters } from './subclusters.ts';
 import type { Writer } from './writer.ts';
 
 /** One guest cluster to its compressed form. */
@@ -146,6 +142,7 @@ export class CompressedWriter {
           assert(bytes !== undefined && host !== undefined, 'a cluster without a place');
           release(context, entryAt(context, table, offset + i * geometry.clusterSize), -1);
           encodeCompressed(table.view, position, geometry, host, bytes.length);
+          if (geometry.extendedL2) setSubclusters(table.view, position, 0, 0);
           tables.touched(table, position);
         });
         await this.#image.writer.checkpointIfFull();

@@ -2,6 +2,7 @@
 
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
+import { SECTOR } from '../units.ts';
 import { encodeFeatureNames, type HeaderExtension } from './extensions.ts';
 import { viewOf, writeU64 } from './fields.ts';
 import { geometryOf, l1EntriesFor } from './geometry.ts';
@@ -20,6 +21,7 @@ import {
   INCOMPATIBLE,
   MAGIC,
   NEW_HEADER_LENGTH,
+  SUBCLUSTERS,
   V2_HEADER_LENGTH,
 } from './spec.ts';
 
@@ -34,10 +36,12 @@ export interface CreateOptions {
   readonly refcountBits?: number;
   readonly compressionType?: CompressionType;
   readonly lazyRefcounts?: boolean;
+  /** Clusters of 32 subclusters, 16384 bytes at least; version 3 alone. Default false. */
+  readonly extendedL2?: boolean;
   /** Stored as it is. */
   readonly backingFile?: string;
   readonly backingFormat?: string;
-  /** Default `off`; not with a backing file, which it would hide. */
+  /** Default `off`; with a backing file, which it would hide, only together with `extendedL2`. */
   readonly preallocation?: Preallocation;
   /** Name of the external data file, stored as it is; `createImage` is given its storage. */
   readonly dataFile?: string;
@@ -92,7 +96,9 @@ function newHeader(options: CreateOptions, filename: string): NewHeader {
   if (!Number.isSafeInteger(options.size) || options.size < 0 || options.size % 512 !== 0) {
     throw new ImageError('invalid', `The size must be a multiple of 512 bytes: ${options.size}`);
   }
-  if ((options.preallocation ?? 'off') !== 'off' && options.backingFile !== undefined) {
+  const extendedL2 = options.extendedL2 ?? false;
+  const isMapped = (options.preallocation ?? 'off') !== 'off';
+  if (isMapped && options.backingFile !== undefined && !extendedL2) {
     throw new ImageError('invalid', 'A preallocated image would hide its backing file');
   }
   if (
@@ -101,7 +107,13 @@ function newHeader(options: CreateOptions, filename: string): NewHeader {
   ) {
     throw new ImageError('invalid', 'A raw data file needs a name, and an image that stands alone');
   }
-  const geometry = geometryOf(clusterBits, refcountOrder, false);
+  const geometry = geometryOf(clusterBits, refcountOrder, extendedL2);
+  if (geometry.subclusterSize < SECTOR) {
+    throw new ImageError(
+      'invalid',
+      `Extended L2 entries need clusters of at least ${SUBCLUSTERS * SECTOR} bytes`,
+    );
+  }
   checkReachable(filename, l1EntriesFor(options.size, geometry));
   const { clusterSize } = geometry;
   const compressionType = options.compressionType ?? 'zlib';
@@ -120,7 +132,8 @@ function newHeader(options: CreateOptions, filename: string): NewHeader {
     snapshotsOffset: 0,
     incompatibleFeatures:
       (compressionType === 'zlib' ? 0n : INCOMPATIBLE.compressionType) |
-      (options.dataFile === undefined ? 0n : INCOMPATIBLE.externalDataFile),
+      (options.dataFile === undefined ? 0n : INCOMPATIBLE.externalDataFile) |
+      (extendedL2 ? INCOMPATIBLE.extendedL2 : 0n),
     compatibleFeatures: options.lazyRefcounts ? COMPATIBLE.lazyRefcounts : 0n,
     autoclearFeatures: options.dataFileRaw ? AUTOCLEAR.rawExternalData : 0n,
     refcountOrder,
@@ -144,6 +157,9 @@ function checkVersion(options: CreateOptions, version: 2 | 3, refcountOrder: num
       'invalid',
       'Version 2 images have neither lazy refcounts nor zstd nor external data files',
     );
+  }
+  if (options.extendedL2) {
+    throw new ImageError('invalid', 'Version 2 images have no extended L2 entries');
   }
 }
 

@@ -16,8 +16,9 @@ import { findExtension } from './extensions.ts';
 import { viewOf, writeField, writeU64 } from './fields.ts';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
-import { decodeL2Entry } from './l2-entry.ts';
-import { type PlaceContext, release } from './place.ts';
+import { l2EntryAt } from './l2-table.ts';
+import type { PlaceContext } from './place.ts';
+import { release } from './publish.ts';
 import { setRefcount } from './refcount.ts';
 import { CRYPT_LUKS, EXTENSION, HEADER, INCOMPATIBLE } from './spec.ts';
 
@@ -169,12 +170,9 @@ async function dropAll(storage: Storage, context: PlaceContext): Promise<void> {
     index = tables.nextL2(index, tables.l1Entries);
     if (index >= tables.l1Entries) break;
     const { offset } = tables.l1Entry(index);
-    const { view } = await tables.l2Table(offset);
-    for (let at = 0; at < geometry.clusterSize; at += geometry.l2EntryBytes) {
-      const high = view.getUint32(at);
-      const low = view.getUint32(at + 4);
-      if (high === 0 && low === 0) continue;
-      release(context, decodeL2Entry(high, low, geometry, context.version), -1);
+    const table = await tables.l2Table(offset);
+    for (let entry = 0; entry < geometry.l2Entries; entry++) {
+      release(context, l2EntryAt(table, entry, geometry, context.version), -1);
     }
     tables.setL1Entry(index, 0);
     tables.dropL2Table(offset);

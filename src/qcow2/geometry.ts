@@ -2,12 +2,16 @@
 // offsets and table indexes live here and nowhere else.
 
 import { divideUp } from '../units.ts';
+import { SUBCLUSTERS } from './spec.ts';
 
 export interface Geometry {
   readonly clusterBits: number;
   /** Data clusters lie in another file, at their offset on the guest's disk. */
   readonly externalData: boolean;
   readonly clusterSize: number;
+  readonly extendedL2: boolean;
+  /** What an entry can tell apart: a part of the cluster with extended L2 entries, else all of it. */
+  readonly subclusterSize: number;
   /** 8, or 16 with extended L2 entries. */
   readonly l2EntryBytes: number;
   /** Entries in an L2 table, which is one cluster. */
@@ -36,6 +40,8 @@ export function geometryOf(
     clusterBits,
     externalData,
     clusterSize,
+    extendedL2,
+    subclusterSize: extendedL2 ? clusterSize / SUBCLUSTERS : clusterSize,
     l2EntryBytes,
     l2Entries,
     l2Coverage: l2Entries * clusterSize,

@@ -2,7 +2,7 @@
 
 import { divideUp } from '../units.ts';
 import { clusterIndexOf, l1EntriesFor, l1IndexOf, l2IndexOf } from './geometry.ts';
-import { decodeL2Entry } from './l2-entry.ts';
+import { l2EntryAt } from './l2-table.ts';
 import type { MapContext } from './mapping.ts';
 import { getRefcount } from './refcount.ts';
 
@@ -41,12 +41,11 @@ export class GrowthCounter {
 
   async #countNew(l2: number, from: number, to: number): Promise<number> {
     const { geometry, tables, version } = this.#context;
-    const { view } = await tables.l2Table(l2);
+    const table = await tables.l2Table(l2);
     let count = 0;
     for (let cluster = from; cluster < to; cluster++) {
-      const at = l2IndexOf(cluster * geometry.clusterSize, geometry) * geometry.l2EntryBytes;
-      const high = view.getUint32(at);
-      const entry = decodeL2Entry(high, view.getUint32(at + 4), geometry, version);
+      const index = l2IndexOf(cluster * geometry.clusterSize, geometry);
+      const entry = l2EntryAt(table, index, geometry, version);
       const own = (entry.kind === 'data' || entry.kind === 'zero') && entry.copied;
       if (!own || entry.host === null) count++;
     }
@@ -62,6 +61,25 @@ export class GrowthCounter {
       if (entry === undefined || entry.offset === 0 || !entry.copied) this.#clusters++;
     }
     this.#tablesTo = Math.max(this.#tablesTo, end);
+    if (geometry.extendedL2) {
+      await this.#countCompressed(offset);
+      await this.#countCompressed(offset + length);
+    }
+  }
+
+  /** A part of a compressed cluster has no zero flag: all of it becomes data. */
+  async #countCompressed(border: number): Promise<void> {
+    const { geometry, tables, version } = this.#context;
+    const cluster = clusterIndexOf(border, geometry);
+    const l1Index = l1IndexOf(border, geometry);
+    if (border % geometry.clusterSize === 0 || cluster < this.#countedTo) return;
+    const l2 = l1Index < tables.l1Entries ? tables.l1Entry(l1Index).offset : 0;
+    if (l2 === 0) return;
+    const index = l2IndexOf(border, geometry);
+    const { kind } = l2EntryAt(await tables.l2Table(l2), index, geometry, version);
+    if (kind !== 'compressed') return;
+    this.#clusters++;
+    this.#countedTo = cluster + 1;
   }
 
   /** The L1 table of a disk of `size` bytes, where it has to move for that. */

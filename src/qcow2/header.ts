@@ -2,6 +2,7 @@
 // the format's limits before anything else of the file is believed. Pure: bytes in, bytes out.
 
 import { ImageError } from '../errors.ts';
+import { SECTOR } from '../units.ts';
 import {
   encodeExtensions,
   type FeatureName,
@@ -155,6 +156,10 @@ function checkFeatures(
 }
 
 function checkLimits(fields: FieldValues<typeof HEADER>, checking: boolean): void {
+  const { clusterSize, subclusterSize } = geometryOfHeader(fields);
+  if (subclusterSize < SECTOR) {
+    throw new ImageError('unsupported', `Unsupported subcluster size: ${subclusterSize}`);
+  }
   if (fields.refcountOrder > MAX_REFCOUNT_ORDER) {
     throw new ImageError(
       'corrupt',
@@ -164,7 +169,6 @@ function checkLimits(fields: FieldValues<typeof HEADER>, checking: boolean): voi
   if (![CRYPT_NONE, CRYPT_AES, CRYPT_LUKS].includes(fields.cryptMethod)) {
     throw new ImageError('unsupported', `Unsupported encryption method ${fields.cryptMethod}`);
   }
-  const { clusterSize } = geometryOfHeader(fields);
   if (fields.refcountTableClusters === 0 && !checking) {
     throw new ImageError('corrupt', 'Image does not contain a reference count table');
   }

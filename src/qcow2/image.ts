@@ -219,6 +219,16 @@ export class Qcow2Image implements Layer {
     await this.#writer.write(offset, length, move, this.#size);
   }
 
+  /**
+   * Takes places for whole clusters and maps them; `move` gets each. They hold what `move` leaves
+   * there, but where they have subclusters, nothing yet.
+   */
+  async reserve(offset: number, length: number, move: Mover): Promise<void> {
+    checkRange(this, offset, length);
+    await this.prepareToWrite();
+    await this.#writer.write(offset, length, move, this.#size, 'reserved');
+  }
+
   /** Writes a range, its whole clusters compressed where that makes them smaller. */
   async writeCompressed(offset: number, source: Uint8Array): Promise<void> {
     checkRange(this, offset, source.length);

@@ -6,23 +6,28 @@ import { alignDown } from '../units.ts';
 import type { DataStore } from './data-store.ts';
 import type { Geometry } from './geometry.ts';
 import { l1IndexOf, l2IndexOf } from './geometry.ts';
-import { checkExternal, decodeL2Entry } from './l2-entry.ts';
+import { checkExternal, type L2Entry } from './l2-entry.ts';
+import { l2EntryAt } from './l2-table.ts';
+import { alikeFrom, allocatedAt, zeroedAt } from './subclusters.ts';
 import type { Table } from './table-cache.ts';
 import type { Tables } from './tables.ts';
 
-/** Neighbouring guest clusters of one kind; `data` and preallocated zeros also lie together. */
+/** Neighbouring guest bytes of one kind; those with a place in the file also lie together. */
 export interface MapRun {
   readonly kind: 'unallocated' | 'zero' | 'data' | 'compressed';
   readonly offset: number;
   length: number;
   /**
-   * Data and preallocated zeros: where `offset` lies. Compressed: the first compressed byte. Else 0,
-   * where the header is.
+   * Data, preallocated zeros, and subclusters that a cluster has room for without holding them:
+   * where `offset` lies. Compressed: the first compressed byte. Else NOWHERE.
    */
   readonly host: number;
   /** Compressed: bytes to the end of the last sector; such runs are one cluster. */
   readonly compressedBytes: number;
 }
+
+/** Not 0, where an external data file has the first cluster. */
+const NOWHERE = -1;
 
 /** One answer covers at most so many runs or tables; the caller asks on. Keeps memory bounded. */
 const MAX_RUNS = 8192;
@@ -53,15 +58,18 @@ export async function mapRuns(
     const tableStart = next >= l1End ? end : next * geometry.l2Coverage;
     if (tableStart > position) {
       const stop = Math.min(tableStart, end);
-      append(runs, 'unallocated', position, stop - position, 0);
+      append(runs, 'unallocated', position, stop - position, NOWHERE);
       position = stop;
       continue;
     }
     const table = await tables.l2Table(tables.l1Entry(next).offset);
     loaded++;
     const stop = Math.min(end, (next + 1) * geometry.l2Coverage);
-    scanTable(context, table, position, stop, runs);
-    position = stop;
+    if (geometry.extendedL2) position = scanExtended(context, table, position, stop, runs);
+    else {
+      scanTable(context, table, position, stop, runs);
+      position = stop;
+    }
   }
   return runs;
 }
@@ -69,13 +77,12 @@ export async function mapRuns(
 /** What others may know of a run. */
 export function extentOf({ kind, offset, length, host }: MapRun, data: DataStore): Extent {
   const { storage } = data;
-  if (kind === 'unallocated') return { kind, offset, length };
-  if (kind === 'zero') {
+  if (kind === 'unallocated' || kind === 'zero') {
     return {
       kind,
       offset,
       length,
-      ...(host !== 0 && !data.opaque && { host: { storage, offset: host } }),
+      ...(host !== NOWHERE && !data.opaque && { host: { storage, offset: host } }),
     };
   }
   const isPlain = kind === 'data' && !data.opaque;
@@ -89,47 +96,101 @@ function scanTable(
   to: number,
   runs: MapRun[],
 ): void {
-  const { geometry, version, tables } = context;
+  const { geometry, tables } = context;
   const { clusterSize } = geometry;
   const { view } = table;
   for (let position = from; position < to; ) {
-    const at = l2IndexOf(position, geometry) * 8;
+    const index = l2IndexOf(position, geometry);
+    const at = index * 8;
     const within = position % clusterSize;
     const length = Math.min(clusterSize - within, to - position);
     const high = view.getUint32(at);
     const low = view.getUint32(at + 4);
-    if (high === 0 && low === 0) append(runs, 'unallocated', position, length, 0);
+    if (high === 0 && low === 0) append(runs, 'unallocated', position, length, NOWHERE);
     else {
-      const entry = decodeAt(context, high, low, version, position);
-      if (entry.kind === 'compressed') {
-        runs.push({
-          kind: 'compressed',
-          offset: position,
-          length,
-          host: entry.host,
-          compressedBytes: entry.lengthBytes,
-        });
-      } else if (entry.kind === 'data') {
+      const entry = decodeAt(context, table, index, position);
+      if (entry.kind === 'compressed') runs.push(compressedRun(entry, position, length));
+      else if (entry.kind === 'data') {
         if (!geometry.externalData) tables.checkInFile('a data cluster', entry.host);
         append(runs, 'data', position, length, entry.host + within);
       } else {
         const host = entry.kind === 'zero' ? entry.host : null;
-        append(runs, entry.kind, position, length, host === null ? 0 : host + within);
+        append(runs, entry.kind, position, length, host === null ? NOWHERE : host + within);
       }
     }
     position += length;
   }
 }
 
-function decodeAt(
+/**
+ * The same where clusters have subclusters, of which each can be of another kind. Returns where it
+ * stopped: one table may hold millions of runs.
+ */
+function scanExtended(
   context: MapContext,
-  high: number,
-  low: number,
-  version: number,
-  position: number,
-): ReturnType<typeof decodeL2Entry> {
+  table: Table,
+  from: number,
+  to: number,
+  runs: MapRun[],
+): number {
+  const { geometry, tables } = context;
+  const { clusterSize, l2EntryBytes } = geometry;
+  let position = from;
+  while (position < to && runs.length < MAX_RUNS) {
+    const index = l2IndexOf(position, geometry);
+    const end = Math.min(alignDown(position, clusterSize) + clusterSize, to);
+    const entry = decodeAt(context, table, index, position);
+    if (entry.kind === 'compressed') {
+      runs.push(compressedRun(entry, position, end - position));
+    } else {
+      if (entry.kind === 'data' && !geometry.externalData) {
+        tables.checkInFile('a data cluster', entry.host);
+      }
+      const host = entry.kind === 'data' ? entry.host : null;
+      scanSubclusters(geometry, table.view, index * l2EntryBytes, host, position, end, runs);
+    }
+    position = end;
+  }
+  return position;
+}
+
+function scanSubclusters(
+  geometry: Geometry,
+  view: DataView,
+  entryPosition: number,
+  host: number | null,
+  from: number,
+  to: number,
+  runs: MapRun[],
+): void {
+  const { clusterSize, subclusterSize } = geometry;
+  const allocated = allocatedAt(view, entryPosition);
+  const zeroed = zeroedAt(view, entryPosition);
+  const cluster = alignDown(from, clusterSize);
+  for (let position = from; position < to; ) {
+    const within = position - cluster;
+    const index = Math.floor(within / subclusterSize);
+    const next = index + alikeFrom(allocated, zeroed, index);
+    const end = Math.min(to, cluster + next * subclusterSize);
+    let kind: 'data' | 'zero' | 'unallocated' = 'unallocated';
+    if ((allocated >>> index) & 1) kind = 'data';
+    else if ((zeroed >>> index) & 1) kind = 'zero';
+    append(runs, kind, position, end - position, host === null ? NOWHERE : host + within);
+    position = end;
+  }
+}
+
+function compressedRun(
+  { host, lengthBytes }: Extract<L2Entry, { kind: 'compressed' }>,
+  offset: number,
+  length: number,
+): MapRun {
+  return { kind: 'compressed', offset, length, host, compressedBytes: lengthBytes };
+}
+
+function decodeAt(context: MapContext, table: Table, index: number, position: number): L2Entry {
   try {
-    const entry = decodeL2Entry(high, low, context.geometry, version);
+    const entry = l2EntryAt(table, index, context.geometry, context.version);
     const { externalData, clusterSize } = context.geometry;
     if (externalData) checkExternal(entry, alignDown(position, clusterSize));
     return entry;
@@ -150,7 +211,8 @@ function append(
   host: number,
 ): void {
   const last = runs.at(-1);
-  if (last?.kind === kind && (host === 0 ? last.host === 0 : last.host + last.length === host)) {
+  const next = last === undefined || last.host === NOWHERE ? NOWHERE : last.host + last.length;
+  if (last?.kind === kind && next === host) {
     last.length += length;
   } else runs.push({ kind, offset, length, host, compressedBytes: 0 });
 }

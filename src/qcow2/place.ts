@@ -1,12 +1,14 @@
-// Where the bytes of a guest range go before they go there, and the change of the map afterwards:
-// place, (somebody moves the bytes), publish. Called by the holder of the image's queue.
+// Where the bytes of a guest range go, before they go there: place, (somebody moves the bytes),
+// publish. Called by the holder of the image's queue.
 
 import { ImageError } from '../errors.ts';
 import { alignDown, type HostOffset, hostOffset } from '../units.ts';
 import type { Allocator } from './allocator.ts';
+import { missingIn, neededInNew, type Part } from './completion.ts';
 import type { Geometry } from './geometry.ts';
 import { clusterIndexOf, l1IndexOf, l2IndexOf } from './geometry.ts';
-import { checkExternal, decodeL2Entry, encodeEntry, type L2Entry } from './l2-entry.ts';
+import { checkExternal, type L2Entry } from './l2-entry.ts';
+import { l2EntryAt } from './l2-table.ts';
 import type { MapContext } from './mapping.ts';
 import type { Claim } from './overlap.ts';
 import type { Table } from './table-cache.ts';
@@ -22,15 +24,28 @@ export interface Placement {
   readonly host: HostOffset;
   clusters: number;
   /**
-   * `in-place`: the map points here already. `new`: nothing points here yet, and every byte of the
-   * clusters has to be written before it is published.
+   * `in-place`: the map says already that these bytes are here. `new`: it does not yet, and all of
+   * `from .. to` has to be written before it is published.
    */
   readonly state: 'in-place' | 'new';
   /** `new` only: it was free before, so giving up means freeing it. */
   readonly taken: boolean;
   /** `new` only: reads as zeros already. */
   readonly zeroed: boolean;
+  /**
+   * Bytes of the guest's disk that the map says are here, once published: all of the clusters, but
+   * with subclusters a part. What it says about the others stays.
+   */
+  readonly from: number;
+  to: number;
 }
+
+type PlacementKind = Pick<Placement, 'state' | 'taken' | 'zeroed'>;
+
+const IN_PLACE: PlacementKind = { state: 'in-place', taken: false, zeroed: false };
+const OWN: PlacementKind = { state: 'new', taken: false, zeroed: false };
+const TAKEN: PlacementKind = { state: 'new', taken: true, zeroed: false };
+const TAKEN_ZEROED: PlacementKind = { state: 'new', taken: true, zeroed: true };
 
 /** Places for all clusters that the range touches, in guest order. */
 export async function place(
@@ -38,51 +53,70 @@ export async function place(
   offset: number,
   length: number,
 ): Promise<Placement[]> {
-  const { clusterSize } = context.geometry;
+  const { geometry } = context;
+  const { clusterSize } = geometry;
   const placements: Placement[] = [];
   const end = offset + length;
   for (let guest = alignDown(offset, clusterSize); guest < end; ) {
-    const table = await exclusiveL2(context, l1IndexOf(guest, context.geometry));
+    const table = await exclusiveL2(context, l1IndexOf(guest, geometry));
     const entry = entryAt(context, table, guest);
-    if (entry.kind === 'data' && entry.copied) {
-      if (!context.data.external) await checkRefcount(context, entry.host, 'data');
-      append(placements, clusterSize, guest, entry.host, 'in-place', false, false);
+    if ((entry.kind === 'data' || entry.kind === 'zero') && entry.host !== null && entry.copied) {
+      if (!geometry.externalData) await checkRefcount(context, entry.host, 'data');
+      const whole = { from: guest, to: guest + clusterSize };
+      const missing = geometry.extendedL2 ? missingAt(context, table, guest, offset, end) : null;
+      const isInPlace = entry.kind === 'data' && missing === null;
+      const kind = isInPlace ? IN_PLACE : OWN;
+      append(placements, clusterSize, guest, entry.host, 1, kind, missing ?? whole);
       guest += clusterSize;
-    } else if (context.data.external) {
-      append(placements, clusterSize, guest, hostOffset(guest), 'new', false, false);
-      guest += clusterSize;
-    } else if (entry.kind === 'zero' && entry.host !== null && entry.copied) {
-      await checkRefcount(context, entry.host, 'data');
-      append(placements, clusterSize, guest, entry.host, 'new', false, false);
+    } else if (geometry.externalData) {
+      const part = neededAt(context, table, guest, entry, offset, end);
+      append(placements, clusterSize, guest, hostOffset(guest), 1, OWN, part);
       guest += clusterSize;
     } else {
       const wanted = countNeedingNew(context, table, guest, end);
-      const run = await context.allocator.take(wanted);
-      const first = { guest, host: run.host, clusters: run.count, taken: true } as const;
-      const last = placements.at(-1);
-      if (last && continues(last, clusterSize, guest, run.host, 'new', true, run.zeroed)) {
-        last.clusters += run.count;
-      } else placements.push({ ...first, state: 'new', zeroed: run.zeroed });
-      guest += run.count * clusterSize;
+      const { host, count, zeroed } = await context.allocator.take(wanted);
+      const last = guest + (count - 1) * clusterSize;
+      const { from } = neededAt(context, table, guest, entry, offset, end);
+      const lastEntry = count === 1 ? entry : entryAt(context, table, last);
+      const { to } = neededAt(context, table, last, lastEntry, offset, end);
+      const kind = zeroed ? TAKEN_ZEROED : TAKEN;
+      append(placements, clusterSize, guest, host, count, kind, { from, to });
+      guest += count * clusterSize;
     }
   }
   return placements;
 }
 
-/** The map now points to the placements; clusters that it pointed to before are let go. */
-export async function publish(
-  context: PlaceContext,
-  placements: readonly Placement[],
-): Promise<void> {
-  for (const { guest, host, clusters, state } of placements) {
-    if (state === 'in-place') continue;
-    const { clusterSize } = context.geometry;
-    await forEachCluster(context, guest, clusters, (table, position, i) => {
-      release(context, entryAt(context, table, guest + i * clusterSize), host + i * clusterSize);
-      encodeEntry(table.view, position, host + i * clusterSize, { copied: true, zero: false });
-      context.tables.touched(table, position);
-    });
-  }
+/** The part of the cluster at `guest` that is written; offsets on the guest's disk come back. */
+function missingAt(
+  { geometry }: PlaceContext,
+  { view }: Table,
+  guest: number,
+  start: number,
+  end: number,
+): Part | null {
+  const position = l2IndexOf(guest, geometry) * geometry.l2EntryBytes;
+  const part = missingIn(geometry, view, position, within(geometry, guest, start, end));
+  return part && { from: guest + part.from, to: guest + part.to };
+}
+
+function neededAt(
+  { geometry }: PlaceContext,
+  { view }: Table,
+  guest: number,
+  entry: L2Entry,
+  start: number,
+  end: number,
+): Part {
+  const position = l2IndexOf(guest, geometry) * geometry.l2EntryBytes;
+  const part = neededInNew(geometry, view, position, entry, within(geometry, guest, start, end));
+  return { from: guest + part.from, to: guest + part.to };
+}
+
+/** What `start .. end` has of the cluster at `guest`, counted from there. */
+export function within({ clusterSize }: Geometry, guest: number, start: number, end: number): Part {
+  const inside = (offset: number) => Math.min(Math.max(offset - guest, 0), clusterSize);
+  return { from: inside(start), to: inside(end) };
 }
 
 /** Gives back what `place` took, when the bytes could not be moved. */
@@ -92,48 +126,8 @@ export function abandon(context: PlaceContext, placements: readonly Placement[])
   }
 }
 
-/**
- * Whole clusters get the zero flag (`zero`) or lose their entry (`unallocated`); their host
- * clusters are let go.
- */
-export async function unmap(
-  context: PlaceContext,
-  guest: number,
-  clusters: number,
-  becomes: 'zero' | 'unallocated',
-): Promise<void> {
-  const { clusterSize } = context.geometry;
-  await forEachCluster(context, guest, clusters, (table, position, i) => {
-    const old = entryAt(context, table, guest + i * clusterSize);
-    if (old.kind === becomes && !(old.kind === 'zero' && old.host !== null)) return;
-    release(context, old, -1);
-    encodeEntry(table.view, position, 0, { copied: false, zero: becomes === 'zero' });
-    context.tables.touched(table, position);
-  });
-}
-
-/** Calls `change` for each entry of a range of clusters, in tables that are ours alone. */
-export async function forEachCluster(
-  context: PlaceContext,
-  guest: number,
-  clusters: number,
-  change: (table: Table, position: number, i: number) => void,
-): Promise<void> {
-  const { geometry } = context;
-  for (let i = 0; i < clusters; ) {
-    const offset = guest + i * geometry.clusterSize;
-    const table = await exclusiveL2(context, l1IndexOf(offset, geometry));
-    const first = l2IndexOf(offset, geometry);
-    const count = Math.min(clusters - i, geometry.l2Entries - first);
-    for (let n = 0; n < count; n++) {
-      change(table, (first + n) * geometry.l2EntryBytes, i + n);
-    }
-    i += count;
-  }
-}
-
 /** The L2 table for an L1 index, ours alone: made or copied first where it is not. */
-async function exclusiveL2(context: PlaceContext, l1Index: number): Promise<Table> {
+export async function exclusiveL2(context: PlaceContext, l1Index: number): Promise<Table> {
   const { tables, allocator } = context;
   const { offset, copied } = tables.l1Entry(l1Index);
   if (offset !== 0 && copied) {
@@ -169,10 +163,7 @@ async function checkRefcount(context: PlaceContext, host: HostOffset, claim: Cla
 
 export function entryAt(context: PlaceContext, table: Table, guest: number): L2Entry {
   const { geometry, version } = context;
-  const position = l2IndexOf(guest, geometry) * geometry.l2EntryBytes;
-  const { view } = table;
-  const high = view.getUint32(position);
-  const entry = decodeL2Entry(high, view.getUint32(position + 4), geometry, version);
+  const entry = l2EntryAt(table, l2IndexOf(guest, geometry), geometry, version);
   if (geometry.externalData) checkExternal(entry, alignDown(guest, geometry.clusterSize));
   return entry;
 }
@@ -190,57 +181,26 @@ function countNeedingNew(context: PlaceContext, table: Table, guest: number, end
   return count;
 }
 
-/** Lets go of the host clusters of an entry that is being replaced, but not of `kept`. */
-export function release(context: PlaceContext, entry: L2Entry, kept: number): void {
-  const { geometry, tables } = context;
-  if (entry.kind === 'unallocated') return;
-  if (entry.kind === 'compressed') {
-    const { first, count } = compressedClusters(geometry, entry.host, entry.lengthBytes);
-    tables.free(first, count);
-  } else if (entry.host !== null && entry.host !== kept && !geometry.externalData) {
-    tables.free(clusterIndexOf(entry.host, geometry), 1);
-  }
-}
-
-/** The host clusters that a compressed cluster touches; each carries one reference of it. */
-export function compressedClusters(
-  geometry: Geometry,
-  host: number,
-  lengthBytes: number,
-): { readonly first: number; readonly count: number } {
-  const first = clusterIndexOf(host, geometry);
-  return { first, count: clusterIndexOf(host + lengthBytes - 1, geometry) - first + 1 };
-}
-
+/** Makes the last placement longer where one of the same kind follows it on both sides. */
 function append(
   placements: Placement[],
   clusterSize: number,
   guest: number,
   host: HostOffset,
-  state: Placement['state'],
-  taken: boolean,
-  zeroed: boolean,
+  clusters: number,
+  kind: PlacementKind,
+  { from, to }: Part,
 ): void {
   const last = placements.at(-1);
-  if (last && continues(last, clusterSize, guest, host, state, taken, zeroed)) last.clusters++;
-  else placements.push({ guest, host, clusters: 1, state, taken, zeroed });
-}
-
-function continues(
-  last: Placement,
-  clusterSize: number,
-  guest: number,
-  host: number,
-  state: Placement['state'],
-  taken: boolean,
-  zeroed: boolean,
-): boolean {
-  const length = last.clusters * clusterSize;
-  return (
-    last.state === state &&
-    last.taken === taken &&
-    last.zeroed === zeroed &&
+  const length = (last?.clusters ?? 0) * clusterSize;
+  if (
+    last?.state === kind.state &&
+    last.taken === kind.taken &&
+    last.zeroed === kind.zeroed &&
     last.guest + length === guest &&
     last.host + length === host
-  );
+  ) {
+    last.clusters += clusters;
+    last.to = to;
+  } else placements.push({ guest, host, clusters, ...kind, from, to });
 }

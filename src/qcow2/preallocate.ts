@@ -13,7 +13,10 @@ export type Preallocation = 'off' | 'metadata' | 'falloc' | 'full';
 /** Tables that are dirty at once stay few. */
 const LEAST_PIECE = 16 * MIB;
 
-/** For an image without data and without a backing file: its disk reads as zeros, and still will. */
+/**
+ * For an image without data and without a backing file: its disk reads as zeros, and still will.
+ * With subclusters it will have none, and what gets below it is seen.
+ */
 export async function preallocate(image: Qcow2Image, mode: Preallocation): Promise<void> {
   if (mode === 'off') return;
   const { size, clusterSize } = image;
@@ -22,7 +25,7 @@ export async function preallocate(image: Qcow2Image, mode: Preallocation): Promi
   const piece = alignUp(Math.max(LEAST_PIECE, l2Coverage), l2Coverage);
   for (let offset = 0; offset < size; offset += piece) {
     const length = Math.min(piece, size - offset);
-    await image.writeThrough(offset, length, async (host, _from, part) => {
+    await image.reserve(offset, length, async (host, _from, part) => {
       // The last cluster of the disk has its whole length in the image's own file.
       const whole = external ? part : alignUp(part, clusterSize);
       if (mode === 'metadata') await storage.zero(host, whole, 'data');

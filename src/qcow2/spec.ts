@@ -108,6 +108,10 @@ export const MAX_SNAPSHOTS = 65536;
 /** The whole snapshot table. */
 export const MAX_SNAPSHOT_TABLE_BYTES = 1024 * MAX_SNAPSHOTS;
 export const MAX_SNAPSHOT_EXTRA_DATA = 1024;
+/** "Extended L2 Entries": a cluster has so many subclusters, of a sector each at least. */
+export const SUBCLUSTERS = 32;
+/** Within such an entry, whose first half is a standard one: bit x of each stands for subcluster x. */
+export const EXTENDED_ENTRY = { zeroed: 8, allocated: 12 } as const;
 /** Host offsets live in bits 9..55 of a table entry. */
 export const MAX_HOST_OFFSET = 2 ** 56;
 

@@ -165,9 +165,9 @@ export class Tables {
     return this.#cache.create(offset, 'l2', content);
   }
 
-  /** The caller changed 8 bytes of `table` at `position`. */
+  /** The caller changed the entry of an L2 table at `position`. */
   touched(table: Table, position: number): void {
-    this.#cache.touch(table, position, 8);
+    this.#cache.touch(table, position, this.#geometry.l2EntryBytes);
   }
 
   // Refcounts

@@ -6,7 +6,8 @@ import type { Layer } from '../layer.ts';
 import { alignDown, alignUp, divideUp, MIB } from '../units.ts';
 import { mapRuns } from './mapping.ts';
 import { Mutex, RangeLocks } from './mutex.ts';
-import { abandon, type PlaceContext, type Placement, place, publish, unmap } from './place.ts';
+import { abandon, type PlaceContext, type Placement, place } from './place.ts';
+import { publish, unmap, zeroPart } from './publish.ts';
 import { growTables } from './resize.ts';
 
 /** Moves bytes `from .. from + length` of what is being written to `host` in the image's file. */
@@ -40,14 +41,26 @@ export class Writer {
     return this.#image.context().geometry.clusterSize;
   }
 
-  /** Writes a range through `move`. `diskEnd`: the end of the disk, later than now while it grows. */
-  async write(offset: number, length: number, move: Mover, diskEnd: number): Promise<void> {
+  /**
+   * Writes a range through `move`. `diskEnd`: the end of the disk, later than now while it grows.
+   * `reserved`: whole clusters get their places; where they have subclusters, none of these holds
+   * anything yet.
+   */
+  async write(
+    offset: number,
+    length: number,
+    move: Mover,
+    diskEnd: number,
+    as: 'data' | 'reserved' = 'data',
+  ): Promise<void> {
     if (length === 0) return;
     const start = alignDown(offset, this.#clusterSize);
     const end = alignUp(offset + length, this.#clusterSize);
     await this.ranges.exclusive(start, end, async () => {
       const context = this.#image.context();
-      const placements = await this.queue.run(() => place(context, offset, length));
+      const places = await this.queue.run(() => place(context, offset, length));
+      const placements =
+        as === 'data' ? places : places.map((each) => ({ ...each, to: each.from }));
       try {
         for (const placement of placements) {
           await this.#fill(placement, offset, offset + length, move, diskEnd);
@@ -85,12 +98,11 @@ export class Writer {
     diskEnd: number,
   ): Promise<void> {
     const { guest, host, state } = placement;
-    const placementEnd = guest + placement.clusters * this.#clusterSize;
     const start = Math.max(from, guest);
-    const end = Math.min(to, placementEnd);
-    if (state === 'new') await this.#carryOver(placement, guest, start, diskEnd);
+    const end = Math.min(to, guest + placement.clusters * this.#clusterSize);
+    if (state === 'new') await this.#carryOver(placement, placement.from, start, diskEnd);
     await move(host + (start - guest), start - from, end - start);
-    if (state === 'new') await this.#carryOver(placement, end, placementEnd, diskEnd);
+    if (state === 'new') await this.#carryOver(placement, end, placement.to, diskEnd);
   }
 
   /** Copy on write: what the guest sees in `from .. to` now goes into the new clusters. */
@@ -118,18 +130,18 @@ export class Writer {
     await data.write(host, from, bytes);
   }
 
-  /** Makes a range read as zeros, by the map where whole clusters allow it. */
+  /** Makes a range read as zeros, by the map where whole subclusters allow it. */
   async zero(offset: number, length: number, diskEnd: number): Promise<void> {
-    const clusterSize = this.#clusterSize;
+    const { clusterSize, subclusterSize } = this.#image.context().geometry;
     const end = offset + length;
-    const bodyStart = alignUp(offset, clusterSize);
-    const bodyEnd = end === diskEnd ? alignUp(end, clusterSize) : alignDown(end, clusterSize);
+    const bodyStart = alignUp(offset, subclusterSize);
+    const bodyEnd = end === diskEnd ? alignUp(end, clusterSize) : alignDown(end, subclusterSize);
     if (bodyStart >= bodyEnd) {
       await this.#writeZeros(offset, end, diskEnd);
       return;
     }
     await this.#writeZeros(offset, bodyStart, diskEnd);
-    if (this.#image.context().version >= 3) await this.#zeroClusters(bodyStart, bodyEnd, diskEnd);
+    if (this.#image.context().version >= 3) await this.#zeroByMap(bodyStart, bodyEnd, diskEnd);
     else {
       // Version 2 has no zero flag: without an entry, the part past the backing file reads zeros.
       const backed = Math.min(this.#image.backing()?.size ?? 0, diskEnd);
@@ -140,14 +152,31 @@ export class Writer {
     await this.#writeZeros(Math.min(bodyEnd, end), end, diskEnd);
   }
 
-  async #zeroClusters(start: number, end: number, diskEnd: number): Promise<void> {
+  /** Whole subclusters: first and last cluster may be touched in part. */
+  async #zeroByMap(start: number, end: number, diskEnd: number): Promise<void> {
     const { data } = this.#image.context();
     if (data.raw) {
       // Who reads the data file alone must see the zeros, too.
       const length = Math.min(end, diskEnd) - start;
       await this.ranges.exclusive(start, end, () => data.storage.zero(start, length, 'data'));
     }
-    await this.#unmap(start, end, 'zero');
+    const wholeStart = alignUp(start, this.#clusterSize);
+    const wholeEnd = alignDown(end, this.#clusterSize);
+    await this.#zeroPart(start, Math.min(wholeStart, end), diskEnd);
+    if (wholeStart < wholeEnd) await this.#unmap(wholeStart, wholeEnd, 'zero');
+    await this.#zeroPart(Math.max(wholeStart, wholeEnd), end, diskEnd);
+  }
+
+  async #zeroPart(start: number, end: number, diskEnd: number): Promise<void> {
+    if (start >= end) return;
+    const isDone = await this.ranges.exclusive(start, end, () =>
+      this.queue.run(async () => {
+        const done = await zeroPart(this.#image.context(), start, end - start);
+        await this.checkpointIfFull();
+        return done;
+      }),
+    );
+    if (!isDone) await this.#writeZeros(start, Math.min(end, diskEnd), diskEnd);
   }
 
   async #unmap(start: number, end: number, becomes: 'zero' | 'unallocated'): Promise<void> {

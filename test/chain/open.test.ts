@@ -201,18 +201,6 @@ describe('features that keep us from reading', () => {
     await expect(chain.read(0, new Uint8Array(1))).rejects.toMatchObject({ code: 'invalid' });
   });
 
-  test.each([['extended L2 entries', INCOMPATIBLE.extendedL2]])(
-    '%s are refused, but for describing',
-    async (feature, bits) => {
-      const host = new MemoryHost();
-      await withFeature(host, bits);
-      const message = `Could not open '/disk': '/disk' uses ${feature}, which is not supported`;
-      await expect(open(host, '/disk')).rejects.toMatchObject({ code: 'unsupported', message });
-      await using chain = await open(host, '/disk', { describe: true });
-      await expect(chain.read(0, new Uint8Array(1))).rejects.toMatchObject({ code: 'unsupported' });
-    },
-  );
-
   test('a corrupt image is opened for reading, not for writing', async () => {
     const host = new MemoryHost();
     await withFeature(host, INCOMPATIBLE.corrupt);

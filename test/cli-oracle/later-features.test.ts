@@ -18,11 +18,6 @@ interface Feature {
 }
 
 const FEATURES: Readonly<Record<string, Feature>> = {
-  'extended L2 entries': {
-    words: /extended L2 entries/,
-    described: /"extended-l2": true/,
-    create: () => ['-o', 'extended_l2=on'],
-  },
   LUKS: {
     words: /encryption/,
     described: /"format": "luks"/,

@@ -36,6 +36,20 @@ test('a base whose L1 and refcount tables have to grow: their space is counted',
   expect(said).toBeGreaterThanOrEqual(done);
 });
 
+test('zeros over parts of compressed clusters with subclusters: these become data', async () => {
+  const images = new Images();
+  await images.create('base.qcow2', '1M', { options: 'extended_l2=on,cluster_size=32k' });
+  // All of them fit into one host cluster.
+  const all = Array.from({ length: 32 }, (_, i) => `write -c -P ${i + 1} ${i * 32}k 32k`);
+  await images.io('base.qcow2', ...all);
+  await images.create('top.qcow2', '1M', { backing: 'base.qcow2', options: 'cluster_size=4k' });
+  const zeros = Array.from({ length: 20 }, (_, i) => `write -z ${i * 32 + 8}k 8k`);
+  await images.io('top.qcow2', ...zeros, 'write -z 700k 100k', 'write -P 9 812k 4k');
+  const { said, done } = await saidAndDone(images);
+  expect(done).toBeGreaterThan(20 * 32 * KIB - 1);
+  expect(said).toBeGreaterThanOrEqual(done);
+});
+
 onSmallDisk(named('and too little space for them is refused up front'), async () => {
   const images = new Images(smallDisk(480 * KIB));
   await images.create('base.qcow2', '1M', { options: 'cluster_size=512' });

@@ -72,6 +72,7 @@ describe('the image that they describe', () => {
       refcountBits: 16,
       compressionType: 'zlib',
       lazyRefcounts: false,
+      extendedL2: false,
       preallocation: 'off',
     });
   });
@@ -87,6 +88,7 @@ describe('the image that they describe', () => {
       refcountBits: 1,
       compressionType: 'zstd',
       lazyRefcounts: true,
+      extendedL2: false,
       preallocation: 'off',
       backingFile: 'base',
       backingFormat: 'raw',
@@ -116,7 +118,8 @@ describe('the image that they describe', () => {
     ['extent_size_hint=4G', 'Extent size hint is too large'],
     ['data_file_raw=on', 'data-file-raw requires data-file'],
     ['compat=0.10,data_file=x', 'External data files are only supported with compatibility level'],
-    ['extended_l2=on', "The option 'extended_l2=on' is not supported yet"],
+    ['extended_l2=on,cluster_size=8k', 'Extended L2 entries are only supported with cluster sizes'],
+    ['extended_l2=on,compat=v2', 'Extended L2 entries are only supported with compatibility level'],
     ['encryption=on', "The option 'encryption=on' is not supported yet"],
   ])('with %s is refused', (text, message) => {
     expect(() => toOptions(text)).toThrow(refusal(message));
@@ -130,6 +133,17 @@ describe('the image that they describe', () => {
     const beyond = (size: bigint) => () => toImageOptions(new Map(), size, fail);
     expect(beyond(2n ** 63n - 1n)).toThrow(refusal('Image size cannot be negative'));
     expect(beyond(2n ** 63n - 1024n)).toThrow(refusal('exceeds maximum(9223372035781033984)'));
+  });
+
+  test('with subclusters may be preallocated over a backing file', () => {
+    const text = 'extended_l2=on,preallocation=full,backing_file=x,backing_fmt=raw';
+    expect(toOptions(text)).toMatchObject({ extendedL2: true, preallocation: 'full' });
+  });
+
+  test('that the L1 table can not reach with extended L2 entries is refused', () => {
+    const text = 'extended_l2=on,cluster_size=16k';
+    expect(() => toOptions(text, 2 ** 46)).not.toThrow();
+    expect(() => toOptions(text, 2 ** 46 + 512)).toThrow(refusal('The image size is too large'));
   });
 
   test.each(['preallocation=off', 'extended_l2=off', 'encryption=off'])('%s is fine', (text) => {

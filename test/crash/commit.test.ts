@@ -124,6 +124,18 @@ const CASES: readonly Case[] = [
     filename: 'top.qcow2',
   },
   {
+    name: 'extended L2 entries on both sides, in base subclusters of all kinds',
+    build: async (images) => {
+      await stack(images, {
+        'deep.raw': undefined,
+        'base.qcow2': 'extended_l2=on,cluster_size=16k',
+        'top.qcow2': 'extended_l2=on,cluster_size=32k',
+      });
+      await images.qemuImg('snapshot', '-c', 's', 'base.qcow2');
+    },
+    filename: 'top.qcow2',
+  },
+  {
     name: '-b, the layers between left alone',
     build: (images) =>
       stack(images, { 'base.qcow2': SMALL, 'mid.qcow2': SMALL, 'top.qcow2': SMALL }),

@@ -101,7 +101,8 @@ async function check(bytes: Uint8Array, possible: readonly ReadonlySet<number>[]
 }
 
 const shape = fc.record({
-  clusterSize: fc.constantFrom(512, 512, 1024),
+  /** 16 KiB: with extended L2 entries, and so subclusters of a sector. */
+  clusterSize: fc.constantFrom(512, 512, 1024, 16384),
   version: fc.constantFrom<2 | 3>(2, 3, 3),
   wide: fc.boolean(),
 });
@@ -122,7 +123,14 @@ test(
           const host = new CrashHost(empty);
           const storage = await host.createStorage('image');
           const refcountBits = version === 3 && wide ? 64 : 16;
-          const options = { size: SECTORS * SECTOR, clusterSize, version, refcountBits };
+          const extendedL2 = clusterSize === 16384;
+          const options = {
+            size: SECTORS * SECTOR,
+            clusterSize,
+            version: extendedL2 ? 3 : version,
+            refcountBits,
+            extendedL2,
+          };
           const made = await createImage(storage, options);
           await made.flush();
           // A small cache: tables leave it, and checkpoints come in between.

@@ -208,6 +208,20 @@ create -f qcow2 -o cluster_size=xx,foo=bar x.qcow2 1M
 create -f qcow2 -o foo=bar -o help x.qcow2 1M
 create -f qcow2 -o cluster_size=xx,help x.qcow2 1M
 create -f qcow2 -o extended_l2=off x.qcow2 1M
+create -f qcow2 -o extended_l2=on x.qcow2 1M
+create -f qcow2 -o extended_l2=yes,cluster_size=128k,lazy_refcounts=on x.qcow2 5M
+create -f qcow2 -o extended_l2=on,cluster_size=16k -b b.qcow2 -F qcow2 x.qcow2
+create -f qcow2 -o extended_l2=on,preallocation=metadata -b b.qcow2 -F qcow2 x.qcow2
+create -f qcow2 -o extended_l2=off,preallocation=metadata -b b.qcow2 -F qcow2 x.qcow2
+create -f qcow2 -o extended_l2=on,cluster_size=8k x.qcow2 1M
+create -f qcow2 -o extended_l2=on,cluster_size=3k,compat=v2 x.qcow2 1M
+create -f qcow2 -o extended_l2=on,compat=0.10 x.qcow2 1M
+create -f qcow2 -o extended_l2=on,compat=0.10,lazy_refcounts=on x.qcow2 1M
+create -f qcow2 -o extended_l2=on,cluster_size=8k,preallocation=full,backing_fmt=raw x.qcow2 1M
+create -f qcow2 -o extended_l2=on,refcount_bits=3 x.qcow2 1M
+create -f qcow2 -o extended_l2=on,cluster_size=16k x.qcow2 64T
+create -f qcow2 -o extended_l2=on,cluster_size=16k x.qcow2 65T
+create -f qcow2 -o extended_l2=maybe x.qcow2 1M
 create -f qcow2 -o encryption=off x.qcow2 1M
 create -f qcow2 -o data_file_raw=off x.qcow2 1M
 create -f qcow2 -o data_file_raw=on x.qcow2 1M
@@ -422,7 +436,6 @@ testLines(
 testDifferences([
   ['create -f qcow2 -o encrypt.format=foo x.qcow2 1M', 'what is refused is refused by its name'],
   ['create -f qcow2 -o encrypt.iter-time=10 x.qcow2 1M', 'what is refused is refused by its name'],
-  ['create -f qcow2 -o extended_l2=on x.qcow2 1M', 'extended L2 entries are not supported yet'],
   ['create -f vmdk x 1M', 'formats that we do not have'],
   ['create -f file x 1M', 'protocols are no formats to us'],
   ['create -f qcow2 -b b.qcow2 -F vmdk x.qcow2', 'formats that we do not have'],

@@ -39,6 +39,12 @@ beforeAll(async () => {
   await images.create('e.qcow2', '5M');
   await images.create('z.qcow2', '5M');
   await images.io('z.qcow2', 'write -z 1M 64k', 'write -P 0 2M 64k');
+  // Subclusters of all kinds, in a cluster and across.
+  const options = 'extended_l2=on,cluster_size=128k';
+  await images.create('x.qcow2', '5M', { options, backing: 'r2.raw' });
+  await images.io('x.qcow2', 'write -P 1 2496k 8k', 'write -z 3M 66k', 'write -c -P 1 1M 128k');
+  await images.create('xp.qcow2', '5M', { options: `${options},preallocation=metadata` });
+  await images.io('xp.qcow2', 'write -P 1 0 3M', 'write -P 2 4M 4k', 'write -z 4100k 4k');
   await images.create('pre.qcow2', '5M', { options: 'preallocation=metadata' });
   await images.create('empty.qcow2', '0');
   await images.create('c.qcow2', '1M');
@@ -89,6 +95,10 @@ compare -s e.qcow2 z.qcow2
 compare -s e.qcow2 pre.qcow2
 compare -p z.qcow2 pre.qcow2
 compare -s pre.qcow2 pre.qcow2
+compare -p x.qcow2 s.qcow2
+compare -s x.qcow2 s.qcow2
+compare -p xp.qcow2 r.raw
+compare -p -s xp.qcow2 x.qcow2
 compare empty.qcow2 empty.qcow2
 compare -p empty.qcow2 e.qcow2
 compare -s empty.qcow2 e.qcow2

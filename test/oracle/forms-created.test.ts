@@ -22,6 +22,8 @@ const SHAPES: readonly (readonly [string, Partial<CreateOptions>])[] = [
   ['refcounts of 1 bit', { refcountBits: 1, clusterSize: 4096 }],
   ['refcounts of 64 bits', { refcountBits: 64, clusterSize: 512 }],
   ['lazy refcounts', { lazyRefcounts: true }],
+  ['extended L2 entries', { extendedL2: true, clusterSize: 128 * KIB }],
+  ['extended L2 entries, preallocated', { extendedL2: true, preallocation: 'metadata' }],
 ];
 
 test.each(SHAPES)('%s: QEMU commits what we made', async (_what, shape) => {

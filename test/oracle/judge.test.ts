@@ -18,6 +18,7 @@ const layer: LayerSpec = {
   zstd: false,
   lazyRefcounts: false,
   dataFile: 'none',
+  extendedL2: false,
   preallocated: false,
   operations: [],
 };

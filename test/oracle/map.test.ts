@@ -51,6 +51,25 @@ beforeAll(async () => {
     await images.create(`${name}.qcow2`, '8M', { options });
     await images.io(`${name}.qcow2`, 'write -P 1 1M 100k', 'write -P 1 7M 1M', 'write -z 5M 64k');
   }
+  // Subclusters of all kinds, and clusters without any.
+  for (const [name, options] of [
+    ['x', 'extended_l2=on,cluster_size=128k'],
+    ['xp', 'extended_l2=on,cluster_size=16k,preallocation=metadata'],
+  ] as const) {
+    await images.create(`${name}.qcow2`, '6M', { options, backing: 'b.qcow2' });
+    await images.io(
+      `${name}.qcow2`,
+      'write -P 1 1M 3k',
+      'write -z 1100k 9k',
+      'write -P 2 1120k 9k',
+    );
+    await images.io(`${name}.qcow2`, 'write -z 2M 300k', 'write -P 3 2100k 700k', 'discard 3M 1M');
+  }
+  await images.io('x.qcow2', 'write -c -P 1 5M 128k', 'write -c -P 2 5248k 128k');
+  await images.create('over-x.qcow2', '7M', { backing: 'x.qcow2', options: 'extended_l2=on' });
+  await images.io('over-x.qcow2', 'write -P 9 1030k 1k', 'write -P 9 6500k 1k', 'write -z 5M 4k');
+  await images.create('large-x.qcow2', '300G', { options: 'extended_l2=on' });
+  await images.io('large-x.qcow2', 'write -P 1 200G 10M', 'write -z 31M 2M', 'write -P 1 31M 1k');
   await images.create('over-p.qcow2', '9M', { backing: 'p.qcow2' });
   await images.io('over-p.qcow2', 'write -P 1 3M 64k', 'write -P 1 8M 64k');
   await images.create('large.qcow2', '300G');
@@ -62,7 +81,7 @@ beforeAll(async () => {
 
 const EVERY = `
 r.raw odd.raw b.qcow2 m.qcow2 t.qcow2 p.qcow2 p2.qcow2 p3.qcow2 full.qcow2 fall.qcow2 over-p.qcow2
-large.qcow2 huge.qcow2 empty.qcow2 c.qcow2
+large.qcow2 huge.qcow2 empty.qcow2 c.qcow2 x.qcow2 xp.qcow2 over-x.qcow2 large-x.qcow2
 `;
 const EXTRA = `
 map -f raw t.qcow2
@@ -74,6 +93,7 @@ map --output=json --start-offset=0x100 --max-length=1.5k b.qcow2
 map --start-offset 3000k --max-length 100 t.qcow2
 map --output=json -s 5000001 -l 3 p.qcow2
 map --output=json -s 7M t.qcow2
+map --output=json -s 1048600 -l 200000 over-x.qcow2
 map --output=json -s 7E -l 7E t.qcow2
 map -s 8M t.qcow2
 map -l 0 t.qcow2

@@ -21,16 +21,17 @@ const WORKS: readonly [string, Work][] = [
   ['emptying', (image) => image.empty()],
 ];
 
-async function filledBytes(): Promise<Uint8Array> {
-  const image = await memoryImage({ size: SIZE, clusterSize: 512 });
+async function filledBytes(extendedL2 = false): Promise<Uint8Array> {
+  const clusterSize = extendedL2 ? 16384 : 512;
+  const image = await memoryImage({ size: SIZE, clusterSize, extendedL2 });
   await image.write(20_000, pattern(30_000, 1));
   await image.close();
   return (image.storage as MemoryStorage).bytes();
 }
 
 /** Runs `work` and a flush on an image whose change number `n` and those after it fail. */
-async function runWithFault(work: Work, n: number) {
-  const storage = new MemoryStorage(await filledBytes());
+async function runWithFault(work: Work, n: number, extendedL2: boolean) {
+  const storage = new MemoryStorage(await filledBytes(extendedL2));
   let count = 0;
   const error = new ImageError('no-space', 'full', { errno: 'ENOSPC' });
   const watch = (change: Change) => {
@@ -49,9 +50,15 @@ async function runWithFault(work: Work, n: number) {
   return { storage, outcome, error };
 }
 
-test.each(WORKS)('%s on a disk that is full from the n-th write on', async (_what, work) => {
+const CASES = [false, true].flatMap((extendedL2) =>
+  WORKS.map(
+    ([what, work]) => [extendedL2 ? `${what} subclusters` : what, work, extendedL2] as const,
+  ),
+);
+
+test.each(CASES)('%s on a disk that is full from the n-th write on', async (_what, work, ext) => {
   for (let n = 0; ; n++) {
-    const { storage, outcome, error } = await runWithFault(work, n);
+    const { storage, outcome, error } = await runWithFault(work, n, ext);
     const { corruptions, messages } = await findingsIn(storage);
     expect({ n, corruptions, messages: corruptions === 0 ? [] : messages }).toEqual({
       n,

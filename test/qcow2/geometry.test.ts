@@ -20,6 +20,8 @@ test('the usual image: 64 KiB clusters and refcounts of 16 bits', () => {
     externalData: false,
     clusterBits: 16,
     clusterSize: 65536,
+    extendedL2: false,
+    subclusterSize: 65536,
     l2EntryBytes: 8,
     l2Entries: 8192,
     l2Coverage: 512 * 1024 * 1024,
@@ -31,7 +33,11 @@ test('the usual image: 64 KiB clusters and refcounts of 16 bits', () => {
 });
 
 test('extended L2 entries take twice the room', () => {
-  expect(geometryOf(16, 4, true)).toMatchObject({ l2EntryBytes: 16, l2Entries: 4096 });
+  expect(geometryOf(16, 4, true)).toMatchObject({
+    l2EntryBytes: 16,
+    l2Entries: 4096,
+    subclusterSize: 2048,
+  });
 });
 
 test('the largest refcount fits its width, and a number holds it exactly', () => {

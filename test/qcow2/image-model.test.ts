@@ -52,13 +52,21 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
 
 const shapes = fc.record({
   version: fc.constantFrom(2 as const, 3 as const),
-  clusterSize: fc.constantFrom(512, 512, 1024, 4096),
+  /** 16 KiB: with extended L2 entries, and so subclusters of a sector. */
+  clusterSize: fc.constantFrom(512, 512, 1024, 4096, 16384),
   refcountBits: fc.constantFrom(1, 2, 4, 8, 16, 32, 64),
   /** Sectors of the backing file; 0: there is none. */
   backed: fc.constantFrom(0, 40, 300, MOST),
   /** Not a whole number of clusters. */
   sectors: fc.constantFrom(SECTORS, SECTORS + 1, SECTORS + 3),
 });
+type Shape = typeof shapes extends fc.Arbitrary<infer T> ? T : never;
+
+function imageShape({ version, clusterSize, refcountBits }: Shape) {
+  const extendedL2 = clusterSize === 16384;
+  if (extendedL2) return { version: 3, clusterSize, refcountBits, extendedL2 } as const;
+  return { version, clusterSize, refcountBits: version === 2 ? 16 : refcountBits };
+}
 
 /** What nobody needs any more may read as anything afterwards. */
 class ForgetfulStorage extends MemoryStorage {
@@ -122,10 +130,9 @@ describe('random operations', () => {
     fc.assert(
       fc.asyncProperty(shapes, fc.array(operation, { maxLength: 14 }), async (shape, ops) => {
         const storage = new ForgetfulStorage();
-        const { backed, version, clusterSize, sectors } = shape;
-        const refcountBits = version === 2 ? 16 : shape.refcountBits;
+        const { backed, sectors } = shape;
         const size = sectors * SECTOR;
-        await (await createImage(storage, { size, version, clusterSize, refcountBits })).close();
+        await (await createImage(storage, { size, ...imageShape(shape) })).close();
         const below = pattern(backed * SECTOR, 99);
         const image = await open(storage, below);
         const world: World = { image, below, storage, model: new Uint8Array() };
@@ -150,11 +157,12 @@ describe('random operations', () => {
           minLength: 2,
           maxLength: 12,
         }),
-        async ({ backed, clusterSize, version }, pieces) => {
+        async (shape, pieces) => {
+          const { backed } = shape;
           const storage = new ForgetfulStorage();
           const below = pattern(backed * SECTOR, 99);
           const size = SECTORS * SECTOR;
-          await (await createImage(storage, { size, clusterSize, version })).close();
+          await (await createImage(storage, { size, ...imageShape(shape) })).close();
           const image = await open(storage, below);
           const world: World = { image, below, storage, model: new Uint8Array() };
           world.model = belowIn(world, size);

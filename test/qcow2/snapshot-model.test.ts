@@ -11,8 +11,9 @@ import { pattern } from '../support/storage-contract.ts';
 
 const SIZE = 100 * 512;
 
-async function imageWithSnapshot(version: 2 | 3): Promise<MemoryStorage> {
-  const image = await memoryImage({ size: SIZE, clusterSize: 512, version });
+async function imageWithSnapshot(version: 2 | 3, extendedL2 = false): Promise<MemoryStorage> {
+  const clusterSize = extendedL2 ? 16384 : 512;
+  const image = await memoryImage({ size: SIZE, clusterSize, version, extendedL2 });
   await image.write(1000, pattern(30_000, 1));
   if (version === 3) await image.zero(5000, 3000);
   await image.close();
@@ -52,10 +53,14 @@ test.each([2, 3] as const)('the one made by hand is sound, version %d', async (v
   expectBytes(await snapshotView(storage), await viewOf(image));
 });
 
-test.each([2, 3] as const)('version %d: the snapshot stays, the active state changes', (version) =>
+test.each([
+  ['version 2', 2, false],
+  ['version 3', 3, false],
+  ['extended L2 entries', 3, true],
+] as const)('%s: the snapshot stays, the active state changes', (_what, version, extendedL2) =>
   fc.assert(
     fc.asyncProperty(fc.array(operation, { maxLength: 10 }), async (operations) => {
-      const storage = await imageWithSnapshot(version);
+      const storage = await imageWithSnapshot(version, extendedL2);
       const before = await snapshotView(storage);
       const model = before.slice();
       let image = await Qcow2Image.open(storage, { cacheBytes: 0 });

@@ -33,7 +33,11 @@ export interface LayerSpec {
   readonly lazyRefcounts: boolean;
   /** The data lies in a file of its own; `raw` (bases only): one that is valid without the map. */
   readonly dataFile: 'none' | 'plain' | 'raw';
-  /** All clusters taken when the image is created; they read as zeros. Bases only. */
+  readonly extendedL2: boolean;
+  /**
+   * All clusters taken when the image is created. They read as zeros: bases only, but where they
+   * have subclusters, through which what lies below is seen.
+   */
   readonly preallocated: boolean;
   readonly operations: readonly Operation[];
 }
@@ -75,6 +79,7 @@ const layerWish = fc.record({
     ...['none' as const, 'none' as const, 'none' as const, 'none' as const],
     ...['none' as const, 'none' as const, 'plain' as const, 'raw' as const],
   ),
+  extendedL2: oneIn(3),
   preallocated: oneIn(8),
   operations: fc.array(wish, { maxLength: 12 }),
 });
@@ -100,16 +105,20 @@ function layerSpec(layer: LayerWish, isBase: boolean): LayerSpec {
   const format = isBase && layer.isRaw ? 'raw' : 'qcow2';
   const compat = layer.isOld ? '0.10' : '1.1';
   const isNew = format === 'qcow2' && compat === '1.1';
+  const extendedL2 = isNew && layer.extendedL2;
+  const { clusterSize } = layer;
   const shape = {
     format,
     compat,
     sectors: layer.sectors,
-    clusterSize: layer.clusterSize,
+    // It takes clusters of 16 KiB; smaller ones are made 32 times as large, the subclusters as they.
+    clusterSize: extendedL2 && clusterSize < 16384 ? clusterSize * 32 : clusterSize,
+    extendedL2,
     refcountBits: isNew ? layer.refcountBits : 16,
     zstd: isNew && layer.zstd,
     lazyRefcounts: isNew && layer.lazyRefcounts,
     dataFile: isNew ? dataFileOf(layer, isBase) : 'none',
-    preallocated: isBase && format === 'qcow2' && layer.preallocated,
+    preallocated: (isBase || extendedL2) && format === 'qcow2' && layer.preallocated,
   } as const;
   const possible = new PossibleOperations(shape);
   return { ...shape, operations: layer.operations.flatMap((each) => possible.from(each)) };
@@ -123,6 +132,9 @@ function dataFileOf({ dataFile }: LayerWish, isBase: boolean): LayerSpec['dataFi
 class PossibleOperations {
   readonly #shape: Omit<LayerSpec, 'operations'>;
   readonly #touched = new Set<number>();
+  readonly #compressedAt = new Set<number>();
+  /** A compressed cluster may have been let go. */
+  #mayReuse = false;
   #snapshots = 0;
   #compressed = 0;
 
@@ -143,19 +155,26 @@ class PossibleOperations {
   #touch(at: number, count: number): void {
     const perCluster = this.#shape.clusterSize / SECTOR;
     const first = Math.floor(at / perCluster);
-    for (let i = first; i * perCluster < at + count; i++) this.#touched.add(i);
+    for (let i = first; i * perCluster < at + count; i++) {
+      this.#touched.add(i);
+      this.#mayReuse ||= this.#compressedAt.has(i);
+    }
   }
 
-  /** One cluster (or what the disk has of it), and only where nothing was written before. */
+  /**
+   * One cluster (or what the disk has of it), and only where nothing was written before. QEMU goes on
+   * compressing into a host cluster that it has let go, and that may be another's by then.
+   */
   #compress(near: number, pattern: Pattern): readonly Operation[] {
     const { format, clusterSize, sectors, preallocated, dataFile } = this.#shape;
-    if (dataFile !== 'none') return [];
+    if (dataFile !== 'none' || this.#mayReuse) return [];
     const perCluster = clusterSize / SECTOR;
     const cluster = Math.floor(near / perCluster);
     if (format === 'raw' || preallocated || this.#touched.has(cluster)) return [];
     const at = cluster * perCluster;
     const count = Math.min(perCluster, sectors - at);
     this.#touch(at, count);
+    this.#compressedAt.add(cluster);
     this.#compressed++;
     return [{ kind: 'compressed', at, count, pattern }];
   }

@@ -132,5 +132,6 @@ function createOptions(layer: LayerSpec, name: string): string {
     ...(layer.lazyRefcounts ? ['lazy_refcounts=on'] : []),
     ...(layer.dataFile === 'none' ? [] : [`data_file=${name}.data`]),
     ...(layer.dataFile === 'raw' ? ['data_file_raw=on'] : []),
+    ...(layer.extendedL2 ? ['extended_l2=on'] : []),
   ].join(',');
 }

@@ -113,7 +113,25 @@ export function qemuRefuses(each: Case): boolean {
   const perCluster = lower.clusterSize / SECTOR;
   const lastCluster = Math.ceil(lower.sectors / perCluster) * perCluster;
   const shinesThrough = below !== undefined && below.sectors > lower.sectors;
-  return grows && isOld(lower) && shinesThrough && upper.sectors > lastCluster;
+  if (!grows || !shinesThrough) return false;
+  return isOld(lower) ? upper.sectors > lastCluster : endsCompressed(lower);
+}
+
+/**
+ * Nor does it take the zero flags of the last cluster's other subclusters where that is compressed,
+ * and so has none.
+ */
+function endsCompressed({ extendedL2, clusterSize, sectors, operations }: LayerSpec): boolean {
+  const perCluster = clusterSize / SECTOR;
+  const perSubcluster = extendedL2 ? perCluster / 32 : perCluster;
+  const zeroed = Math.ceil(sectors / perSubcluster) * perSubcluster;
+  if (zeroed % perCluster === 0) return false;
+  const start = sectors - (sectors % perCluster);
+  const last = operations.findLast((each) => {
+    if (each.kind === 'snapshot' || each.at + each.count <= start) return false;
+    return each.kind !== 'discard' || (each.at <= start && each.at + each.count === sectors);
+  });
+  return last?.kind === 'compressed';
 }
 
 function ends({ spec, top, base }: Case) {

@@ -2,7 +2,8 @@
 // not make them.
 
 import { viewOf, writeField, writeU64 } from '../../src/qcow2/fields.ts';
-import { parseHeader } from '../../src/qcow2/header.ts';
+import type { Geometry } from '../../src/qcow2/geometry.ts';
+import { geometryOfHeader, parseHeader } from '../../src/qcow2/header.ts';
 import { getRefcount, setRefcount } from '../../src/qcow2/refcount.ts';
 import { HEADER, SNAPSHOT } from '../../src/qcow2/spec.ts';
 
@@ -29,7 +30,8 @@ export function withSnapshot(image: Uint8Array): Uint8Array {
     const count = getRefcount(block, index, header.refcountOrder);
     setRefcount(block, index, header.refcountOrder, count + 1);
   };
-  shareTables(bytes, header.l1TableOffset, header.l1Size, clusterSize, refer);
+  const { l1TableOffset, l1Size } = header;
+  shareTables(bytes, l1TableOffset, l1Size, geometryOfHeader(header), refer);
   bytes.copyWithin(end, header.l1TableOffset, header.l1TableOffset + header.l1Size * 8);
   for (let offset = end; offset <= tableOffset; offset += clusterSize) refer(offset);
   writeEntry(bytes.subarray(tableOffset), end, header.l1Size, header.size);
@@ -43,7 +45,7 @@ function shareTables(
   bytes: Uint8Array,
   l1: number,
   l1Size: number,
-  clusterSize: number,
+  { clusterSize, l2EntryBytes }: Geometry,
   refer: (offset: number) => void,
 ): void {
   const view = viewOf(bytes);
@@ -56,7 +58,7 @@ function shareTables(
   };
   for (let i = 0; i < l1Size; i++) {
     const l2 = share(l1 + i * 8);
-    for (let at = l2; l2 !== 0 && at < l2 + clusterSize; at += 8) share(at);
+    for (let at = l2; l2 !== 0 && at < l2 + clusterSize; at += l2EntryBytes) share(at);
   }
 }
 
