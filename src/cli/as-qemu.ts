@@ -9,6 +9,7 @@ const LONG_OPTIONS: Readonly<Record<string, readonly string[]>> = {
   create: ['object'],
   info: ['format', 'output', 'backing-chain', 'object', 'image-opts', 'force-share'],
   map: ['format', 'output', 'object', 'image-opts', 'start-offset', 'max-length', 'force-share'],
+  snapshot: ['object', 'image-opts', 'force-share'],
 };
 
 export function isLongOptionOfQemu(verb: string, long: string): boolean {
@@ -32,6 +33,9 @@ const SYNTAX: Readonly<Record<string, string>> = {
   map:
     '[--object objectdef] [--image-opts] [-f fmt] [--start-offset=offset] [--max-length=len] ' +
     '[--output=ofmt] [-U] filename',
+  snapshot:
+    '[--object objectdef] [--image-opts] [-U] [-q] [-l | -a snapshot | -c snapshot | -d snapshot] ' +
+    'filename',
 };
 
 /** Drivers by the names that images and files can be opened with. */

@@ -67,7 +67,7 @@ export async function describeImage({
   };
 }
 
-function describeSnapshot(snapshot: Snapshot): Description {
+export function describeSnapshot(snapshot: Snapshot): Description {
   const clock = snapshot.vmClockNanoseconds;
   return {
     ...(hasIcount(snapshot) && { icount: Number(snapshot.icount) }),

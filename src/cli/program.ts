@@ -84,9 +84,23 @@ const QEMU_HINTS =
 /** Those that it prints as a message of their own. */
 const WITH_NAME = /^(kilobytes|Check failed)/;
 
+/** One that QEMU tells of in two messages. */
+export class TwoLineError extends ImageError {
+  readonly first: string;
+
+  constructor(first: string, { code, message, errno, hint }: ImageError) {
+    super(code, message, {
+      ...(errno !== undefined && { errno }),
+      ...(hint !== undefined && { hint }),
+    });
+    this.first = first;
+  }
+}
+
 /** Prints an error as `PROG: message`; anything but an ImageError is a bug of ours and is thrown. */
 export function reportError(error: unknown, program: ProgramContext): number {
   if (!(error instanceof ImageError)) throw error;
+  if (error instanceof TwoLineError) program.err(`${program.name}: ${error.first}\n`);
   program.err(`${program.name}: ${error.message}\n`);
   const { hint } = error;
   const ofQemu = hint !== undefined && QEMU_HINTS.test(hint);

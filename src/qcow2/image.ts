@@ -266,16 +266,27 @@ export class Qcow2Image implements Layer {
    * snapshots stay.
    */
   async empty(): Promise<void> {
-    await this.prepareToWrite({ dataUnchanged: true });
+    await this.replaceState({ dataUnchanged: true }, async (context, reload) => {
+      await emptyImage(this.storage, this.header, context);
+      await reload();
+      // Nothing points there any more, durably.
+      const { external, storage } = this.data;
+      if (external) await storage.discard(0, storage.size);
+    });
+  }
+
+  /**
+   * While nobody else reads or writes, `work` switches to other tables; it has to call `reload` once
+   * it did.
+   */
+  async replaceState(
+    what: WriteIntent,
+    work: (context: PlaceContext, reload: () => Promise<PlaceContext>) => Promise<void>,
+  ): Promise<void> {
+    await this.prepareToWrite(what);
     const { ranges, queue } = this.#writer;
     await ranges.exclusive(0, Number.POSITIVE_INFINITY, () =>
-      queue.run(async () => {
-        await emptyImage(this.storage, this.header, this.#context);
-        await this.#reload();
-        // Nothing points there any more, durably.
-        const { external, storage } = this.data;
-        if (external) await storage.discard(0, storage.size);
-      }),
+      queue.run(() => work(this.#context, () => this.#reload())),
     );
   }
 
@@ -293,10 +304,12 @@ export class Qcow2Image implements Layer {
   }
 
   /** Header and tables lie elsewhere, or say something else, than when they were read. */
-  async #reload(): Promise<void> {
+  async #reload(): Promise<PlaceContext> {
     this.#header = await Qcow2Image.readHeader(this.storage);
+    this.#size = this.#header.size;
     const tables = await Tables.load(this.storage, this.geometry, this.header, this.#cacheBytes);
     this.#context = this.#newContext(tables);
+    return this.#context;
   }
 
   /** Counts how far a series of writes would make the file grow. */

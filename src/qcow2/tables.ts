@@ -93,8 +93,8 @@ export class Tables {
     if (this.#structures !== undefined) return;
     await this.#refcountTable.load(this.#storage, 'the refcount table');
     const entries = { l1: this.#l1.view, refcountTable: this.#refcountTable.view };
-    const { filename } = this.#storage;
-    this.#structures = new Structures(filename, this.#geometry, entries, () => this.#fixed());
+    const fixed = () => this.#fixed();
+    this.#structures = new Structures(this.#storage.filename, this.#geometry, entries, fixed);
   }
 
   #fixed(): readonly { what: string; offset: number; length: number }[] {
@@ -279,8 +279,14 @@ export class Tables {
 
   /** Header fields that are changed and durable at once, apart from any checkpoint. */
   async patchHeaderNow(patch: HeaderPatch): Promise<void> {
-    await this.#header.write(patch);
-    await this.#storage.flush();
+    await this.#header.write(patch).catch((error: unknown) => this.#fail(error));
+    await this.#storage.flush().catch((error: unknown) => this.#fail(error));
+  }
+
+  /** Nobody knows what is durable: no more metadata is written. */
+  #fail(error: unknown): never {
+    this.#failure = error;
+    throw error;
   }
 
   // The checkpoint
@@ -304,10 +310,8 @@ export class Tables {
       await this.#stepGuestMap();
       await this.#stepFreed();
     } catch (error) {
-      // After a failed write or flush nobody knows what is durable: no more metadata is written,
-      // and what is on disk is right by the order of the steps.
-      this.#failure = error;
-      throw error;
+      // What is on disk is right by the order of the steps.
+      this.#fail(error);
     }
   }
 
