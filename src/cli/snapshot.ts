@@ -69,6 +69,8 @@ export async function runSnapshot(
   const chain = await open(named, action !== 'list', flags);
   try {
     if (action !== 'list') warnIfTakenForRaw(chain.at(0), program);
+    // QEMU opens it once more to look for snapshots below.
+    if (action === 'apply' && program.asQemu) warnIfTakenForRaw(chain.at(0), program);
     await carryOut(action, flags, chain, program);
   } catch (error) {
     // What closing could say in addition would hide the error that matters.

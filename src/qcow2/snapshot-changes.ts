@@ -108,12 +108,11 @@ async function change(
   dataUnchanged: boolean,
   decide: (context: PlaceContext, snapshots: readonly Snapshot[]) => Change,
 ): Promise<void> {
-  await image.prepareToWrite({ dataUnchanged });
-  await image.verify();
   await image.replaceState({ dataUnchanged }, async (context, reload) => {
     await context.tables.checkpoint();
     const { snapshots: old, length } = await readSnapshotTable(image.storage, image.header);
     const { snapshots, ...state } = decide(context, old);
+    await image.verify();
     const { clusters, holes } = await switchState(image, context, {
       ...state,
       snapshotTable: encodeSnapshotTable(snapshots),
