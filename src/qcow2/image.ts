@@ -9,6 +9,7 @@ import { MIB } from '../units.ts';
 import { Allocator } from './allocator.ts';
 import { rewriteBacking } from './backing.ts';
 import { CompressedWriter, compressorFor } from './compressed-writer.ts';
+import { corruptionBehind } from './corruption.ts';
 import { type DataStore, openDataStore } from './data-store.ts';
 import { emptyImage } from './empty.ts';
 import type { Geometry } from './geometry.ts';
@@ -199,6 +200,25 @@ export class Qcow2Image implements Layer {
 
   // Writing
 
+  async #change(work: () => Promise<void>, what?: WriteIntent): Promise<void> {
+    await this.prepareToWrite(what);
+    await this.#marking(work);
+  }
+
+  /** Structures that contradict each other, once met, are noted in the header. */
+  async #marking(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      const corruption = corruptionBehind(error);
+      // Of the layer below, perhaps: that one is not written to.
+      if (corruption?.storage === this.storage) {
+        await this.#writer.queue.run(() => this.tables.markCorrupt(corruption));
+      }
+      throw error;
+    }
+  }
+
   async write(offset: number, source: Uint8Array): Promise<void> {
     await this.writeThrough(offset, source.length, (host, from, length) => {
       this.storage.event?.('write_aio');
@@ -215,8 +235,7 @@ export class Qcow2Image implements Layer {
   /** Writes a range whose bytes `move` brings to their places in the file. */
   async writeThrough(offset: number, length: number, move: Mover): Promise<void> {
     checkRange(this, offset, length);
-    await this.prepareToWrite();
-    await this.#writer.write(offset, length, move, this.#size);
+    await this.#change(() => this.#writer.write(offset, length, move, this.#size));
   }
 
   /** Writes a range, its whole clusters compressed where that makes them smaller. */
@@ -224,8 +243,7 @@ export class Qcow2Image implements Layer {
     checkRange(this, offset, source.length);
     const compress = compressorFor(this, this.#codecs);
     if (compress instanceof ImageError) throw compress;
-    await this.prepareToWrite();
-    await this.#compressed.write(offset, source, compress, this.#size);
+    await this.#change(() => this.#compressed.write(offset, source, compress, this.#size));
   }
 
   /** Why clusters can't be stored compressed; undefined if they can. */
@@ -236,8 +254,7 @@ export class Qcow2Image implements Layer {
 
   async zero(offset: number, length: number): Promise<void> {
     checkRange(this, offset, length);
-    await this.prepareToWrite();
-    await this.#writer.zero(offset, length, this.#size);
+    await this.#change(() => this.#writer.zero(offset, length, this.#size));
   }
 
   async grow(size: number): Promise<void> {
@@ -247,8 +264,7 @@ export class Qcow2Image implements Layer {
     if (why !== null) {
       throw new ImageError('unsupported', `${this.filename} can't be resized: ${why}`);
     }
-    await this.prepareToWrite();
-    await this.#writer.grow(size);
+    await this.#change(() => this.#writer.grow(size));
     this.#size = size;
   }
 
@@ -283,10 +299,13 @@ export class Qcow2Image implements Layer {
     what: WriteIntent,
     work: (context: PlaceContext, reload: () => Promise<PlaceContext>) => Promise<void>,
   ): Promise<void> {
-    await this.prepareToWrite(what);
     const { ranges, queue } = this.#writer;
-    await ranges.exclusive(0, Number.POSITIVE_INFINITY, () =>
-      queue.run(() => work(this.#context, () => this.#reload())),
+    await this.#change(
+      () =>
+        ranges.exclusive(0, Number.POSITIVE_INFINITY, () =>
+          queue.run(() => work(this.#context, () => this.#reload())),
+        ),
+      what,
     );
   }
 
@@ -331,7 +350,7 @@ export class Qcow2Image implements Layer {
   async flush(): Promise<void> {
     if (!this.writable) return;
     this.storage.event?.('flush_to_os');
-    await this.#writer.queue.run(() => this.tables.checkpoint());
+    await this.#marking(() => this.#writer.queue.run(() => this.tables.checkpoint()));
   }
 
   /** Flushes (unless nothing was written) and closes the storage. May be called twice. */
@@ -376,6 +395,7 @@ export class Qcow2Image implements Layer {
   async prepareToWrite(what: WriteIntent = { dataUnchanged: false }): Promise<void> {
     const refusal = this.refusalToWrite(what);
     if (refusal !== undefined) throw refusal;
+    this.tables.checkUsable();
     this.#ready ??= this.#prepare().catch((error: unknown) => {
       this.#ready = undefined;
       throw error;

@@ -3,10 +3,12 @@
 import { ImageError } from '../errors.ts';
 import type { Extent } from '../layer.ts';
 import { alignDown } from '../units.ts';
+import { hex } from './corruption.ts';
 import type { DataStore } from './data-store.ts';
 import type { Geometry } from './geometry.ts';
 import { l1IndexOf, l2IndexOf } from './geometry.ts';
-import { checkExternal, decodeL2Entry } from './l2-entry.ts';
+import { checkExternal, decodeL2Entry, misplaced } from './l2-entry.ts';
+import { ZERO_LOW } from './spec.ts';
 import type { Table } from './table-cache.ts';
 import type { Tables } from './tables.ts';
 
@@ -89,7 +91,7 @@ function scanTable(
   to: number,
   runs: MapRun[],
 ): void {
-  const { geometry, version, tables } = context;
+  const { geometry, tables } = context;
   const { clusterSize } = geometry;
   const { view } = table;
   for (let position = from; position < to; ) {
@@ -100,7 +102,7 @@ function scanTable(
     const low = view.getUint32(at + 4);
     if (high === 0 && low === 0) append(runs, 'unallocated', position, length, 0);
     else {
-      const entry = decodeAt(context, high, low, version, position);
+      const entry = decodeAt(context, table, at, position);
       if (entry.kind === 'compressed') {
         runs.push({
           kind: 'compressed',
@@ -123,22 +125,29 @@ function scanTable(
 
 function decodeAt(
   context: MapContext,
-  high: number,
-  low: number,
-  version: number,
+  table: Table,
+  at: number,
   position: number,
 ): ReturnType<typeof decodeL2Entry> {
+  const { geometry, version, tables } = context;
+  const high = table.view.getUint32(at);
+  const low = table.view.getUint32(at + 4);
   try {
-    const entry = decodeL2Entry(high, low, context.geometry, version);
-    const { externalData, clusterSize } = context.geometry;
+    const entry = decodeL2Entry(high, low, geometry, version);
+    const { externalData, clusterSize } = geometry;
     if (externalData) checkExternal(entry, alignDown(position, clusterSize));
     return entry;
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
-    throw new ImageError(
-      error.code,
-      `${context.filename}: ${error.message} (guest offset 0x${position.toString(16)})`,
-    );
+    const { host, unaligned } = misplaced(high, low, geometry.clusterSize);
+    const index = hex(at / geometry.l2EntryBytes);
+    const place = `(L2 offset: ${hex(table.offset)}, L2 index: ${index})`;
+    if (unaligned)
+      throw tables.corrupt(`Cluster allocation offset ${hex(host)} unaligned ${place}`);
+    if (version < 3 && low & ZERO_LOW) {
+      throw tables.corrupt(`Zero cluster entry found in pre-v3 image ${place}`);
+    }
+    throw tables.corrupt(`${error.message} (guest offset: ${hex(position)})`);
   }
 }
 

@@ -4,9 +4,10 @@
 import { ImageError } from '../errors.ts';
 import { alignDown, type HostOffset, hostOffset } from '../units.ts';
 import type { Allocator } from './allocator.ts';
+import { hex } from './corruption.ts';
 import type { Geometry } from './geometry.ts';
 import { clusterIndexOf, l1IndexOf, l2IndexOf } from './geometry.ts';
-import { checkExternal, decodeL2Entry, encodeEntry, type L2Entry } from './l2-entry.ts';
+import { checkExternal, decodeL2Entry, encodeEntry, type L2Entry, misplaced } from './l2-entry.ts';
 import type { MapContext } from './mapping.ts';
 import type { Claim } from './overlap.ts';
 import type { Table } from './table-cache.ts';
@@ -45,7 +46,10 @@ export async function place(
     const table = await exclusiveL2(context, l1IndexOf(guest, context.geometry));
     const entry = entryAt(context, table, guest);
     if (entry.kind === 'data' && entry.copied) {
-      if (!context.data.external) await checkRefcount(context, entry.host, 'data');
+      if (!context.data.external) {
+        context.tables.checkInFile('a data cluster', entry.host);
+        await checkRefcount(context, entry.host, 'data');
+      }
       append(placements, clusterSize, guest, entry.host, 'in-place', false, false);
       guest += clusterSize;
     } else if (context.data.external) {
@@ -154,16 +158,13 @@ async function exclusiveL2(context: PlaceContext, l1Index: number): Promise<Tabl
 
 /** What is marked COPIED must have a refcount of one, or somebody else's cluster gets written. */
 async function checkRefcount(context: PlaceContext, host: HostOffset, claim: Claim): Promise<void> {
-  const { tables, geometry, filename } = context;
+  const { tables, geometry } = context;
   await tables.loadRefcountTable();
   tables.structures.check(host, 1, claim);
   const count = await tables.refcount(clusterIndexOf(host, geometry));
   if (count === 1) return;
-  throw new ImageError(
-    'corrupt',
-    `${filename}: the cluster at offset 0x${host.toString(16)} is marked as used once, ` +
-      `but its refcount is ${count}`,
-    { hint: `Run 'qemu-img check -r all' on the image first.` },
+  throw tables.corrupt(
+    `Cluster at offset ${hex(host)} is marked as used once, but its refcount is ${count}`,
   );
 }
 
@@ -172,9 +173,17 @@ export function entryAt(context: PlaceContext, table: Table, guest: number): L2E
   const position = l2IndexOf(guest, geometry) * geometry.l2EntryBytes;
   const { view } = table;
   const high = view.getUint32(position);
-  const entry = decodeL2Entry(high, view.getUint32(position + 4), geometry, version);
-  if (geometry.externalData) checkExternal(entry, alignDown(guest, geometry.clusterSize));
-  return entry;
+  const low = view.getUint32(position + 4);
+  try {
+    const entry = decodeL2Entry(high, low, geometry, version);
+    if (geometry.externalData) checkExternal(entry, alignDown(guest, geometry.clusterSize));
+    return entry;
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    const { host, unaligned } = misplaced(high, low, geometry.clusterSize);
+    const what = unaligned ? `Data cluster offset ${hex(host)} unaligned` : error.message;
+    throw context.tables.corrupt(`${what} (guest offset: ${hex(guest)})`);
+  }
 }
 
 function countNeedingNew(context: PlaceContext, table: Table, guest: number, end: number): number {

@@ -47,11 +47,20 @@ export interface SnapshotTable {
   readonly length: number;
 }
 
-export async function readSnapshots(storage: Storage, header: Header): Promise<Snapshot[]> {
+/** What the header says of the table, and of the disk for entries that don't. */
+export type SnapshotsHeader = Pick<Header, 'nbSnapshots' | 'snapshotsOffset' | 'size'>;
+
+export async function readSnapshots(
+  storage: Storage,
+  header: SnapshotsHeader,
+): Promise<Snapshot[]> {
   return [...(await readSnapshotTable(storage, header)).snapshots];
 }
 
-export async function readSnapshotTable(storage: Storage, header: Header): Promise<SnapshotTable> {
+export async function readSnapshotTable(
+  storage: Storage,
+  header: SnapshotsHeader,
+): Promise<SnapshotTable> {
   const snapshots: Snapshot[] = [];
   let length = 0;
   for (let i = 0; i < header.nbSnapshots; i++) {
@@ -72,7 +81,7 @@ export async function readSnapshotTable(storage: Storage, header: Header): Promi
 async function readEntry(
   storage: Storage,
   offset: number,
-  header: Header,
+  header: SnapshotsHeader,
   index: number,
 ): Promise<{ snapshot: Snapshot; length: number }> {
   const fixed = new Uint8Array(SNAPSHOT_FIXED_LENGTH);
