@@ -20,10 +20,10 @@ import type { OpenImageOptions, WriteIntent } from './image-options.ts';
 import { extentOf, mapRuns } from './mapping.ts';
 import { PairedStorage } from './paired-storage.ts';
 import type { PlaceContext } from './place.ts';
+import { prepareForWriting } from './prepare.ts';
 import { Reader } from './reader.ts';
-import { rebuildRefcounts } from './repair.ts';
 import { readSnapshots, type Snapshot } from './snapshots.ts';
-import { INCOMPATIBLE, KNOWN_AUTOCLEAR } from './spec.ts';
+import { INCOMPATIBLE } from './spec.ts';
 import { unsupportedForReading, unsupportedForWriting } from './support.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
@@ -396,27 +396,13 @@ export class Qcow2Image implements Layer {
     const refusal = this.refusalToWrite(what);
     if (refusal !== undefined) throw refusal;
     this.tables.checkUsable();
-    this.#ready ??= this.#prepare().catch((error: unknown) => {
-      this.#ready = undefined;
-      throw error;
-    });
+    this.#ready ??= this.#writer.queue
+      .run(() => prepareForWriting(this, this.#context))
+      .catch((error: unknown) => {
+        this.#ready = undefined;
+        throw error;
+      });
     await this.#ready;
-  }
-
-  async #prepare(): Promise<void> {
-    await this.#writer.queue.run(async () => {
-      const { autoclearFeatures, incompatibleFeatures } = this.header;
-      if (this.dirty) {
-        await rebuildRefcounts(this, this.#context);
-        await this.tables.patchHeaderNow({
-          incompatibleFeatures: incompatibleFeatures & ~INCOMPATIBLE.dirty,
-        });
-      }
-      const known = autoclearFeatures & KNOWN_AUTOCLEAR;
-      if (known !== autoclearFeatures) {
-        await this.tables.patchHeaderNow({ autoclearFeatures: known });
-      }
-    });
   }
 
   #checkReadable(): void {
