@@ -2,9 +2,8 @@
 // another is let go of: counted for a range of clusters, so that memory stays bounded.
 
 import { ImageError } from '../errors.ts';
-import { divideUp } from '../units.ts';
 import { getRefcount, setRefcount } from './refcount.ts';
-import { type ClusterRange, clustersPerRange, ReferenceCounts } from './reference-counts.ts';
+import { type ClusterRange, ReferenceCounts } from './reference-counts.ts';
 import { MapWalk, type ReferenceVisitor } from './reference-walk.ts';
 import type { ReferencedImage } from './references.ts';
 
@@ -20,25 +19,6 @@ export interface MapChange {
   readonly gains: L1Place | null;
   /** This table and all that it leads to lose one. */
   readonly drops: L1Place | null;
-}
-
-/** Bound for the counters of each kind, in bytes. */
-const COUNTER_BYTES = 64 * 1024 * 1024;
-/** Clusters of a file: what QEMU takes for a check. */
-const MAX_CLUSTERS = 2 ** 31 - 1;
-
-/** The ranges that the clusters of a file are counted in; each is a whole number of blocks. */
-export function rangesOf({ storage, geometry }: ReferencedImage): ClusterRange[] {
-  const clusters = divideUp(storage.size, geometry.clusterSize) + 1;
-  if (clusters > MAX_CLUSTERS) {
-    throw new ImageError('unsupported', `${storage.filename} has too many clusters`, {
-      errno: 'EFBIG',
-    });
-  }
-  const count = clustersPerRange(geometry, COUNTER_BYTES);
-  const ranges: ClusterRange[] = [];
-  for (let first = 0; first < clusters; first += count) ranges.push({ first, count });
-  return ranges;
 }
 
 export class RefcountChanges {
