@@ -128,5 +128,6 @@ function isOld({ format, compat }: LayerSpec): boolean {
 }
 
 export function hasSnapshots({ operations }: LayerSpec): boolean {
-  return operations.some(({ kind }) => kind === 'snapshot');
+  const count = (wanted: string) => operations.filter(({ kind }) => kind === wanted).length;
+  return count('snapshot') > count('unsnapshot');
 }
