@@ -1,6 +1,7 @@
 // qimg-ts snapshot: lists, takes, goes back to and deletes the internal snapshots of an image.
 
 import { constants } from 'node:os';
+import { shellWord } from '../chain/advice.ts';
 import type { Chain } from '../chain/chain.ts';
 import { openChain } from '../chain/open.ts';
 import { ImageError, strerror } from '../errors.ts';
@@ -112,7 +113,7 @@ async function carryOut(
   else {
     const name = flags[action]?.[0] ?? '';
     await CHANGES[action](image, name).catch((error: unknown) => {
-      throw error instanceof ImageError ? inWords(action, name, error) : error;
+      throw error instanceof ImageError ? inWords(action, name, error, top.filename) : error;
     });
   }
 }
@@ -153,19 +154,26 @@ const OWN_WORDS = /^(Snapshot L1 table |Can't resize a v2 |The new size must )/;
 const WHOLE = /^(Block driver does not support|Device has active dirty bitmaps)/;
 
 /** QEMU's words; what exactly was found follows as a hint. */
-function inWords(action: Exclude<Action, 'list'>, name: string, error: ImageError): ImageError {
-  const { code, errno = 'EIO', message, hint } = error;
+function inWords(
+  action: Exclude<Action, 'list'>,
+  name: string,
+  error: ImageError,
+  filename: string,
+): ImageError {
+  const { code, errno = 'EIO', message } = error;
+  const isMissing = code === 'not-found';
+  const hint = isMissing ? `qimg-ts snapshot -l ${shellWord(filename)} lists them.` : error.hint;
   const head = `Could not ${action} snapshot '${name}'`;
   const own = OWN_WORDS.test(message);
   const because: Record<Exclude<Action, 'list'>, () => string> = {
     create: () => `${-(numberOf(errno) ?? 5)} (${strerror(errno)})`,
     apply: () => (WHOLE.test(message) ? message : `Failed to load snapshot: ${strerror(errno)}`),
     delete: () => {
-      if (code === 'not-found') return 'snapshot not found';
+      if (isMissing) return 'snapshot not found';
       return own ? message : `Failed to remove snapshot from snapshot list: ${strerror(errno)}`;
     },
   };
-  const detail = WHOLE.test(message) || own || code === 'not-found' ? [] : [message];
+  const detail = WHOLE.test(message) || own || isMissing ? [] : [message];
   const hints = [...detail, ...(hint === undefined ? [] : [hint])];
   const words = new ImageError(code, `${head}: ${because[action]()}`, {
     errno,

@@ -5,8 +5,10 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { MemoryStorage } from '../../src/io/memory.ts';
 import { createImage } from '../../src/qcow2/create.ts';
+import { writeField } from '../../src/qcow2/fields.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../../src/qcow2/snapshot-changes.ts';
+import { HEADER } from '../../src/qcow2/spec.ts';
 import { expectBytes, expectSound, memoryImage, viewOf } from '../support/memory-images.ts';
 import { expectSnapshots, SnapshotModel } from '../support/snapshot-model.ts';
 import { pattern } from '../support/storage-contract.ts';
@@ -231,4 +233,40 @@ test('what other entries hold is kept, however long', async () => {
   expect([...(kept?.stored.extraData.subarray(24) ?? [])]).toEqual(Array(16).fill(0xab));
   expect(other).toMatchObject({ id: '2', name: 'other' });
   await expectSound(storage);
+});
+
+test('the state of a machine, which lies past the disk, stays with its snapshot', async () => {
+  const [disk, state] = [16 * SECTOR, 80 * SECTOR];
+  const image = await memoryImage({ size: 128 * SECTOR, clusterSize: 512 });
+  await image.write(0, pattern(disk, 1));
+  await image.write(state, pattern(4096, 2));
+  await image.close();
+  const bytes = (image.storage as MemoryStorage).bytes();
+  // The disk ends within the first L2 table now; what the second one maps lies past it.
+  writeField(bytes, HEADER.size, disk);
+  const storage = new MemoryStorage(bytes);
+  const small = await Qcow2Image.open(storage);
+  const shownAtState = async (): Promise<Uint8Array> => {
+    const copy = storage.bytes();
+    writeField(copy, HEADER.size, 128 * SECTOR);
+    const view = await viewOf(await Qcow2Image.open(new MemoryStorage(copy)));
+    return view.subarray(state, state + 4096);
+  };
+  await createSnapshot(small, { name: 'one', ...NOW });
+  expect((await small.snapshots())[0]).toMatchObject({ l1Size: 2, diskSize: disk });
+  await small.empty();
+  await expectSound(storage);
+  expectBytes(await shownAtState(), new Uint8Array(4096));
+  await applySnapshot(small, 'one');
+  expectBytes(await viewOf(small), pattern(disk, 1));
+  expectBytes(await shownAtState(), pattern(4096, 2));
+  // A disk that grows does not show it.
+  await small.grow(128 * SECTOR);
+  expectBytes((await viewOf(small)).subarray(disk), new Uint8Array(112 * SECTOR));
+  await applySnapshot(small, 'one');
+  expectBytes(await shownAtState(), pattern(4096, 2));
+  await deleteSnapshot(small, 'one');
+  await small.close();
+  await expectSound(storage);
+  expectBytes(await shownAtState(), pattern(4096, 2));
 });
