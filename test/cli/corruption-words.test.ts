@@ -8,8 +8,10 @@ import { CorruptionError } from '../../src/qcow2/corruption.ts';
 
 function printed(asQemu: boolean, words: string, marked: boolean): string {
   let text = '';
-  const parts = { asQemu, env: {}, out: () => undefined };
-  const program = makeContext({ ...parts, err: (more) => void (text += more) });
+  const err = (more: string): void => {
+    text += more;
+  };
+  const program = makeContext({ asQemu, env: {}, out: () => undefined, err });
   const cause = new CorruptionError(new MemoryStorage(), words);
   cause.marked = marked;
   reportError(new ImageError('corrupt', 'It failed', { cause, hint: 'That is why.' }), program);
