@@ -20,11 +20,11 @@ import type { OpenImageOptions, WriteIntent } from './image-options.ts';
 import { extentOf, mapRuns } from './mapping.ts';
 import { PairedStorage } from './paired-storage.ts';
 import type { PlaceContext } from './place.ts';
-import { prepareForWriting } from './prepare.ts';
+import { prepareForWriting, refusalToWrite } from './prepare.ts';
 import { Reader } from './reader.ts';
 import { readSnapshots, type Snapshot } from './snapshots.ts';
 import { INCOMPATIBLE } from './spec.ts';
-import { unsupportedForReading, unsupportedForWriting } from './support.ts';
+import { unsupportedForReading } from './support.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
 import { type Mover, Writer } from './writer.ts';
@@ -369,23 +369,9 @@ export class Qcow2Image implements Layer {
 
   /** Why the image can't be written, found without writing; undefined if it can. */
   refusalToWrite(what: WriteIntent): ImageError | undefined {
-    if (!this.writable && !what.writable) {
-      return new ImageError('read-only', `${this.filename} is open for reading only`);
-    }
-    if (this.corrupt) {
-      return new ImageError('corrupt', 'qcow2: Image is corrupt; cannot be opened read/write', {
-        hint: `Run 'qemu-img check -r all ${this.filename}' first.`,
-      });
-    }
-    if (!what.dataUnchanged && this.#reader.lacksBacking) return this.#reader.backingNotOpen();
-    const feature = what.dataUnchanged
-      ? this.unsupportedForReading
-      : unsupportedForWriting(this.header);
-    if (feature === null) return what.dataUnchanged ? undefined : this.data.refusal;
-    return new ImageError(
-      'unsupported',
-      `${this.filename} uses ${feature}: writing to it is not supported`,
-    );
+    // Also where zeros are read instead: a write would copy them.
+    const backing = this.#reader.lacksBacking ? this.#reader.backingNotOpen() : undefined;
+    return refusalToWrite(this, what, backing);
   }
 
   /**

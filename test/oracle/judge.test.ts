@@ -41,6 +41,7 @@ const CASE: Case = {
   top: 2,
   base: 0,
   deletes: false,
+  compresses: false,
 };
 
 /** Ours, and then something that must not happen. */
