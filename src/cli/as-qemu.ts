@@ -11,6 +11,7 @@ const LONG_OPTIONS: Readonly<Record<string, readonly string[]>> = {
   create: ['object'],
   info: ['format', 'output', 'backing-chain', 'object', 'image-opts', 'force-share'],
   map: ['format', 'output', 'object', 'image-opts', 'start-offset', 'max-length', 'force-share'],
+  snapshot: ['object', 'image-opts', 'force-share'],
 };
 
 export function isLongOptionOfQemu(verb: string, long: string): boolean {
@@ -34,6 +35,9 @@ const SYNTAX: Readonly<Record<string, string>> = {
   map:
     '[--object objectdef] [--image-opts] [-f fmt] [--start-offset=offset] [--max-length=len] ' +
     '[--output=ofmt] [-U] filename',
+  snapshot:
+    '[--object objectdef] [--image-opts] [-U] [-q] [-l | -a snapshot | -c snapshot | -d snapshot] ' +
+    'filename',
 };
 
 /** The usage text, whatever the command that it was asked of. `verbs`: those that there are. */

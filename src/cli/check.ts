@@ -8,6 +8,7 @@ import { Qcow2Image } from '../qcow2/image.ts';
 import { CRYPT_NONE, INCOMPATIBLE } from '../qcow2/spec.ts';
 import { checkText, checkToJson } from './check-output.ts';
 import { UsageError } from './getopt.ts';
+import { qemuJson } from './json.ts';
 import { objects } from './objects.ts';
 import { openNamed } from './open-named.ts';
 import {
@@ -150,6 +151,6 @@ function report(
 ): void {
   if (flags.quiet) return;
   if (flags.output === 'json') {
-    program.out(`${JSON.stringify(checkToJson(result, filename), null, 4)}\n`);
+    program.out(`${qemuJson(checkToJson(result, filename))}\n`);
   } else program.out(checkText(result));
 }

@@ -23,6 +23,7 @@ import { describePlan, planToJson } from './plan-output.ts';
 import type { ProgramContext } from './program.ts';
 import { ProgressLine } from './progress.ts';
 import { ProgressBar } from './progress-bar.ts';
+import { warnIfTakenForRaw } from './raw-warning.ts';
 import { sizeArgument } from './size.ts';
 import { stdoutTerminal } from './terminal.ts';
 
@@ -107,7 +108,7 @@ async function commitOperand(
   } catch (error) {
     // Raw images have no backing file, so only those that can't be committed have to be looked at.
     const unbacked = error instanceof ImageError && /not have a backing file/.test(error.message);
-    if (program.asQemu && unbacked) await warnIfTakenForRaw(named, program);
+    if (program.asQemu && unbacked) await warnOfRaw(named, program);
     throw error;
   }
 }
@@ -136,19 +137,10 @@ function toOptions(
   };
 }
 
-/** As QEMU warns, while it opens it, of an image that is to be written and was taken for raw. */
-async function warnIfTakenForRaw(named: NamedImage, program: ProgramContext): Promise<void> {
+async function warnOfRaw(named: NamedImage, program: ProgramContext): Promise<void> {
   const chain = await openNamed(named, { forceShare: true });
-  const { layer, formatKnown, filename } = chain.at(0);
   await chain.close();
-  if (formatKnown || layer.format !== 'raw') return;
-  const indent = ' '.repeat(9);
-  program.err(
-    `WARNING: Image format was not specified for '${filename}' and probing guessed raw.\n` +
-      `${indent}Automatically detecting the format is dangerous for raw images, ` +
-      'write operations on block 0 will be restricted.\n' +
-      `${indent}Specify the 'raw' format explicitly to remove the restrictions.\n`,
-  );
+  warnIfTakenForRaw(chain.at(0), program);
 }
 
 async function commitUntilDone(

@@ -159,6 +159,7 @@ function reportFailure(error: CompareError, name: string, program: ProgramContex
     doing === 'status'
       ? `Sector allocation test failed for ${name}`
       : `Error while reading offset ${offset} of ${name}: ${strerror(errno)}`;
-  reportError(new ImageError(error.code, message, { hint: error.message }), program);
+  const hint = error.message;
+  reportError(new ImageError(error.code, message, { cause: error, hint }), program);
   return doing === 'status' ? STATUS_FAILED : READ_FAILED;
 }

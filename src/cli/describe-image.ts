@@ -77,7 +77,7 @@ function imageBelow(layer: Layer): Qcow2Image | null {
   return image instanceof Qcow2Image ? image : null;
 }
 
-function describeSnapshot(snapshot: Snapshot): Description {
+export function describeSnapshot(snapshot: Snapshot): Description {
   const clock = snapshot.vmClockNanoseconds;
   return {
     ...(hasIcount(snapshot) && { icount: Number(snapshot.icount) }),

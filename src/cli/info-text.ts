@@ -56,11 +56,15 @@ function threeDigits(value: number): string {
 
 function snapshotLines(image: Description): string[] {
   const snapshots = image['snapshots'] as readonly Description[] | undefined;
-  if (snapshots === undefined) return [];
+  return snapshots === undefined ? [] : snapshotTable(snapshots);
+}
+
+/** A list of snapshots with its head, line by line. */
+export function snapshotTable(snapshots: readonly Description[]): string[] {
   const row = (id: string, tag: string, ...rest: readonly [string, string, string, string]) => {
     const [size, date, clock, icount] = rest;
     return (
-      `${id.padEnd(9)} ${tag.padEnd(16)} ${size.padStart(8)}${date.padStart(20)}` +
+      `${padTo(id, 9)} ${padTo(tag, 16)} ${size.padStart(8)}${date.padStart(20)}` +
       `${clock.padStart(13)}${icount.padStart(11)}`
     );
   };
@@ -78,6 +82,11 @@ function snapshotLines(image: Description): string[] {
       ),
     ),
   ];
+}
+
+/** As printf pads: it counts bytes. */
+function padTo(text: string, width: number): string {
+  return text + ' '.repeat(Math.max(0, width - Buffer.byteLength(text)));
 }
 
 const two = (value: number): string => String(value).padStart(2, '0');

@@ -6,6 +6,7 @@ import { ImageError } from '../errors.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Description, describeImage } from './describe-image.ts';
 import { infoText } from './info-text.ts';
+import { qemuJson } from './json.ts';
 import { objects } from './objects.ts';
 import { openNamed } from './open-named.ts';
 import { type NamedImage, namedImage, newCommand, parseVerb } from './options.ts';
@@ -41,14 +42,9 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
   const images = await describeChain(named, flags);
   if (flags.output === 'json') {
     const value = flags.backingChain ? images : images[0];
-    program.out(`${toJson(value)}\n`);
+    program.out(`${qemuJson(value)}\n`);
   } else program.out(images.map(infoText).join('\n'));
   return 0;
-}
-
-/** As QEMU prints it: an empty list takes two lines. */
-function toJson(value: unknown): string {
-  return JSON.stringify(value, null, 4).replace(/^( *)(.*)\[\](,?)$/gm, '$1$2[\n$1]$3');
 }
 
 /** Each image is opened by itself: what can't be read as a chain can still be described. */

@@ -46,19 +46,27 @@ export function newCommand(program: ProgramContext, verb: string, operands: stri
   return new Command(`${program.name} ${verb}`, operands);
 }
 
-/** Flags and operands; wrong usage is reported and thrown as Exit. */
+export interface Parsed<Flags> {
+  readonly flags: Flags;
+  readonly operands: readonly string[];
+  /** The long names of the options, in the order in which they came. */
+  readonly given: readonly string[];
+}
+
+/** Wrong usage is reported and thrown as Exit. */
 export function parseVerb<Flags>(
   command: Command,
   argv: readonly string[],
   program: ProgramContext,
-): { readonly flags: Flags; readonly operands: readonly string[] } {
+): Parsed<Flags> {
   if (program.definitionOnly) throw new Definition(command);
   const values = command.fallbacks();
   const { options, operands } = takeApart(command, argv, program, values);
   if (options.some(({ long }) => long === HELP.long)) {
     throw program.asQemu ? new WholeUsage() : new HelpWanted(command);
   }
-  return { flags: values as Flags, operands };
+  const given = options.map(({ long }) => long);
+  return { flags: values as Flags, operands, given };
 }
 
 const HELP: OptionSpec = { short: 'h', long: 'help', takesValue: false };

@@ -3,6 +3,7 @@
 import { fstatSync, writeSync } from 'node:fs';
 import { basename } from 'node:path';
 import { ImageError } from '../errors.ts';
+import { corruptionBehind } from '../qcow2/corruption.ts';
 import { hintFor } from './hints.ts';
 import { BlockOutput } from './output.ts';
 
@@ -84,9 +85,43 @@ const QEMU_HINTS =
 /** Those that it prints as a message of their own. */
 const WITH_NAME = /^(kilobytes|Check failed)/;
 
+/** One that QEMU tells of in two messages. */
+export class TwoLineError extends ImageError {
+  readonly first: string;
+
+  constructor(first: string, { code, message, errno, hint }: ImageError) {
+    super(code, message, {
+      ...(errno !== undefined && { errno }),
+      ...(hint !== undefined && { hint }),
+    });
+    this.first = first;
+  }
+}
+
+/** Those that QEMU tells of when it only reads. */
+const TOLD_BY_READERS = /unaligned|^Zero cluster entry/;
+
+/** What QEMU's driver prints by itself, before anybody tells what failed because of it. */
+function reportCorruption(error: ImageError, program: ProgramContext): void {
+  const found = corruptionBehind(error);
+  if (found === undefined) return;
+  const { words, marked } = found;
+  if (marked) {
+    program.err(
+      `qcow2: Marking image as corrupt: ${words}; further corruption events will be suppressed\n`,
+    );
+  } else if (program.asQemu && TOLD_BY_READERS.test(words)) {
+    program.err(
+      `qcow2: Image is corrupt: ${words}; further non-fatal corruption events will be suppressed\n`,
+    );
+  }
+}
+
 /** Prints an error as `PROG: message`; anything but an ImageError is a bug of ours and is thrown. */
 export function reportError(error: unknown, program: ProgramContext): number {
   if (!(error instanceof ImageError)) throw error;
+  reportCorruption(error, program);
+  if (error instanceof TwoLineError) program.err(`${program.name}: ${error.first}\n`);
   program.err(`${program.name}: ${error.message}\n`);
   const { hint } = error;
   const ofQemu = hint !== undefined && QEMU_HINTS.test(hint);

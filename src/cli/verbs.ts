@@ -49,6 +49,10 @@ export const VERBS: Readonly<Record<string, VerbEntry>> = {
     about: 'show which range of the disk comes from which file',
     load: async () => (await import('./map.ts')).runMap,
   },
+  snapshot: {
+    about: 'list, take, go back to or delete internal snapshots',
+    load: async () => (await import('./snapshot.ts')).runSnapshot,
+  },
 };
 
 /** Those that the program has under its name. */

@@ -1,9 +1,9 @@
 // A table that lies in one piece in the file and is kept whole in memory: the L1 table, the
 // refcount table. Knows which of its sectors differ from the file.
 
-import { ImageError } from '../errors.ts';
 import type { Storage, WriteKind } from '../io/storage.ts';
 import { alignDown, SECTOR } from '../units.ts';
+import { CorruptionError } from './corruption.ts';
 import { viewOf } from './fields.ts';
 
 const ENTRY = 8;
@@ -100,11 +100,11 @@ export class Directory {
 }
 
 /** Something that an image points to is not in its file. */
-export function pastEnd(storage: Storage, what: string, offset: number): ImageError {
-  return new ImageError(
-    'corrupt',
-    `${storage.filename}: ${what} at offset 0x${offset.toString(16)} lies past the end of the ` +
+export function pastEnd(storage: Storage, what: string, offset: number): CorruptionError {
+  return new CorruptionError(
+    storage,
+    `${what} at offset 0x${offset.toString(16)} lies past the end of the ` +
       `file (${storage.size} bytes)`,
-    { errno: 'EIO', hint: 'The file has been cut short; get a whole copy of it.' },
+    'The file has been cut short; get a whole copy of it.',
   );
 }

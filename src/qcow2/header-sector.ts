@@ -3,8 +3,8 @@
 
 import type { Storage } from '../io/storage.ts';
 import { SECTOR } from '../units.ts';
-import { type FieldValues, writeField } from './fields.ts';
-import { HEADER } from './spec.ts';
+import { type FieldValues, readFields, writeField } from './fields.ts';
+import { HEADER, V2_HEADER_LENGTH } from './spec.ts';
 
 export type HeaderPatch = Partial<FieldValues<typeof HEADER>>;
 
@@ -21,6 +21,12 @@ export class HeaderSector {
     const bytes = new Uint8Array(SECTOR);
     await storage.read(0, bytes);
     return new HeaderSector(storage, bytes);
+  }
+
+  /** As written last. */
+  get fields(): FieldValues<typeof HEADER> {
+    const old = this.#bytes[7] === 2 ? this.#bytes.subarray(0, V2_HEADER_LENGTH) : this.#bytes;
+    return readFields(HEADER, old);
   }
 
   async write(patch: HeaderPatch): Promise<void> {

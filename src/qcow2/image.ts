@@ -9,6 +9,7 @@ import { MIB } from '../units.ts';
 import { Allocator } from './allocator.ts';
 import { rewriteBacking } from './backing.ts';
 import { CompressedWriter, compressorFor } from './compressed-writer.ts';
+import { corruptionBehind } from './corruption.ts';
 import { type DataStore, openDataStore } from './data-store.ts';
 import { emptyImage } from './empty.ts';
 import type { Geometry } from './geometry.ts';
@@ -19,11 +20,11 @@ import type { OpenImageOptions, WriteIntent } from './image-options.ts';
 import { extentOf, mapRuns } from './mapping.ts';
 import { PairedStorage } from './paired-storage.ts';
 import type { PlaceContext } from './place.ts';
+import { prepareForWriting, refusalToWrite } from './prepare.ts';
 import { Reader } from './reader.ts';
-import { rebuildRefcounts } from './repair.ts';
 import { readSnapshots, type Snapshot } from './snapshots.ts';
-import { INCOMPATIBLE, KNOWN_AUTOCLEAR } from './spec.ts';
-import { unsupportedForReading, unsupportedForWriting } from './support.ts';
+import { INCOMPATIBLE } from './spec.ts';
+import { unsupportedForReading } from './support.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
 import { type Mover, Writer } from './writer.ts';
@@ -199,6 +200,25 @@ export class Qcow2Image implements Layer {
 
   // Writing
 
+  async #change(work: () => Promise<void>, what?: WriteIntent): Promise<void> {
+    await this.prepareToWrite(what);
+    await this.#marking(work);
+  }
+
+  /** Structures that contradict each other, once met, are noted in the header. */
+  async #marking(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      const corruption = corruptionBehind(error);
+      // Of the layer below, perhaps: that one is not written to.
+      if (corruption?.storage === this.storage) {
+        await this.#writer.queue.run(() => this.tables.markCorrupt(corruption));
+      }
+      throw error;
+    }
+  }
+
   async write(offset: number, source: Uint8Array): Promise<void> {
     await this.writeThrough(offset, source.length, (host, from, length) => {
       this.storage.event?.('write_aio');
@@ -215,8 +235,7 @@ export class Qcow2Image implements Layer {
   /** Writes a range whose bytes `move` brings to their places in the file. */
   async writeThrough(offset: number, length: number, move: Mover): Promise<void> {
     checkRange(this, offset, length);
-    await this.prepareToWrite();
-    await this.#writer.write(offset, length, move, this.#size);
+    await this.#change(() => this.#writer.write(offset, length, move, this.#size));
   }
 
   /**
@@ -234,8 +253,7 @@ export class Qcow2Image implements Layer {
     checkRange(this, offset, source.length);
     const compress = compressorFor(this, this.#codecs);
     if (compress instanceof ImageError) throw compress;
-    await this.prepareToWrite();
-    await this.#compressed.write(offset, source, compress, this.#size);
+    await this.#change(() => this.#compressed.write(offset, source, compress, this.#size));
   }
 
   /** Why clusters can't be stored compressed; undefined if they can. */
@@ -246,8 +264,7 @@ export class Qcow2Image implements Layer {
 
   async zero(offset: number, length: number): Promise<void> {
     checkRange(this, offset, length);
-    await this.prepareToWrite();
-    await this.#writer.zero(offset, length, this.#size);
+    await this.#change(() => this.#writer.zero(offset, length, this.#size));
   }
 
   async grow(size: number): Promise<void> {
@@ -257,8 +274,7 @@ export class Qcow2Image implements Layer {
     if (why !== null) {
       throw new ImageError('unsupported', `${this.filename} can't be resized: ${why}`);
     }
-    await this.prepareToWrite();
-    await this.#writer.grow(size);
+    await this.#change(() => this.#writer.grow(size));
     this.#size = size;
   }
 
@@ -276,16 +292,30 @@ export class Qcow2Image implements Layer {
    * snapshots stay.
    */
   async empty(): Promise<void> {
-    await this.prepareToWrite({ dataUnchanged: true });
+    await this.replaceState({ dataUnchanged: true }, async (context, reload) => {
+      await emptyImage(this.storage, this.header, context);
+      await reload();
+      // Nothing points there any more, durably.
+      const { external, storage } = this.data;
+      if (external) await storage.discard(0, storage.size);
+    });
+  }
+
+  /**
+   * While nobody else reads or writes, `work` switches to other tables; it has to call `reload` once
+   * it did.
+   */
+  async replaceState(
+    what: WriteIntent,
+    work: (context: PlaceContext, reload: () => Promise<PlaceContext>) => Promise<void>,
+  ): Promise<void> {
     const { ranges, queue } = this.#writer;
-    await ranges.exclusive(0, Number.POSITIVE_INFINITY, () =>
-      queue.run(async () => {
-        await emptyImage(this.storage, this.header, this.#context);
-        await this.#reload();
-        // Nothing points there any more, durably.
-        const { external, storage } = this.data;
-        if (external) await storage.discard(0, storage.size);
-      }),
+    await this.#change(
+      () =>
+        ranges.exclusive(0, Number.POSITIVE_INFINITY, () =>
+          queue.run(() => work(this.#context, () => this.#reload())),
+        ),
+      what,
     );
   }
 
@@ -303,10 +333,12 @@ export class Qcow2Image implements Layer {
   }
 
   /** Header and tables lie elsewhere, or say something else, than when they were read. */
-  async #reload(): Promise<void> {
+  async #reload(): Promise<PlaceContext> {
     this.#header = await Qcow2Image.readHeader(this.storage);
+    this.#size = this.#header.size;
     const tables = await Tables.load(this.storage, this.geometry, this.header, this.#cacheBytes);
     this.#context = this.#newContext(tables);
+    return this.#context;
   }
 
   /** Counts how far a series of writes would make the file grow. */
@@ -328,7 +360,7 @@ export class Qcow2Image implements Layer {
   async flush(): Promise<void> {
     if (!this.writable) return;
     this.storage.event?.('flush_to_os');
-    await this.#writer.queue.run(() => this.tables.checkpoint());
+    await this.#marking(() => this.#writer.queue.run(() => this.tables.checkpoint()));
   }
 
   /** Flushes (unless nothing was written) and closes the storage. May be called twice. */
@@ -347,23 +379,9 @@ export class Qcow2Image implements Layer {
 
   /** Why the image can't be written, found without writing; undefined if it can. */
   refusalToWrite(what: WriteIntent): ImageError | undefined {
-    if (!this.writable && !what.writable) {
-      return new ImageError('read-only', `${this.filename} is open for reading only`);
-    }
-    if (this.corrupt) {
-      return new ImageError('corrupt', 'qcow2: Image is corrupt; cannot be opened read/write', {
-        hint: `Run 'qemu-img check -r all ${this.filename}' first.`,
-      });
-    }
-    if (!what.dataUnchanged && this.#reader.lacksBacking) return this.#reader.backingNotOpen();
-    const feature = what.dataUnchanged
-      ? this.unsupportedForReading
-      : unsupportedForWriting(this.header);
-    if (feature === null) return what.dataUnchanged ? undefined : this.data.refusal;
-    return new ImageError(
-      'unsupported',
-      `${this.filename} uses ${feature}: writing to it is not supported`,
-    );
+    // Also where zeros are read instead: a write would copy them.
+    const backing = this.#reader.lacksBacking ? this.#reader.backingNotOpen() : undefined;
+    return refusalToWrite(this, what, backing);
   }
 
   /**
@@ -373,27 +391,14 @@ export class Qcow2Image implements Layer {
   async prepareToWrite(what: WriteIntent = { dataUnchanged: false }): Promise<void> {
     const refusal = this.refusalToWrite(what);
     if (refusal !== undefined) throw refusal;
-    this.#ready ??= this.#prepare().catch((error: unknown) => {
-      this.#ready = undefined;
-      throw error;
-    });
+    this.tables.checkUsable();
+    this.#ready ??= this.#writer.queue
+      .run(() => prepareForWriting(this, this.#context))
+      .catch((error: unknown) => {
+        this.#ready = undefined;
+        throw error;
+      });
     await this.#ready;
-  }
-
-  async #prepare(): Promise<void> {
-    await this.#writer.queue.run(async () => {
-      const { autoclearFeatures, incompatibleFeatures } = this.header;
-      if (this.dirty) {
-        await rebuildRefcounts(this, this.#context);
-        await this.tables.patchHeaderNow({
-          incompatibleFeatures: incompatibleFeatures & ~INCOMPATIBLE.dirty,
-        });
-      }
-      const known = autoclearFeatures & KNOWN_AUTOCLEAR;
-      if (known !== autoclearFeatures) {
-        await this.tables.patchHeaderNow({ autoclearFeatures: known });
-      }
-    });
   }
 
   #checkReadable(): void {

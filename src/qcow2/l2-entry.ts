@@ -99,6 +99,16 @@ export function clusterOffset(high: number, low: number): HostOffset {
   return hostOffset(joinU64(high & OFFSET_HIGH, low & OFFSET_LOW));
 }
 
+/** Where a standard entry points, right or wrong. */
+export function misplaced(
+  high: number,
+  low: number,
+  clusterSize: number,
+): { readonly host: HostOffset; readonly unaligned: boolean } {
+  const host = clusterOffset(high, low);
+  return { host, unaligned: !(high & COMPRESSED_HIGH) && host % clusterSize !== 0 };
+}
+
 /** Writes a standard entry: a host cluster (0: none) with its flags. */
 export function encodeEntry(
   view: DataView,

@@ -3,11 +3,13 @@
 import { ImageError } from '../errors.ts';
 import type { Extent } from '../layer.ts';
 import { alignDown } from '../units.ts';
+import { hex } from './corruption.ts';
 import type { DataStore } from './data-store.ts';
 import type { Geometry } from './geometry.ts';
 import { l1IndexOf, l2IndexOf } from './geometry.ts';
-import { checkExternal, type L2Entry } from './l2-entry.ts';
+import { checkExternal, type L2Entry, misplaced } from './l2-entry.ts';
 import { l2EntryAt } from './l2-table.ts';
+import { ZERO_LOW } from './spec.ts';
 import { alikeFrom, allocatedAt, zeroedAt } from './subclusters.ts';
 import type { Table } from './table-cache.ts';
 import type { Tables } from './tables.ts';
@@ -189,17 +191,25 @@ function compressedRun(
 }
 
 function decodeAt(context: MapContext, table: Table, index: number, position: number): L2Entry {
+  const { geometry, version, tables } = context;
   try {
-    const entry = l2EntryAt(table, index, context.geometry, context.version);
-    const { externalData, clusterSize } = context.geometry;
+    const entry = l2EntryAt(table, index, geometry, version);
+    const { externalData, clusterSize } = geometry;
     if (externalData) checkExternal(entry, alignDown(position, clusterSize));
     return entry;
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
-    throw new ImageError(
-      error.code,
-      `${context.filename}: ${error.message} (guest offset 0x${position.toString(16)})`,
-    );
+    const at = index * geometry.l2EntryBytes;
+    const low = table.view.getUint32(at + 4);
+    const { host, unaligned } = misplaced(table.view.getUint32(at), low, geometry.clusterSize);
+    const place = `(L2 offset: ${hex(table.offset)}, L2 index: ${hex(index)})`;
+    if (unaligned) {
+      throw tables.corrupt(`Cluster allocation offset ${hex(host)} unaligned ${place}`);
+    }
+    if (version < 3 && low & ZERO_LOW) {
+      throw tables.corrupt(`Zero cluster entry found in pre-v3 image ${place}`);
+    }
+    throw tables.corrupt(`${error.message} (guest offset: ${hex(position)})`);
   }
 }
 

@@ -1,19 +1,16 @@
 // What must not be written as if it were data, whatever refcounts and table entries of a damaged
 // image say.
 
-import { ImageError } from '../errors.ts';
+import type { Storage } from '../io/storage.ts';
+import { divideUp } from '../units.ts';
 import { ClusterSet } from './cluster-set.ts';
+import { CorruptionError } from './corruption.ts';
 import type { Geometry } from './geometry.ts';
 import { clusterOffset } from './l2-entry.ts';
+import type { Snapshot } from './snapshots.ts';
 
 /** What a stretch of the file is taken for by whoever wants to write there. */
 export type Claim = 'free' | 'data' | 'l2';
-
-const WORDS = {
-  free: 'the refcounts call',
-  data: 'the map says that data lies in',
-  l2: 'the map says that an L2 table lies in',
-} as const;
 
 interface Place {
   readonly what: string;
@@ -23,23 +20,29 @@ interface Place {
 
 /** The structures of an image by their places in the file; kept up to date by tables.ts. */
 export class Structures {
-  readonly #filename: string;
+  readonly #storage: Storage;
   readonly #clusterSize: number;
   readonly #l2: ClusterSet;
   readonly #refcountBlocks: ClusterSet;
+  readonly #inactiveL1: ClusterSet;
   readonly #fixed: () => readonly Place[];
 
   /** `fixed`: what lies in one piece, asked each time, as it moves. */
   constructor(
-    filename: string,
+    storage: Storage,
     geometry: Geometry,
-    entries: { readonly l1: DataView; readonly refcountTable: DataView },
+    entries: {
+      readonly l1: DataView;
+      readonly refcountTable: DataView;
+      readonly snapshots: readonly Snapshot[];
+    },
     fixed: () => readonly Place[],
   ) {
-    this.#filename = filename;
+    this.#storage = storage;
     this.#clusterSize = geometry.clusterSize;
     this.#l2 = new ClusterSet(clustersIn(entries.l1, geometry));
     this.#refcountBlocks = new ClusterSet(clustersIn(entries.refcountTable, geometry));
+    this.#inactiveL1 = new ClusterSet(clustersOfL1(storage, entries.snapshots, geometry));
     this.#fixed = fixed;
   }
 
@@ -59,10 +62,10 @@ export class Structures {
   check(start: number, clusters: number, claim: Claim): void {
     const what = this.#at(start, clusters, claim);
     if (what === undefined) return;
-    const tail = claim === 'free' ? ` ${what} free` : ` ${what} (offset 0x${start.toString(16)})`;
-    throw new ImageError('corrupt', `${this.#filename}: ${WORDS[claim]}${tail}`, {
-      hint: `Run 'qemu-img check -r all' on a copy of the image first.`,
-    });
+    throw new CorruptionError(
+      this.#storage,
+      `Preventing invalid write on metadata (overlaps with ${what})`,
+    );
   }
 
   #at(start: number, clusters: number, claim: Claim): string | undefined {
@@ -73,11 +76,32 @@ export class Structures {
     if (fixed !== undefined) return fixed.what;
     const first = start / this.#clusterSize;
     for (let cluster = first; cluster < first + clusters; cluster++) {
-      if (this.#refcountBlocks.has(cluster)) return 'a refcount block';
-      if (claim !== 'l2' && this.#l2.has(cluster)) return 'an L2 table';
+      if (this.#refcountBlocks.has(cluster)) return 'refcount block';
+      if (this.#inactiveL1.has(cluster)) return 'inactive L1 table';
+      if (claim !== 'l2' && this.#l2.has(cluster)) return 'active L2 table';
     }
     return undefined;
   }
+}
+
+/** The clusters of the snapshots' L1 tables. */
+function clustersOfL1(
+  storage: Storage,
+  snapshots: readonly Snapshot[],
+  { clusterSize }: Geometry,
+): Float64Array {
+  const counts = snapshots.map(({ l1Size }) => divideUp(l1Size * 8, clusterSize));
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  if (total > divideUp(storage.size, clusterSize)) {
+    throw new CorruptionError(storage, 'The L1 tables of the snapshots have no room in the file');
+  }
+  const clusters = new Float64Array(total);
+  let filled = 0;
+  for (const [i, { l1TableOffset }] of snapshots.entries()) {
+    const first = Math.floor(l1TableOffset / clusterSize);
+    for (let n = 0; n < (counts[i] ?? 0); n++) clusters[filled++] = first + n;
+  }
+  return clusters;
 }
 
 /** Where the entries of an L1 or refcount table point; what is not aligned is found by its user. */

@@ -5,9 +5,10 @@ import { ImageError } from '../errors.ts';
 import { alignDown, type HostOffset, hostOffset } from '../units.ts';
 import type { Allocator } from './allocator.ts';
 import { missingIn, neededInNew, type Part } from './completion.ts';
+import { hex } from './corruption.ts';
 import type { Geometry } from './geometry.ts';
 import { clusterIndexOf, l1IndexOf, l2IndexOf } from './geometry.ts';
-import { checkExternal, type L2Entry } from './l2-entry.ts';
+import { checkExternal, type L2Entry, misplaced } from './l2-entry.ts';
 import { l2EntryAt } from './l2-table.ts';
 import type { MapContext } from './mapping.ts';
 import type { Claim } from './overlap.ts';
@@ -61,7 +62,10 @@ export async function place(
     const table = await exclusiveL2(context, l1IndexOf(guest, geometry));
     const entry = entryAt(context, table, guest);
     if ((entry.kind === 'data' || entry.kind === 'zero') && entry.host !== null && entry.copied) {
-      if (!geometry.externalData) await checkRefcount(context, entry.host, 'data');
+      if (!geometry.externalData) {
+        if (entry.kind === 'data') context.tables.checkInFile('a data cluster', entry.host);
+        await checkRefcount(context, entry.host, 'data');
+      }
       const whole = { from: guest, to: guest + clusterSize };
       const missing = geometry.extendedL2 ? missingAt(context, table, guest, offset, end) : null;
       const isInPlace = entry.kind === 'data' && missing === null;
@@ -148,24 +152,31 @@ export async function exclusiveL2(context: PlaceContext, l1Index: number): Promi
 
 /** What is marked COPIED must have a refcount of one, or somebody else's cluster gets written. */
 async function checkRefcount(context: PlaceContext, host: HostOffset, claim: Claim): Promise<void> {
-  const { tables, geometry, filename } = context;
+  const { tables, geometry } = context;
   await tables.loadRefcountTable();
   tables.structures.check(host, 1, claim);
   const count = await tables.refcount(clusterIndexOf(host, geometry));
   if (count === 1) return;
-  throw new ImageError(
-    'corrupt',
-    `${filename}: the cluster at offset 0x${host.toString(16)} is marked as used once, ` +
-      `but its refcount is ${count}`,
-    { hint: `Run 'qemu-img check -r all' on the image first.` },
+  throw tables.corrupt(
+    `Cluster at offset ${hex(host)} is marked as used once, but its refcount is ${count}`,
   );
 }
 
 export function entryAt(context: PlaceContext, table: Table, guest: number): L2Entry {
   const { geometry, version } = context;
-  const entry = l2EntryAt(table, l2IndexOf(guest, geometry), geometry, version);
-  if (geometry.externalData) checkExternal(entry, alignDown(guest, geometry.clusterSize));
-  return entry;
+  const index = l2IndexOf(guest, geometry);
+  try {
+    const entry = l2EntryAt(table, index, geometry, version);
+    if (geometry.externalData) checkExternal(entry, alignDown(guest, geometry.clusterSize));
+    return entry;
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    const at = index * geometry.l2EntryBytes;
+    const [high, low] = [table.view.getUint32(at), table.view.getUint32(at + 4)];
+    const { host, unaligned } = misplaced(high, low, geometry.clusterSize);
+    const what = unaligned ? `Data cluster offset ${hex(host)} unaligned` : error.message;
+    throw context.tables.corrupt(`${what} (guest offset: ${hex(guest)})`);
+  }
 }
 
 function countNeedingNew(context: PlaceContext, table: Table, guest: number, end: number): number {

@@ -1,5 +1,7 @@
 // Counters of references, one per host cluster, for a range of the clusters of a file.
 
+import { ImageError } from '../errors.ts';
+import type { Storage } from '../io/storage.ts';
 import { divideUp } from '../units.ts';
 import type { Geometry } from './geometry.ts';
 
@@ -17,6 +19,32 @@ function bytesPerCount(refcountBits: number): 1 | 2 | 4 {
 /** How many clusters fit into one range so that the counters stay in bounds. */
 export function clustersPerRange(geometry: Geometry, bytes: number): number {
   return Math.floor(bytes / bytesPerCount(geometry.refcountBits));
+}
+
+/** Bound for the counters in memory while an image is written to, in bytes. */
+const COUNTER_BYTES = 64 * 1024 * 1024;
+/** Clusters of a file: what QEMU takes for a check. */
+const MAX_CLUSTERS = 2 ** 31 - 1;
+
+/** The ranges that the clusters of a file are counted in; each is a whole number of blocks. */
+export function rangesOf({
+  storage,
+  geometry,
+}: {
+  readonly storage: Storage;
+  readonly geometry: Geometry;
+}): ClusterRange[] {
+  // One more: something may reach into the rest of the last one.
+  const clusters = divideUp(storage.size, geometry.clusterSize) + 1;
+  if (clusters > MAX_CLUSTERS) {
+    throw new ImageError('unsupported', `${storage.filename} has too many clusters`, {
+      errno: 'EFBIG',
+    });
+  }
+  const count = clustersPerRange(geometry, COUNTER_BYTES);
+  const ranges: ClusterRange[] = [];
+  for (let first = 0; first < clusters; first += count) ranges.push({ first, count });
+  return ranges;
 }
 
 export class ReferenceCounts {

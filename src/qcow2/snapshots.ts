@@ -1,13 +1,14 @@
-// The table of internal snapshots, read and checked. Nothing here changes it.
+// The table of internal snapshots: read and checked, and encoded anew. Nothing here changes the file.
 
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { alignUp } from '../units.ts';
-import { readFields, readU64, viewOf } from './fields.ts';
+import { readFields, readU64, viewOf, writeField, writeU64 } from './fields.ts';
 import { type Header, overhangingHint } from './header.ts';
 import {
   MAX_SNAPSHOT_EXTRA_DATA,
   MAX_SNAPSHOT_TABLE_BYTES,
+  MAX_SNAPSHOTS,
   SNAPSHOT,
   SNAPSHOT_EXTRA,
   SNAPSHOT_FIXED_LENGTH,
@@ -30,6 +31,14 @@ export interface Snapshot {
   readonly hasDiskSize: boolean;
   /** Instructions executed, where recorded (record/replay). */
   readonly icount: bigint | null;
+  /** As the table has them: what is written back, whatever we make of it. */
+  readonly stored: StoredParts;
+}
+
+export interface StoredParts {
+  readonly extraData: Uint8Array;
+  readonly id: Uint8Array;
+  readonly name: Uint8Array;
 }
 
 export interface SnapshotTable {
@@ -38,11 +47,20 @@ export interface SnapshotTable {
   readonly length: number;
 }
 
-export async function readSnapshots(storage: Storage, header: Header): Promise<Snapshot[]> {
+/** What the header says of the table, and of the disk for entries that don't. */
+export type SnapshotsHeader = Pick<Header, 'nbSnapshots' | 'snapshotsOffset' | 'size'>;
+
+export async function readSnapshots(
+  storage: Storage,
+  header: SnapshotsHeader,
+): Promise<Snapshot[]> {
   return [...(await readSnapshotTable(storage, header)).snapshots];
 }
 
-export async function readSnapshotTable(storage: Storage, header: Header): Promise<SnapshotTable> {
+export async function readSnapshotTable(
+  storage: Storage,
+  header: SnapshotsHeader,
+): Promise<SnapshotTable> {
   const snapshots: Snapshot[] = [];
   let length = 0;
   for (let i = 0; i < header.nbSnapshots; i++) {
@@ -63,7 +81,7 @@ export async function readSnapshotTable(storage: Storage, header: Header): Promi
 async function readEntry(
   storage: Storage,
   offset: number,
-  header: Header,
+  header: SnapshotsHeader,
   index: number,
 ): Promise<{ snapshot: Snapshot; length: number }> {
   const fixed = new Uint8Array(SNAPSHOT_FIXED_LENGTH);
@@ -83,11 +101,15 @@ async function readEntry(
   await storage.read(offset, bytes);
   const whole = viewOf(bytes);
   const has = (position: number) => position + 8 <= extraEnd;
-  const text = (start: number, length: number) =>
-    new TextDecoder().decode(bytes.subarray(start, start + length));
+  const stored: StoredParts = {
+    extraData: bytes.slice(SNAPSHOT_FIXED_LENGTH, extraEnd),
+    id: bytes.slice(extraEnd, extraEnd + idLength),
+    name: bytes.slice(extraEnd + idLength),
+  };
   const snapshot: Snapshot = {
-    id: text(extraEnd, idLength),
-    name: text(extraEnd + idLength, nameLength),
+    id: new TextDecoder().decode(stored.id),
+    name: new TextDecoder().decode(stored.name),
+    stored,
     l1TableOffset: fields.l1TableOffset,
     l1Size: fields.l1Size,
     seconds: fields.seconds,
@@ -103,4 +125,51 @@ async function readEntry(
     icount: has(SNAPSHOT_EXTRA.icount) ? whole.getBigUint64(SNAPSHOT_EXTRA.icount) : null,
   };
   return { snapshot, length: alignUp(bytes.length, 8) };
+}
+
+/** What is not recorded has all bits set. */
+const NO_ICOUNT = 0xffff_ffff_ffff_ffffn;
+
+/**
+ * The table's bytes. Each entry gets all fields of the extra data that we know; what comes behind
+ * them stays.
+ */
+export function encodeSnapshotTable(snapshots: readonly Snapshot[]): Uint8Array {
+  const entries = snapshots.map(encodeEntry);
+  const last = entries.at(-1)?.length ?? 0;
+  const length = entries.slice(0, -1).reduce((sum, entry) => sum + alignUp(entry.length, 8), last);
+  if (snapshots.length > MAX_SNAPSHOTS || length > MAX_SNAPSHOT_TABLE_BYTES) {
+    throw new ImageError('invalid', 'The snapshot table would get too large', { errno: 'EFBIG' });
+  }
+  const bytes = new Uint8Array(length);
+  let position = 0;
+  for (const entry of entries) {
+    bytes.set(entry, position);
+    position += alignUp(entry.length, 8);
+  }
+  return bytes;
+}
+
+function encodeEntry(snapshot: Snapshot): Uint8Array {
+  const { extraData, id, name } = snapshot.stored;
+  const known = SNAPSHOT_EXTRA.icount + 8 - SNAPSHOT_FIXED_LENGTH;
+  const extraDataSize = Math.max(known, extraData.length);
+  const extraEnd = SNAPSHOT_FIXED_LENGTH + extraDataSize;
+  const bytes = new Uint8Array(extraEnd + id.length + name.length);
+  // Where 32 bits are too few, an old reader is to see no state of a machine, not a part of one.
+  const vmStateSize = snapshot.vmStateSize > 0xffff_ffff ? 0 : snapshot.vmStateSize;
+  for (const [key, field] of Object.entries(SNAPSHOT)) {
+    const values = { ...snapshot, vmStateSize, extraDataSize };
+    writeField(bytes, field, values[key as keyof typeof SNAPSHOT]);
+  }
+  const view = viewOf(bytes);
+  view.setUint16(SNAPSHOT_ID_LENGTH_OFFSET, id.length);
+  view.setUint16(SNAPSHOT_NAME_LENGTH_OFFSET, name.length);
+  bytes.set(extraData, SNAPSHOT_FIXED_LENGTH);
+  writeU64(view, SNAPSHOT_EXTRA.vmStateSize, snapshot.vmStateSize);
+  writeU64(view, SNAPSHOT_EXTRA.diskSize, snapshot.diskSize);
+  view.setBigUint64(SNAPSHOT_EXTRA.icount, snapshot.icount ?? NO_ICOUNT);
+  bytes.set(id, extraEnd);
+  bytes.set(name, extraEnd + id.length);
+  return bytes;
 }

@@ -1,7 +1,8 @@
 // L2 tables and refcount blocks in memory: least recently used ones go first, dirty ones stay.
 
-import { assert, ImageError } from '../errors.ts';
+import { assert } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
+import { CorruptionError } from './corruption.ts';
 import { pastEnd } from './directory.ts';
 import { viewOf } from './fields.ts';
 
@@ -115,10 +116,9 @@ export class TableCache {
 
   #checkKind({ kind, offset }: Table, wanted: Table['kind']): void {
     if (kind === wanted) return;
-    throw new ImageError(
-      'corrupt',
-      `${this.#storage.filename}: ${WORDS[wanted]} and ${WORDS[kind]} lie at the same offset ` +
-        `0x${offset.toString(16)}`,
+    throw new CorruptionError(
+      this.#storage,
+      `${WORDS[wanted]} and ${WORDS[kind]} lie at the same offset 0x${offset.toString(16)}`,
     );
   }
 

@@ -17,16 +17,19 @@
 import { assert, ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { divideUp } from '../units.ts';
+import { CorruptionError, hex } from './corruption.ts';
 import { Directory, pastEnd } from './directory.ts';
 import { writeU64 } from './fields.ts';
 import { type Geometry, refcountTableIndexOf } from './geometry.ts';
 import type { Header } from './header.ts';
 import { type HeaderPatch, HeaderSector } from './header-sector.ts';
 import { clusterOffset, encodeEntry } from './l2-entry.ts';
+import { lowerRefcounts } from './lower-refcounts.ts';
 import { Structures } from './overlap.ts';
 import { getRefcount, setRefcount } from './refcount.ts';
 import { Runs } from './runs.ts';
-import { COPIED_HIGH } from './spec.ts';
+import { readSnapshotTable } from './snapshots.ts';
+import { COPIED_HIGH, INCOMPATIBLE } from './spec.ts';
 import { type Table, TableCache } from './table-cache.ts';
 
 export class Tables {
@@ -92,18 +95,26 @@ export class Tables {
   async loadRefcountTable(): Promise<void> {
     if (this.#structures !== undefined) return;
     await this.#refcountTable.load(this.#storage, 'the refcount table');
-    const entries = { l1: this.#l1.view, refcountTable: this.#refcountTable.view };
-    const { filename } = this.#storage;
-    this.#structures = new Structures(filename, this.#geometry, entries, () => this.#fixed());
+    const header = this.#header.fields;
+    const { snapshots, length } = await readSnapshotTable(this.#storage, header);
+    const table = { what: 'snapshot table', offset: header.snapshotsOffset, length };
+    const fixed = () => [...this.#fixed(), table];
+    const entries = { l1: this.#l1.view, refcountTable: this.#refcountTable.view, snapshots };
+    this.#structures = new Structures(this.#storage, this.#geometry, entries, fixed);
   }
 
   #fixed(): readonly { what: string; offset: number; length: number }[] {
     const { offset, length } = this.#refcountTable;
     return [
-      { what: 'the header', offset: 0, length: 1 },
-      { what: 'the active L1 table', offset: this.#l1.offset, length: this.#l1.length },
-      { what: 'the refcount table', offset, length },
+      { what: 'qcow2_header', offset: 0, length: 1 },
+      { what: 'active L1 table', offset: this.#l1.offset, length: this.#l1.length },
+      { what: 'refcount table', offset, length },
     ];
+  }
+
+  /** What makes no sense in this image. */
+  corrupt(words: string): CorruptionError {
+    return new CorruptionError(this.#storage, words);
   }
 
   /** There once the refcount table is loaded. */
@@ -132,11 +143,8 @@ export class Tables {
     const high = view.getUint32(index * 8);
     const offset = clusterOffset(high, view.getUint32(index * 8 + 4));
     if (offset % this.#geometry.clusterSize !== 0) {
-      throw new ImageError(
-        'corrupt',
-        `${this.#storage.filename}: L2 table offset 0x${offset.toString(16)} is not aligned ` +
-          `(L1 index ${index})`,
-      );
+      const words = `L2 table offset ${hex(offset)} unaligned (L1 index: ${hex(index)})`;
+      throw this.corrupt(words);
     }
     return { offset, copied: (high & COPIED_HIGH) !== 0 };
   }
@@ -187,11 +195,8 @@ export class Tables {
     const { view } = this.#refcountTable;
     const offset = clusterOffset(view.getUint32(index * 8), view.getUint32(index * 8 + 4));
     if (offset % this.#geometry.clusterSize !== 0) {
-      throw new ImageError(
-        'corrupt',
-        `${this.#storage.filename}: refcount block offset 0x${offset.toString(16)} is not ` +
-          `aligned (refcount table index ${index})`,
-      );
+      const words = `Refblock offset ${hex(offset)} unaligned (reftable index: ${hex(index)})`;
+      throw this.corrupt(words);
     }
     return offset;
   }
@@ -279,8 +284,30 @@ export class Tables {
 
   /** Header fields that are changed and durable at once, apart from any checkpoint. */
   async patchHeaderNow(patch: HeaderPatch): Promise<void> {
-    await this.#header.write(patch);
-    await this.#storage.flush();
+    await this.#header.write(patch).catch((error: unknown) => this.#fail(error));
+    await this.#storage.flush().catch((error: unknown) => this.#fail(error));
+  }
+
+  /** No more metadata is written; version 3 headers say why, for those who come after us. */
+  async markCorrupt(error: CorruptionError): Promise<void> {
+    this.#failure = error;
+    error.marked = true;
+    const { version, incompatibleFeatures } = this.#header.fields;
+    if (version < 3 || incompatibleFeatures & INCOMPATIBLE.corrupt) return;
+    const bits = incompatibleFeatures | INCOMPATIBLE.corrupt;
+    // What was found is the error to tell, also where it can't be noted.
+    await this.patchHeaderNow({ incompatibleFeatures: bits }).catch(() => undefined);
+  }
+
+  /** Throws what made further changes impossible. */
+  checkUsable(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** Nobody knows what is durable: no more metadata is written. */
+  #fail(error: unknown): never {
+    this.#failure = error;
+    throw error;
   }
 
   // The checkpoint
@@ -292,7 +319,7 @@ export class Tables {
 
   /** Makes everything published so far durable, in the order of the law. */
   async checkpoint(): Promise<void> {
-    if (this.#failure !== undefined) throw this.#failure;
+    this.checkUsable();
     // May fail and be done again, once there is room: nothing points to what it writes.
     await this.#writeNewClusters();
     try {
@@ -304,10 +331,8 @@ export class Tables {
       await this.#stepGuestMap();
       await this.#stepFreed();
     } catch (error) {
-      // After a failed write or flush nobody knows what is durable: no more metadata is written,
-      // and what is on disk is right by the order of the steps.
-      this.#failure = error;
-      throw error;
+      // What is on disk is right by the order of the steps.
+      this.#fail(error);
     }
   }
 
@@ -357,8 +382,7 @@ export class Tables {
     const freed = this.#freed;
     this.freeings++;
     this.#freed = new Runs();
-    const holes = new Runs();
-    for (const [first, count] of freed) await this.#lower(first, count, holes);
+    const holes = await lowerRefcounts(this, this.#geometry, freed);
     await this.#cache.write((table) => table.kind === 'refcount-block');
     await this.#storage.flush();
     this.#cache.settle((table) => table.kind === 'refcount-block');
@@ -368,33 +392,5 @@ export class Tables {
       const end = Math.min(start + count * clusterSize, this.#storage.size);
       if (end > start) await this.#storage.discard(start, end - start);
     }
-  }
-
-  async #lower(first: number, count: number, holes: Runs): Promise<void> {
-    const { refcountBlockEntries } = this.#geometry;
-    for (let index = first; index < first + count; ) {
-      const blockIndex = refcountTableIndexOf(index, this.#geometry);
-      const blockEnd = Math.min((blockIndex + 1) * refcountBlockEntries, first + count);
-      const block = await this.refcountBlock(blockIndex);
-      for (; index < blockEnd; index++) {
-        if (this.#lowerIn(block, index) === 0) holes.add(index, 1);
-      }
-    }
-  }
-
-  #lowerIn(block: Table | null, index: number): number {
-    const { refcountBlockEntries, refcountOrder, clusterSize } = this.#geometry;
-    const within = index % refcountBlockEntries;
-    const old = block === null ? 0 : getRefcount(block.bytes, within, refcountOrder);
-    if (block === null || old === 0) {
-      const place = (index * clusterSize).toString(16);
-      throw new ImageError(
-        'corrupt',
-        `${this.#storage.filename}: a cluster in use at offset 0x${place} has refcount 0`,
-      );
-    }
-    this.setRefcountIn(block, within, old - 1);
-    if (old === 1) this.freeHint = Math.min(this.freeHint, index);
-    return old - 1;
   }
 }

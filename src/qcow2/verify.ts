@@ -4,24 +4,38 @@
 import { ImageError } from '../errors.ts';
 import type { PlaceContext } from './place.ts';
 import { getRefcount } from './refcount.ts';
+import { type ReferenceCounts, rangesOf } from './reference-counts.ts';
+import type { ReferenceVisitor } from './reference-walk.ts';
 import { countReferences, type ReferencedImage } from './references.ts';
+
+type Refuse = (what: string) => never;
 
 /** Throws `corrupt` for the first thing found. Reads all tables, changes nothing. */
 export async function verifyRefcounts(
   image: ReferencedImage,
-  { filename, tables, geometry }: PlaceContext,
+  context: PlaceContext,
 ): Promise<void> {
-  const refuse = (what: string): never => {
-    throw new ImageError('corrupt', `${filename}: ${what}`, {
+  const refuse: Refuse = (what) => {
+    throw new ImageError('corrupt', `${context.filename}: ${what}`, {
       hint: `Writing to it could lose data. Run 'qemu-img check -r all' on a copy of it first.`,
     });
   };
-  await tables.loadRefcountTable();
-  const { first, counts } = await countReferences(image, {
+  await context.tables.loadRefcountTable();
+  const visitor: ReferenceVisitor = {
     broken: refuse,
     pastEnd: (offset) => refuse(`something at offset 0x${offset.toString(16)} is past the end`),
     overflow: () => refuse('a cluster is used more often than its refcount can say'),
-  });
+  };
+  for (const range of rangesOf(image)) {
+    await verifyCounts(await countReferences(image, visitor, range), context, refuse);
+  }
+}
+
+async function verifyCounts(
+  { first, counts }: ReferenceCounts,
+  { tables, geometry }: PlaceContext,
+  refuse: Refuse,
+): Promise<void> {
   const { refcountBlockEntries, refcountOrder, clusterSize } = geometry;
   for (let at = 0; at < counts.length; at += refcountBlockEntries) {
     const block = await tables.refcountBlock((first + at) / refcountBlockEntries);
@@ -31,7 +45,7 @@ export async function verifyRefcounts(
       if (references === 0) continue;
       const stored = block === null ? 0 : getRefcount(block.bytes, cluster - at, refcountOrder);
       if (stored >= references) continue;
-      const place = (cluster * clusterSize).toString(16);
+      const place = ((first + cluster) * clusterSize).toString(16);
       refuse(
         `the cluster at offset 0x${place} is used ${references} times, but its refcount is ${stored}`,
       );

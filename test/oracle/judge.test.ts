@@ -30,7 +30,10 @@ const write = (at: number, count: number, seed: number) =>
 const CASE: Case = {
   spec: {
     layers: [
-      { ...layer, operations: [write(0, 4096, 1), { kind: 'snapshot' }, write(8, 8, 2)] },
+      {
+        ...layer,
+        operations: [write(0, 4096, 1), { kind: 'snapshot', ours: false }, write(8, 8, 2)],
+      },
       { ...layer, operations: [write(100, 300, 3)] },
       { ...layer, sectors: 3000, operations: [write(350, 200, 4)] },
     ],

@@ -8,6 +8,7 @@ import { MemoryStorage } from '../../src/io/memory.ts';
 import { checkImage } from '../../src/qcow2/check.ts';
 import { viewOf as dataView } from '../../src/qcow2/fields.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
+import { applySnapshot, createSnapshot, deleteSnapshot } from '../../src/qcow2/snapshot-changes.ts';
 import { memoryImage } from '../support/memory-images.ts';
 import { pattern } from '../support/storage-contract.ts';
 
@@ -42,6 +43,9 @@ const OPERATIONS = {
   flush: (image: Qcow2Image) => image.flush(),
   check: (image: Qcow2Image) => checkImage(image, () => undefined),
   snapshots: (image: Qcow2Image) => image.snapshots(),
+  create: (image: Qcow2Image) => createSnapshot(image, { name: 's', seconds: 1, nanoseconds: 0 }),
+  apply: (image: Qcow2Image) => applySnapshot(image, 's'),
+  delete: (image: Qcow2Image) => deleteSnapshot(image, 's'),
   free: (image: Qcow2Image) => image.freeClusters(),
 } as const;
 const operations = fc.array(fc.constantFrom(...Object.values(OPERATIONS)), { maxLength: 4 });
@@ -56,6 +60,7 @@ test('table entries that say something else', { timeout: 60_000 }, () =>
       const refcountBits = shape.version === 2 ? 16 : shape.refcountBits;
       const made = await memoryImage({ ...shape, refcountBits, size: SIZE, clusterSize: 512 });
       await made.write(SIZE / 2, pattern(5000, 1));
+      if (shape.refcountBits > 1) await OPERATIONS.create(made);
       await made.close();
       const bytes = (made.storage as MemoryStorage).bytes();
       for (const [slot, value] of changes) dataView(bytes).setBigUint64(slot * 8, value);

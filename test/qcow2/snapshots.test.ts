@@ -73,6 +73,11 @@ test('an entry with all of the extra data that is known', async () => {
       diskSize: 2 ** 41,
       icount: 99n,
       hasDiskSize: true,
+      stored: {
+        extraData: expect.any(Uint8Array),
+        id: new TextEncoder().encode('1'),
+        name: new TextEncoder().encode('über'),
+      },
     },
   ]);
 });

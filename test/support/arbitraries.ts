@@ -15,7 +15,14 @@ export type Operation =
     }
   | { readonly kind: 'zero'; readonly at: number; readonly count: number; readonly unmap: boolean }
   | { readonly kind: 'discard'; readonly at: number; readonly count: number }
-  | { readonly kind: 'snapshot' };
+  | SnapshotOperation;
+
+/** Takes a snapshot, goes back to the last one, or deletes it. */
+export interface SnapshotOperation {
+  readonly kind: 'snapshot' | 'revert' | 'unsnapshot';
+  /** Done by us, not by QEMU. */
+  readonly ours: boolean;
+}
 
 /** Plain: one byte all over, 0 too. Else bytes that differ within a sector and between sectors. */
 export interface Pattern {
@@ -58,13 +65,15 @@ const wish = fc.record({
   kind: fc.constantFrom<Operation['kind']>(
     ...['write' as const, 'write' as const, 'write' as const, 'write' as const],
     ...['zero' as const, 'zero' as const, 'discard' as const],
-    ...['compressed' as const, 'compressed' as const, 'snapshot' as const],
+    ...['compressed' as const, 'compressed' as const],
+    ...['snapshot' as const, 'snapshot' as const, 'revert' as const, 'unsnapshot' as const],
   ),
   /** A share of the disk, so that it shrinks together with the disk's size. */
   at: fc.double({ min: 0, max: 0.9999, noNaN: true }),
   length: fc.oneof(fc.integer({ min: 1, max: 16 }), fc.integer({ min: 1, max: 700 })),
   pattern: fc.record({ seed: fc.nat(249), plain: fc.boolean() }),
   unmap: fc.boolean(),
+  ours: fc.boolean(),
 });
 
 const layerWish = fc.record({
@@ -136,16 +145,19 @@ class PossibleOperations {
   /** A compressed cluster may have been let go. */
   #mayReuse = false;
   #snapshots = 0;
+  /** Those that are still there. */
+  #left = 0;
   #compressed = 0;
 
   constructor(shape: Omit<LayerSpec, 'operations'>) {
     this.#shape = shape;
   }
 
-  from({ kind, at: share, length, pattern, unmap }: Wish): readonly Operation[] {
+  from({ kind, at: share, length, pattern, unmap, ours }: Wish): readonly Operation[] {
     const at = Math.floor(share * this.#shape.sectors);
     const count = Math.min(length, this.#shape.sectors - at);
-    if (kind === 'snapshot') return this.#snapshot();
+    if (kind === 'snapshot') return this.#snapshot(ours);
+    if (kind === 'revert' || kind === 'unsnapshot') return this.#toLast(kind, ours);
     if (kind === 'compressed') return this.#compress(at, pattern);
     this.#touch(at, count);
     if (kind === 'write') return [{ kind, at, count, pattern }];
@@ -179,16 +191,28 @@ class PossibleOperations {
     return [{ kind: 'compressed', at, count, pattern }];
   }
 
+  get #references(): number {
+    return Math.max(1, this.#compressed) * (this.#snapshots + 2);
+  }
+
   /**
    * Each snapshot is one more reference to everything, and compressed clusters may share a host
    * cluster: all references must fit the refcount.
    */
-  #snapshot(): readonly Operation[] {
+  #snapshot(ours: boolean): readonly Operation[] {
     const { format, refcountBits, dataFile } = this.#shape;
-    const references = Math.max(1, this.#compressed) * (this.#snapshots + 2);
-    if (dataFile !== 'none') return [];
-    if (format === 'raw' || this.#snapshots === 2 || references >= 2 ** refcountBits) return [];
+    const fits = this.#references < 2 ** refcountBits;
+    if (format === 'raw' || dataFile !== 'none' || this.#snapshots === 2 || !fits) return [];
     this.#snapshots++;
-    return [{ kind: 'snapshot' }];
+    this.#left++;
+    return [{ kind: 'snapshot', ours }];
+  }
+
+  #toLast(kind: 'revert' | 'unsnapshot', ours: boolean): readonly Operation[] {
+    if (this.#left === 0) return [];
+    if (kind === 'unsnapshot') this.#left--;
+    // QEMU counts what it goes back to before it lets go of what there was.
+    const fits = this.#references < 2 ** this.#shape.refcountBits;
+    return [{ kind, ours: ours || (kind === 'revert' && !fits) }];
   }
 }

@@ -176,6 +176,9 @@ const OWN_AFFAIR = new Set([
   'actual-size',
   'image-end-offset',
   'fragmented-clusters',
+  // When a snapshot was taken.
+  'date-sec',
+  'date-nsec',
 ]);
 
 async function describe(file: string): Promise<string> {

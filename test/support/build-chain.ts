@@ -2,12 +2,17 @@
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { asQcow2 } from '../../src/chain/chain.ts';
+import { openChain } from '../../src/chain/open.ts';
+import { nodeHost } from '../../src/io/node-host.ts';
+import { applySnapshot, createSnapshot, deleteSnapshot } from '../../src/qcow2/snapshot-changes.ts';
 import {
   type ChainSpec,
   type LayerSpec,
   type Operation,
   type Pattern,
   SECTOR,
+  type SnapshotOperation,
 } from './arbitraries.ts';
 import { PATTERN_LENGTH, patternByte } from './chain-model.ts';
 import { mustIn, qemuIo } from './qemu.ts';
@@ -63,6 +68,7 @@ class Builder {
   /** Carries the operations out; those between two snapshots in one process. */
   async apply(layer: LayerSpec, name: string): Promise<string[]> {
     const snapshots: string[] = [];
+    let taken = 0;
     let pending: string[] = [];
     const flush = async () => {
       const batch = pending;
@@ -73,19 +79,33 @@ class Builder {
       await qemuIo(name, batch, layer.format, this.#dir);
     };
     for (const operation of layer.operations) {
-      if (operation.kind !== 'snapshot') pending.push(this.#ioCommand(operation));
-      else {
-        await flush();
-        const snapshot = `s${snapshots.length}`;
-        await this.#qemuImg('snapshot', '-c', snapshot, name);
-        snapshots.push(snapshot);
+      if (!('ours' in operation)) {
+        pending.push(this.#ioCommand(operation));
+        continue;
       }
+      await flush();
+      if (operation.kind === 'snapshot') snapshots.push(`s${taken++}`);
+      await this.#snapshot(operation, snapshots.at(-1) ?? '', name);
+      if (operation.kind === 'unsnapshot') snapshots.pop();
     }
     await flush();
     return snapshots;
   }
 
-  #ioCommand(operation: Exclude<Operation, { kind: 'snapshot' }>): string {
+  async #snapshot({ kind, ours }: SnapshotOperation, name: string, file: string): Promise<void> {
+    const option = { snapshot: '-c', revert: '-a', unsnapshot: '-d' }[kind];
+    if (!ours) {
+      await this.#qemuImg('snapshot', option, name, file);
+      return;
+    }
+    this.#commands.push(`qimg-ts snapshot ${option} ${name} ${file}`);
+    await using chain = await openChain(join(this.#dir, file), { host: nodeHost, writable: true });
+    const image = asQcow2(chain.top);
+    if (kind === 'snapshot') await createSnapshot(image, { name, seconds: 1, nanoseconds: 0 });
+    else await (kind === 'revert' ? applySnapshot : deleteSnapshot)(image, name);
+  }
+
+  #ioCommand(operation: Exclude<Operation, SnapshotOperation>): string {
     const range = `${operation.at * SECTOR} ${operation.count * SECTOR}`;
     switch (operation.kind) {
       case 'write':

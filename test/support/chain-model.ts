@@ -70,9 +70,17 @@ export class ChainModel {
 }
 
 function modelLayer(layer: LayerSpec, isBase: boolean): ModelLayer {
-  const bytes = new Uint8Array(layer.sectors * SECTOR);
-  const allocated = new Uint8Array(layer.sectors);
+  let bytes = new Uint8Array(layer.sectors * SECTOR);
+  let allocated = new Uint8Array(layer.sectors);
+  const snapshots: ModelLayer[] = [];
   for (const operation of layer.operations) {
+    const { kind } = operation;
+    if (kind === 'snapshot') snapshots.push({ bytes: bytes.slice(), allocated: allocated.slice() });
+    else if (kind === 'unsnapshot') snapshots.pop();
+    else if (kind === 'revert') {
+      bytes = snapshots.at(-1)?.bytes.slice() ?? bytes;
+      allocated = snapshots.at(-1)?.allocated.slice() ?? allocated;
+    }
     const range = changed(layer, operation, isBase);
     if (range === undefined) continue;
     allocated.fill(1, range.start, range.end);
@@ -90,7 +98,7 @@ interface SectorRange {
 }
 
 function changed(layer: LayerSpec, operation: Operation, isBase: boolean): SectorRange | undefined {
-  if (operation.kind === 'snapshot') return undefined;
+  if (!('at' in operation)) return undefined;
   const { at, count } = operation;
   if (operation.kind !== 'discard') return { start: at, end: at + count };
   return discarded(layer, { start: at, end: at + count }, isBase);

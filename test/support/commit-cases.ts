@@ -128,7 +128,7 @@ function endsCompressed({ extendedL2, clusterSize, sectors, operations }: LayerS
   if (zeroed % perCluster === 0) return false;
   const start = sectors - (sectors % perCluster);
   const last = operations.findLast((each) => {
-    if (each.kind === 'snapshot' || each.at + each.count <= start) return false;
+    if (!('at' in each) || each.at + each.count <= start) return false;
     return each.kind !== 'discard' || (each.at <= start && each.at + each.count === sectors);
   });
   return last?.kind === 'compressed';
@@ -146,5 +146,6 @@ function isOld({ format, compat }: LayerSpec): boolean {
 }
 
 export function hasSnapshots({ operations }: LayerSpec): boolean {
-  return operations.some(({ kind }) => kind === 'snapshot');
+  const count = (wanted: string) => operations.filter(({ kind }) => kind === wanted).length;
+  return count('snapshot') > count('unsnapshot');
 }

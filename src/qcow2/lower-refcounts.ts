@@ -1,0 +1,40 @@
+// Drops one reference of each cluster that was freed: in memory, once nothing durable points there.
+
+import { hex } from './corruption.ts';
+import { type Geometry, refcountTableIndexOf } from './geometry.ts';
+import { getRefcount } from './refcount.ts';
+import { Runs } from './runs.ts';
+import type { Table } from './table-cache.ts';
+import type { Tables } from './tables.ts';
+
+/** Returns the clusters that are free now. */
+export async function lowerRefcounts(
+  tables: Tables,
+  geometry: Geometry,
+  freed: Runs,
+): Promise<Runs> {
+  const holes = new Runs();
+  for (const [first, count] of freed) {
+    for (let index = first; index < first + count; ) {
+      const blockIndex = refcountTableIndexOf(index, geometry);
+      const end = Math.min((blockIndex + 1) * geometry.refcountBlockEntries, first + count);
+      const block = await tables.refcountBlock(blockIndex);
+      for (; index < end; index++) {
+        if (lowerIn(tables, geometry, block, index) === 0) holes.add(index, 1);
+      }
+    }
+  }
+  return holes;
+}
+
+function lowerIn(tables: Tables, geometry: Geometry, block: Table | null, index: number): number {
+  const { refcountBlockEntries, refcountOrder, clusterSize } = geometry;
+  const within = index % refcountBlockEntries;
+  const old = block === null ? 0 : getRefcount(block.bytes, within, refcountOrder);
+  if (block === null || old === 0) {
+    throw tables.corrupt(`Cluster in use at offset ${hex(index * clusterSize)} has refcount 0`);
+  }
+  tables.setRefcountIn(block, within, old - 1);
+  if (old === 1) tables.freeHint = Math.min(tables.freeHint, index);
+  return old - 1;
+}

@@ -1,0 +1,59 @@
+// What an image needs before its first change: refcounts that are right, and no promise in its
+// header that we don't know how to keep.
+
+import { ImageError } from '../errors.ts';
+import type { Qcow2Image } from './image.ts';
+import type { WriteIntent } from './image-options.ts';
+import type { PlaceContext } from './place.ts';
+import type { ReferencedImage } from './references.ts';
+import { rebuildRefcounts } from './repair.ts';
+import { INCOMPATIBLE, KNOWN_AUTOCLEAR } from './spec.ts';
+import { unsupportedForWriting } from './support.ts';
+
+/**
+ * Why an image can't be written, found without writing; undefined if it can. `backing`: why its
+ * backing file can't be read.
+ */
+export function refusalToWrite(
+  image: Qcow2Image,
+  what: WriteIntent,
+  backing: ImageError | undefined,
+): ImageError | undefined {
+  const { filename } = image;
+  if (!image.writable && !what.writable) {
+    return new ImageError('read-only', `${filename} is open for reading only`);
+  }
+  if (image.corrupt) {
+    return new ImageError('corrupt', 'qcow2: Image is corrupt; cannot be opened read/write', {
+      hint: `Run 'qemu-img check -r all ${filename}' first.`,
+    });
+  }
+  if (!what.dataUnchanged && backing !== undefined) return backing;
+  const feature = what.dataUnchanged
+    ? image.unsupportedForReading
+    : unsupportedForWriting(image.header);
+  if (feature === null) return what.dataUnchanged ? undefined : image.data.refusal;
+  return new ImageError(
+    'unsupported',
+    `${filename} uses ${feature}: writing to it is not supported`,
+  );
+}
+
+/** Called by the holder of the image's queue. */
+export async function prepareForWriting(
+  image: ReferencedImage,
+  context: PlaceContext,
+): Promise<void> {
+  const { autoclearFeatures, incompatibleFeatures } = image.header;
+  if (incompatibleFeatures & INCOMPATIBLE.dirty) {
+    await rebuildRefcounts(image, context);
+    // We keep refcounts exact, lazy or not, so that it stays clean.
+    await image.tables.patchHeaderNow({
+      incompatibleFeatures: incompatibleFeatures & ~INCOMPATIBLE.dirty,
+    });
+  }
+  const known = autoclearFeatures & KNOWN_AUTOCLEAR;
+  if (known !== autoclearFeatures) {
+    await image.tables.patchHeaderNow({ autoclearFeatures: known });
+  }
+}
