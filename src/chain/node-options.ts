@@ -45,7 +45,14 @@ export function commonOf(options: OptionDict): CommonOptions {
 
 export interface Qcow2Options {
   readonly cacheBytes: number | undefined;
-  readonly encryptFormat: string | undefined;
+  readonly encrypt: EncryptOptions;
+}
+
+/** What an image is told about its encryption. */
+export interface EncryptOptions {
+  readonly format: 'aes' | 'luks' | undefined;
+  /** Name of the secret that holds the passphrase. */
+  readonly keySecret: string | undefined;
 }
 
 export function takeQcow2Options(options: OptionDict): Qcow2Options {
@@ -57,7 +64,7 @@ export function takeQcow2Options(options: OptionDict): Qcow2Options {
   if (format !== undefined && format !== 'aes' && format !== 'luks') {
     throw invalid(`Parameter 'encrypt.format' does not accept value '${format}'`);
   }
-  return { cacheBytes, encryptFormat: format };
+  return { cacheBytes, encrypt: { format, keySecret: encrypt.takeText('key-secret') } };
 }
 
 const DISCARDS = ['pass-discard-request', 'pass-discard-snapshot', 'pass-discard-other'];

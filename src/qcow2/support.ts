@@ -1,14 +1,20 @@
 // Which features of the format keep this release from reading or writing an image's data.
 
+import { ImageError } from '../errors.ts';
 import { findExtension } from './extensions.ts';
 import type { Header } from './header.ts';
-import { CRYPT_NONE, EXTENSION, INCOMPATIBLE } from './spec.ts';
+import { EXTENSION, INCOMPATIBLE } from './spec.ts';
+
+/** QEMU's words for encrypted data that is to be read or written without a key. */
+export function keyRequired(): ImageError {
+  return new ImageError('invalid', "Parameter 'encrypt.key-secret' is required for cipher");
+}
 
 /** The feature in words; null if the guest's data can be read. */
 export function unsupportedForReading(header: Header): string | null {
   const features = header.incompatibleFeatures;
   if (features & INCOMPATIBLE.extendedL2) return 'extended L2 entries';
-  return header.cryptMethod === CRYPT_NONE ? null : 'encryption';
+  return null;
 }
 
 /** The same for writing: bitmaps would have to record what is written. */

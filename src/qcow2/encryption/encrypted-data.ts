@@ -5,24 +5,32 @@ import type { Storage } from '../../io/storage.ts';
 import type { HostRange } from '../../layer.ts';
 import { alignUp, SECTOR } from '../../units.ts';
 import type { DataStore } from '../data-store.ts';
+import { keyRequired } from '../support.ts';
 import type { SectorCipher } from './modes.ts';
 
 /** Encrypted at a time: enough for the fewest calls, little enough for the processor's caches. */
 const PIECE = 256 * 1024;
 
-/** Which of its two places gives a sector its number. */
-export type SectorNumbers = 'host' | 'guest';
+/** What opens the data of an image. */
+export interface DataKey {
+  readonly cipher: SectorCipher;
+  /** Which of its two places gives a sector its number. */
+  readonly numbers: 'host' | 'guest';
+}
 
 export class EncryptedData implements DataStore {
   readonly storage: Storage;
   readonly external: boolean;
+  readonly raw: boolean;
   readonly opaque = true;
   readonly #cipher: SectorCipher;
-  readonly #numbers: SectorNumbers;
+  readonly #numbers: DataKey['numbers'];
 
-  constructor(storage: Storage, cipher: SectorCipher, numbers: SectorNumbers, external: boolean) {
-    this.storage = storage;
-    this.external = external;
+  /** `stored`: where the encrypted bytes are kept. */
+  constructor(stored: DataStore, { cipher, numbers }: DataKey) {
+    this.storage = stored.storage;
+    this.external = stored.external;
+    this.raw = stored.raw;
     this.#cipher = cipher;
     this.#numbers = numbers;
   }
@@ -104,4 +112,31 @@ const BUFFER = 4 * PIECE;
 /** Pieces end where sectors end. */
 function pieceLength(host: number, length: number): number {
   return Math.min(length, PIECE - (host % SECTOR));
+}
+
+/** Nobody has given the key: what is stored can be moved about in the map, not read. */
+export class LockedData implements DataStore {
+  readonly storage: Storage;
+  readonly external: boolean;
+  readonly raw: boolean;
+  readonly opaque = true;
+  readonly refusal = keyRequired();
+
+  constructor(stored: DataStore) {
+    this.storage = stored.storage;
+    this.external = stored.external;
+    this.raw = stored.raw;
+  }
+
+  async read(): Promise<void> {
+    throw this.refusal;
+  }
+
+  async write(): Promise<void> {
+    throw this.refusal;
+  }
+
+  async copyFrom(): Promise<void> {
+    throw this.refusal;
+  }
 }

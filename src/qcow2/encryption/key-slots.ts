@@ -17,7 +17,7 @@ export type ReadKeyMaterial = (offset: number, length: number) => Promise<Uint8A
 export const MAX_ITERATIONS = 100_000_000;
 
 /** Throws `invalid` where the passphrase opens no slot. */
-export async function unlock(
+export async function masterKey(
   crypto: Crypto,
   header: LuksHeader,
   passphrase: Uint8Array,

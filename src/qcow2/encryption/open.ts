@@ -1,23 +1,27 @@
 // The encryption of an image as its header tells it, and its data store once there is a passphrase.
 
 import { ImageError } from '../../errors.ts';
-import type { Crypto } from '../../io/host.ts';
+import type { Codecs, Crypto } from '../../io/host.ts';
 import type { Storage } from '../../io/storage.ts';
-import type { DataStore } from '../data-store.ts';
 import { findExtension, parseEncryptionHeader } from '../extensions.ts';
 import type { Header } from '../header.ts';
 import { CRYPT_LUKS, CRYPT_NONE, EXTENSION } from '../spec.ts';
 import { sectorCipher } from './cipher-spec.ts';
-import { EncryptedData } from './encrypted-data.ts';
+import type { DataKey } from './encrypted-data.ts';
 import { plain64 } from './initial-vectors.ts';
-import { unlock } from './key-slots.ts';
+import { masterKey } from './key-slots.ts';
 import { LUKS_HEADER_BYTES, type LuksHeader, parseLuksHeader } from './luks-header.ts';
 import { cbc, type SectorCipher } from './modes.ts';
 
 /** What the header says of it, without a passphrase. */
 export type Encryption =
   | { readonly format: 'aes' }
-  | { readonly format: 'luks'; readonly header: LuksHeader; readonly area: Area };
+  | { readonly format: 'luks'; readonly luks: Luks | null };
+
+interface Luks {
+  readonly header: LuksHeader;
+  readonly area: Area;
+}
 
 /** Where the LUKS header and its key material lie in the file. */
 interface Area {
@@ -36,9 +40,8 @@ export async function readEncryption(storage: Storage, header: Header): Promise<
   }
   if (cryptMethod === CRYPT_NONE) return null;
   if (cryptMethod !== CRYPT_LUKS) return { format: 'aes' };
-  if (pointer === undefined) {
-    throw corrupt(`Missing CRYPTO header for crypt method ${cryptMethod}`);
-  }
+  // Like QEMU, we miss it only where we have to read data.
+  if (pointer === undefined) return { format: 'luks', luks: null };
   const area = parseEncryptionHeader(pointer);
   const clusterSize = 2 ** clusterBits;
   if (area.offset % clusterSize !== 0) {
@@ -47,7 +50,7 @@ export async function readEncryption(storage: Storage, header: Header): Promise<
     );
   }
   const bytes = await readArea(storage, area, 0, LUKS_HEADER_BYTES);
-  return { format: 'luks', header: parseLuksHeader(bytes), area };
+  return { format: 'luks', luks: { header: parseLuksHeader(bytes), area } };
 }
 
 async function readArea(
@@ -62,25 +65,25 @@ async function readArea(
   return bytes;
 }
 
-/** `plain`: where the encrypted bytes are kept. Throws `invalid` for a wrong passphrase. */
-export async function unlockData(
-  crypto: Crypto,
+/** Throws `invalid` for a wrong passphrase. */
+export async function unlock(
   storage: Storage,
   encryption: Encryption,
   passphrase: Uint8Array,
-  plain: DataStore,
-): Promise<DataStore> {
+  codecs: Codecs | undefined,
+): Promise<DataKey> {
+  const crypto = await codecs?.loadCrypto?.();
+  if (crypto === undefined) throw new ImageError('unsupported', 'The host has no cryptography');
   if (encryption.format === 'aes') {
     // Whoever knows no better passphrase reads nonsense: nothing tells.
-    const cipher = legacyCipher(crypto, passphrase);
-    return new EncryptedData(plain.storage, cipher, 'guest', plain.external);
+    return { cipher: legacyCipher(crypto, passphrase), numbers: 'guest' };
   }
-  const { header, area } = encryption;
-  const key = await unlock(crypto, header, passphrase, (offset, length) =>
+  if (encryption.luks === null) throw corrupt('Missing CRYPTO header for crypt method 2');
+  const { header, area } = encryption.luks;
+  const key = await masterKey(crypto, header, passphrase, (offset, length) =>
     readArea(storage, area, offset, length),
   );
-  const cipher = sectorCipher(crypto, header.spec, key);
-  return new EncryptedData(plain.storage, cipher, 'host', plain.external);
+  return { cipher: sectorCipher(crypto, header.spec, key), numbers: 'host' };
 }
 
 /** The key is the passphrase itself, cut or filled with zeros. */
