@@ -44,21 +44,27 @@ const refused = (name: string, kind: Kind, about: string): Option => ({
   refused: true,
 });
 
+const text = (name: string, about: string): Option => ({ name, kind: 'str', about });
+
+const ENCRYPTION: readonly Option[] = [
+  {
+    name: 'encryption',
+    kind: 'bool (on/off)',
+    about: "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
+  },
+  text('encrypt.format', "Encrypt the image, format choices: 'aes', 'luks'"),
+  text('encrypt.key-secret', 'ID of secret providing qcow AES key or LUKS passphrase'),
+  text('encrypt.cipher-alg', 'Name of encryption cipher algorithm'),
+  text('encrypt.cipher-mode', 'Name of encryption cipher mode'),
+  text('encrypt.ivgen-alg', 'Name of IV generator algorithm'),
+  text('encrypt.ivgen-hash-alg', 'Name of IV generator hash algorithm'),
+  text('encrypt.hash-alg', 'Name of encryption hash algorithm'),
+  { name: 'encrypt.iter-time', kind: 'num', about: 'Time to spend in PBKDF in milliseconds' },
+];
+
 /** In the order in which qemu-img prints them. */
 const QCOW2: readonly Option[] = [
-  refused(
-    'encryption',
-    'bool (on/off)',
-    "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
-  ),
-  refused('encrypt.format', 'str', "Encrypt the image, format choices: 'aes', 'luks'"),
-  refused('encrypt.key-secret', 'str', 'ID of secret providing qcow AES key or LUKS passphrase'),
-  refused('encrypt.cipher-alg', 'str', 'Name of encryption cipher algorithm'),
-  refused('encrypt.cipher-mode', 'str', 'Name of encryption cipher mode'),
-  refused('encrypt.ivgen-alg', 'str', 'Name of IV generator algorithm'),
-  refused('encrypt.ivgen-hash-alg', 'str', 'Name of IV generator hash algorithm'),
-  refused('encrypt.hash-alg', 'str', 'Name of encryption hash algorithm'),
-  refused('encrypt.iter-time', 'num', 'Time to spend in PBKDF in milliseconds'),
+  ...ENCRYPTION,
   { name: 'cluster_size', kind: 'size', about: 'qcow2 cluster size', value: '65536' },
   { ...refused('extended_l2', 'bool (on/off)', 'Extended L2 tables'), value: 'off' },
   preallocation('off, metadata, falloc, full'),

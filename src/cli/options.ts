@@ -133,8 +133,6 @@ export interface NamedImage {
   readonly format?: string;
   /** What the user wrote: messages begin with it. */
   readonly label: string;
-  /** A key was given for an encrypted image. */
-  readonly hasKey: boolean;
   /** With `--image-opts`: what the operand means. */
   readonly options?: OptionDict;
 }
@@ -152,7 +150,7 @@ export function namedImage(
 ): NamedImage {
   if (!flags.imageOpts) {
     const format = flags.format !== undefined && { format: flags.format };
-    return { filename: operand, label: operand, hasKey: false, ...format };
+    return { filename: operand, label: operand, ...format };
   }
   if (flags.format !== undefined) {
     throw new ImageError('invalid', '--image-opts and --format are mutually exclusive');
@@ -163,6 +161,5 @@ export function namedImage(
   if (flags.forceShare && share !== undefined && share !== 'on') {
     throw new ImageError('invalid', '--force-share/-U conflicts with image options');
   }
-  const hasKey = options.has('encrypt.key-secret');
-  return { filename: operand, label: operand, hasKey, options };
+  return { filename: operand, label: operand, options };
 }

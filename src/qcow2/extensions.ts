@@ -2,7 +2,7 @@
 
 import { ImageError } from '../errors.ts';
 import { alignUp } from '../units.ts';
-import { readU64, viewOf } from './fields.ts';
+import { readU64, viewOf, writeU64 } from './fields.ts';
 import { EXTENSION, FEATURE_NAME_ENTRY } from './spec.ts';
 
 export interface HeaderExtension {
@@ -103,6 +103,13 @@ export function parseBitmapsExtension(data: Uint8Array): BitmapsExtension {
     directorySize: readU64(view, 8, 'bitmap directory size'),
     directoryOffset: readU64(view, 16, 'bitmap directory offset'),
   };
+}
+
+export function encodeEncryptionHeader(area: { offset: number; length: number }): Uint8Array {
+  const data = new Uint8Array(16);
+  writeU64(viewOf(data), 0, area.offset);
+  writeU64(viewOf(data), 8, area.length);
+  return data;
 }
 
 /** "Full disk encryption header pointer". */

@@ -30,6 +30,7 @@ export interface NewLuksOptions {
 }
 
 /** What everything about a key slot takes at least, however slow the machine. */
+const MAX_U32 = 2 ** 32 - 1;
 const LEAST_ITERATIONS = 1000;
 /** The master key has less to fear than a passphrase. */
 const MASTER_KEY_SHARE = 1 / 8;
@@ -103,11 +104,19 @@ async function assemble(
 }
 
 function scaled(perSecond: number, milliseconds: number): number {
+  // A negative number stands for one of 64 bits without a sign.
+  if (milliseconds < 0) throw outOfRange(perSecond, 'too large to scale');
   const iterations = Math.floor((perSecond * milliseconds) / 1000);
+  if (iterations > MAX_U32) throw outOfRange(iterations, `larger than ${MAX_U32}`);
   if (iterations > MAX_ITERATIONS) {
     throw new ImageError('invalid', `PBKDF iterations ${iterations} larger than ${MAX_ITERATIONS}`);
   }
   return Math.max(iterations, LEAST_ITERATIONS);
+}
+
+function outOfRange(iterations: number, how: string): ImageError {
+  const message = `PBKDF iterations ${Math.floor(iterations)} ${how}`;
+  return new ImageError('invalid', `${message}: Numerical result out of range`);
 }
 
 const FIRST_TRY = 1 << 15;
