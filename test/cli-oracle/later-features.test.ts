@@ -1,11 +1,10 @@
 // Features of later releases: a commit that would need them names them and writes nothing; the
 // image can be described and checked all the same.
 
-import { rmSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { Images } from '../support/images.ts';
 import { limited } from '../support/limited.ts';
-import { checkClean, run } from '../support/qemu.ts';
+import { checkClean } from '../support/qemu.ts';
 import { committed, contentOf, expectRefused } from '../support/refusals.ts';
 
 interface Feature {
