@@ -9,7 +9,7 @@ import { MIB } from '../units.ts';
 import { plainFileNode, type Qcow2Node } from './blockdev.ts';
 import { resolveName } from './filename.ts';
 import { type NodeContext, openNode } from './open-node.ts';
-import { checkEncryptFormat, passphraseOf, type Secrets } from './secrets.ts';
+import { checkEncryptOptions, passphraseOf, type Secrets } from './secrets.ts';
 
 /** Tables in memory, in bytes: the upper layers get more of it, so that deep chains stay bounded. */
 const CACHE_TOTAL = 32 * MIB;
@@ -71,7 +71,7 @@ export async function openQcow2(
     describe,
     checking: checking === true && depth === 0,
     passphrase(header) {
-      checkEncryptFormat(header, node.encrypt);
+      checkEncryptOptions(header, node.encrypt);
       return locked ? undefined : passphraseOf(header, node.encrypt, secrets);
     },
     cacheBytes: Math.min(CACHE_PER_LAYER, CACHE_TOTAL / (depth + 1), node.cacheBytes ?? cacheBytes),

@@ -12,15 +12,20 @@ export type Secrets = ReadonlyMap<string, Uint8Array>;
 
 const invalid = (message: string) => new ImageError('invalid', message);
 
-/** Throws where the header says something else than the options. */
-export function checkEncryptFormat({ cryptMethod }: Header, { format }: EncryptOptions): void {
-  if (format === undefined) return;
+/** Throws where the options do not fit the header. */
+export function checkEncryptOptions(
+  { cryptMethod }: Header,
+  { format, unknown }: EncryptOptions,
+): void {
   if (cryptMethod === CRYPT_NONE) {
+    if (format === undefined) return;
     throw invalid(`No encryption in image header, but options specified format '${format}'`);
   }
   const stored = cryptMethod === CRYPT_LUKS ? 'luks' : 'aes';
-  if (stored === format) return;
-  throw invalid(`Header reported '${stored}' encryption format but options specify '${format}'`);
+  if (format !== undefined && format !== stored) {
+    throw invalid(`Header reported '${stored}' encryption format but options specify '${format}'`);
+  }
+  if (unknown !== undefined) throw invalid(`Parameter '${unknown}' is unexpected`);
 }
 
 /** Undefined for an image that is not encrypted. */

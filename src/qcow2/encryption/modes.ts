@@ -35,7 +35,8 @@ export function xts(
 ): SectorCipher {
   const between = (cipher: BlockCipher, first: number, bytes: Uint8Array): Uint8Array => {
     const masks = xtsMasks(tweak(vectors(first, bytes.length / SECTOR)));
-    const input = bytes.slice();
+    // Not slice(): of a Buffer, that is no copy.
+    const input = new Uint8Array(bytes);
     xor(input, masks);
     const output = cipher(input);
     xor(output, masks);
