@@ -17,10 +17,10 @@ export function describeLuks(header: LuksHeader): Description {
   );
   return {
     'ivgen-alg': spec.ivgen,
-    ...(spec.ivgenHash !== null && { 'ivgen-hash-alg': spec.ivgenHash }),
     'hash-alg': spec.hash,
     'cipher-alg': spec.cipher,
     uuid: header.uuid,
+    ...(spec.ivgenHash !== null && { 'ivgen-hash-alg': spec.ivgenHash }),
     format: 'luks',
     'cipher-mode': spec.mode,
     slots,

@@ -115,7 +115,10 @@ export function encodeEncryptionHeader(area: { offset: number; length: number })
 /** "Full disk encryption header pointer". */
 export function parseEncryptionHeader(data: Uint8Array): { offset: number; length: number } {
   if (data.length !== 16) {
-    throw new ImageError('corrupt', 'CRYPTO header extension has an unexpected length');
+    throw new ImageError(
+      'corrupt',
+      `CRYPTO header extension size ${data.length}, but expected size 16`,
+    );
   }
   const view = viewOf(data);
   return {

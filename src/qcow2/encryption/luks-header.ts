@@ -87,9 +87,9 @@ export function parseLuksHeader(bytes: Uint8Array): LuksHeader {
   }
   if (header.mkDigestIterations === 0) throw corrupt('LUKS key iteration count is zero');
   const keySlots = Array.from({ length: KEY_SLOTS }, (_, i) =>
-    parseSlot(bytes.subarray(PHDR.keySlots + i * SLOT_BYTES), i),
+    parseSlot(bytes.subarray(PHDR.keySlots + i * SLOT_BYTES)),
   );
-  checkPlaces(keySlots, header);
+  checkSlots(keySlots, header.payloadOffset, header.keyBytes);
   const spec = parseCipherSpec(cipherName, cipherMode, hashSpec, header.keyBytes);
   return { ...header, spec, keySlots };
 }
@@ -105,46 +105,53 @@ function untilNul(bytes: Uint8Array): string {
   return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
 }
 
-function parseSlot(bytes: Uint8Array, index: number): KeySlot {
+interface StoredSlot extends KeySlot {
+  readonly state: number;
+}
+
+function parseSlot(bytes: Uint8Array): StoredSlot {
   const view = viewOf(bytes);
   const state = view.getUint32(SLOT.active);
-  const slot = {
+  return {
+    state,
     active: state === ACTIVE,
     iterations: view.getUint32(SLOT.iterations),
     salt: bytes.slice(SLOT.salt, SLOT.salt + SALT_BYTES),
     keyMaterialOffset: view.getUint32(SLOT.keyMaterialOffset),
     stripes: view.getUint32(SLOT.stripes),
   };
+}
+
+/** In QEMU's order: all of one slot, also beside those that follow, before the next. */
+function checkSlots(slots: readonly StoredSlot[], payloadOffset: number, keyBytes: number): void {
+  const length = materialSectors(keyBytes);
+  for (const [i, slot] of slots.entries()) {
+    checkSlot(slot, i);
+    const start = slot.keyMaterialOffset;
+    if (start + length > payloadOffset) {
+      throw corrupt(`Keyslot ${i} is overlapping with the encrypted payload`);
+    }
+    for (const [n, { keyMaterialOffset: other }] of slots.slice(i + 1).entries()) {
+      if (start + length > other && other + length > start) {
+        throw corrupt(`Keyslots ${i} and ${i + 1 + n} are overlapping in the header`);
+      }
+    }
+  }
+}
+
+function checkSlot(slot: StoredSlot, index: number): void {
   if (slot.stripes !== STRIPES) {
     throw corrupt(`Keyslot ${index} is corrupted (stripes ${slot.stripes | 0} != ${STRIPES})`);
   }
   if (slot.keyMaterialOffset < ALIGNMENT) {
     throw corrupt(`Keyslot ${index} is overlapping with the LUKS header`);
   }
-  if (state !== ACTIVE && state !== DISABLED) {
+  if (slot.state !== ACTIVE && slot.state !== DISABLED) {
     throw corrupt(`Keyslot ${index} state (active/disable) is corrupted`);
   }
   if (slot.active && slot.iterations === 0) {
     throw corrupt(`Keyslot ${index} iteration count is zero`);
   }
-  return slot;
-}
-
-function checkPlaces(
-  slots: readonly KeySlot[],
-  header: { readonly payloadOffset: number; readonly keyBytes: number },
-): void {
-  const length = materialSectors(header.keyBytes);
-  slots.forEach(({ keyMaterialOffset: start }, i) => {
-    if (start + length > header.payloadOffset) {
-      throw corrupt(`Keyslot ${i} is overlapping with the encrypted payload`);
-    }
-    slots.slice(i + 1).forEach(({ keyMaterialOffset: other }, n) => {
-      if (start + length > other && other + length > start) {
-        throw corrupt(`Keyslots ${i} and ${i + 1 + n} are overlapping in the header`);
-      }
-    });
-  });
 }
 
 /** Room of one key's material, in sectors. */

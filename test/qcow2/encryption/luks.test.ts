@@ -107,8 +107,8 @@ test.each<[string, Uint8Array, string]>([
   ['a slot without iterations', patched(SLOT(0, 4), 0), 'Keyslot 0 iteration count is zero'],
   [
     'a slot in the header',
-    patched(SLOT(2, 40), 1),
-    'Keyslot 2 is overlapping with the LUKS header',
+    patched(SLOT(0, 40), 1),
+    'Keyslot 0 is overlapping with the LUKS header',
   ],
   [
     'a slot far away',
