@@ -20,7 +20,6 @@ const FEATURES: Readonly<Record<string, Feature>> = {
     described: /"extended-l2": true/,
     create: () => ['-o', 'extended_l2=on'],
   },
-  },
 };
 
 /** feature.qcow2, which has the feature, over under.qcow2. */

@@ -44,7 +44,7 @@ export function quickHost(): { readonly codecs: typeof nodeCodecs; now(): number
 }
 
 export function encryptedIn(storage: Storage, options: CreateOptions): Promise<Qcow2Image> {
-  return createImage(storage, options, quickHost());
+  return createImage(storage, options, undefined, quickHost());
 }
 
 /** A file, closed; it must not be there yet. */
