@@ -155,7 +155,7 @@ test('the list of options has those of the file only where one is named', () => 
 
 test('what is refused is listed for scripts, and not for people', () => {
   expect(optionsHelp('qcow2', true, true)).toContain('encrypt.format=<str>');
-  expect(optionsHelp('qcow2', true, false)).not.toContain('data_file');
+  expect(optionsHelp('qcow2', true, false)).not.toContain('extended_l2');
 });
 
 test.each([

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { nodeCrypto } from '../../../src/io/crypto.ts';
 import { mergeKey, splitKey } from '../../../src/qcow2/encryption/anti-forensic.ts';
 import { DIGEST_BYTES, HASHES } from '../../../src/qcow2/encryption/cipher-spec.ts';
-import { MAX_ITERATIONS, unlock } from '../../../src/qcow2/encryption/key-slots.ts';
+import { MAX_ITERATIONS, masterKey } from '../../../src/qcow2/encryption/key-slots.ts';
 import {
   encodeLuksHeader,
   LUKS_HEADER_BYTES,
@@ -21,7 +21,7 @@ const newArea = (spec = {}) => {
 };
 const AREA = await newArea();
 const unlockArea = (area: Uint8Array, passphrase = 'geheim') =>
-  unlock(nodeCrypto, parseLuksHeader(area), utf8(passphrase), async (offset, length) =>
+  masterKey(nodeCrypto, parseLuksHeader(area), utf8(passphrase), async (offset, length) =>
     area.slice(offset, offset + length),
   );
 
