@@ -26,7 +26,7 @@ import { Reader } from './reader.ts';
 import { rebuildRefcounts } from './repair.ts';
 import { readSnapshots, type Snapshot } from './snapshots.ts';
 import { INCOMPATIBLE, KNOWN_AUTOCLEAR } from './spec.ts';
-import { unsupportedForReading, unsupportedForWriting } from './support.ts';
+import { featureRefusalToRead, featureRefusalToWrite, unsupportedForReading } from './support.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
 import { type Mover, Writer } from './writer.ts';
@@ -185,10 +185,8 @@ export class Qcow2Image implements Layer {
 
   /** Why it can't be told where the guest's data lies; null if it can. */
   get refusalToMap(): ImageError | null {
-    const feature = unsupportedForReading(this.header);
-    if (feature === null) return this.locked ? null : (this.data.refusal ?? null);
-    const message = `'${this.filename}' uses ${feature}, which is not supported`;
-    return new ImageError('unsupported', message);
+    const refusal = featureRefusalToRead(this.filename, this.header);
+    return refusal ?? (this.locked ? null : (this.data.refusal ?? null));
   }
 
   // Reading
@@ -365,13 +363,9 @@ export class Qcow2Image implements Layer {
       });
     }
     if (!what.dataUnchanged && this.#reader.lacksBacking) return this.#reader.backingNotOpen();
-    const feature = what.dataUnchanged
-      ? unsupportedForReading(this.header)
-      : unsupportedForWriting(this.header);
-    if (feature === null) return what.dataUnchanged ? undefined : this.data.refusal;
-    return new ImageError(
-      'unsupported',
-      `${this.filename} uses ${feature}: writing to it is not supported`,
+    return (
+      featureRefusalToWrite(this.filename, this.header, what.dataUnchanged) ??
+      (what.dataUnchanged ? undefined : this.data.refusal)
     );
   }
 

@@ -18,7 +18,26 @@ export function unsupportedForReading(header: Header): string | null {
 }
 
 /** The same for writing: bitmaps would have to record what is written. */
-export function unsupportedForWriting(header: Header): string | null {
+function unsupportedForWriting(header: Header): string | null {
   const hasBitmaps = findExtension(header.extensions, EXTENSION.bitmaps) !== undefined;
   return unsupportedForReading(header) ?? (hasBitmaps ? 'persistent bitmaps' : null);
+}
+
+/** The same as an error. */
+export function featureRefusalToRead(filename: string, header: Header): ImageError | null {
+  const feature = unsupportedForReading(header);
+  const message = `'${filename}' uses ${feature}, which is not supported`;
+  return feature === null ? null : new ImageError('unsupported', message);
+}
+
+/** `dataUnchanged`: nothing but what the guest does not see is written. */
+export function featureRefusalToWrite(
+  filename: string,
+  header: Header,
+  dataUnchanged: boolean,
+): ImageError | undefined {
+  const feature = dataUnchanged ? unsupportedForReading(header) : unsupportedForWriting(header);
+  if (feature === null) return undefined;
+  const message = `${filename} uses ${feature}: writing to it is not supported`;
+  return new ImageError('unsupported', message);
 }
