@@ -193,16 +193,14 @@ export class Qcow2Image implements Layer {
 
   async extents(offset: number, length: number): Promise<readonly Extent[]> {
     checkRange(this, offset, length);
-    const refusal = this.refusalToMap;
-    if (refusal !== null) throw refusal;
+    if (this.refusalToMap !== null) throw this.refusalToMap;
     const runs = await mapRuns(this.#context, offset, length);
     return runs.map((run) => extentOf(run, this.data));
   }
 
   async read(offset: number, target: Uint8Array): Promise<void> {
     checkRange(this, offset, target.length);
-    const refusal = this.refusalToRead;
-    if (refusal !== null) throw refusal;
+    if (this.refusalToRead !== null) throw this.refusalToRead;
     // While we read, what the map points to must not be let go and given to somebody else.
     await this.#writer.ranges.shared(offset, offset + target.length, () =>
       this.#reader.read(offset, target),
