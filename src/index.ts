@@ -45,15 +45,20 @@ export type {
   RawDescription,
   SetStateRule,
 } from './api/description.ts';
+export type { NewEncryption } from './api/encryption.ts';
 export { nodeCodecs, nodeHost } from './api/node-host.ts';
 export { openChain } from './api/open-chain.ts';
+export type { Secrets } from './api/secrets.ts';
 export type { ImageSource } from './api/source.ts';
 export { ImageError, type ImageErrorCode, type ImageErrorDetails } from './errors.ts';
 export { STORAGE_EVENTS, type StorageEvent } from './io/events.ts';
 export type {
+  BlockCipher,
   CacheMode,
   Codecs,
+  Crypto,
   FileIdentity,
+  HashName,
   Host,
   OpenStorageOptions,
 } from './io/host.ts';

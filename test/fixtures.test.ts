@@ -130,6 +130,11 @@ describe.each(NAMES)('%s', (name) => {
     withImage(name, async (image, chain) => {
       const expected = descriptionOf(name);
       expect(image.unsupportedForReading).toBe(expected.unsupported);
+      if (expected.unsupported === 'encryption') {
+        const refusal = { code: 'invalid', message: expect.stringContaining('encrypt.key-secret') };
+        await expect(image.read(0, new Uint8Array(1))).rejects.toMatchObject(refusal);
+        return;
+      }
       if (expected.unsupported !== null) {
         const refusal = { code: 'unsupported', message: expect.stringContaining('uses') };
         await expect(image.extents(0, image.size)).rejects.toMatchObject(refusal);

@@ -3,6 +3,7 @@
 // engine shows through them.
 
 import type { CacheMode, Host } from '../io/host.ts';
+import type { Secrets } from './secrets.ts';
 
 /** Stops a long call between two pieces of work; the call rejects with the signal's reason. */
 export interface Cancellable {
@@ -39,10 +40,12 @@ export interface OpenOptions extends Cancellable {
    */
   readonly backing?: boolean;
   /**
-   * Opens images with features that can only be described (encryption) too; reading their data
-   * rejects with `unsupported`. Default false.
+   * Opens images that can only be described too, as encrypted ones without their keys; reading their
+   * data rejects with `invalid`. Default false.
    */
   readonly describe?: boolean;
+  /** Passphrases of encrypted layers. Default: none, so that those are refused with `invalid`. */
+  readonly secrets?: Secrets;
   /** Durability of writes. Default `writeback`: durable once `flush` has resolved. */
   readonly cache?: CacheMode;
   /** Takes no image locks, so that an image that somebody writes to can be read. Default false. */

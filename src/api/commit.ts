@@ -9,12 +9,15 @@ import { checkCache } from './checks.ts';
 import type { ImageDescription } from './description.ts';
 import { asJson } from './located.ts';
 import { nodeHost } from './node-host.ts';
+import { type Secrets, secretsFor } from './secrets.ts';
 import { forPrograms, inOptionNames } from './words.ts';
 
 /** What {@link commit} merges into what, and what becomes of the rest. */
 export interface CommitOptions extends Cancellable {
   /** Format of the image that is named. Default: probed. */
   readonly format?: 'qcow2' | 'raw';
+  /** Passphrases of encrypted layers. Default: none, so that those are refused with `invalid`. */
+  readonly secrets?: Secrets;
   /** Durability of writes. Default `writeback`; the order of steps is kept in all but `unsafe`. */
   readonly cache?: CacheMode;
   /** The layer that receives the data. Default: the backing file of the top. */
@@ -170,11 +173,12 @@ async function run(
   }
 }
 
-function inEngine({ rateLimit: limit, ...options }: CommitOptions) {
+function inEngine({ rateLimit: limit, secrets, ...options }: CommitOptions) {
   if (typeof limit === 'object' && !(limit instanceof EngineRateLimit)) {
     throw new ImageError('invalid', 'rateLimit is neither a number nor made by rateLimit()');
   }
-  return { host: nodeHost, ...options, ...(limit !== undefined && { rateLimit: limit }) };
+  const keys = secretsFor(secrets);
+  return { host: nodeHost, ...options, ...keys, ...(limit !== undefined && { rateLimit: limit }) };
 }
 
 /**

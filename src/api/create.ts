@@ -8,9 +8,11 @@ import type { Storage } from '../io/storage.ts';
 import * as qcow2 from '../qcow2/create.ts';
 import type { Cancellable, Chain } from './chain.ts';
 import { checkChoice } from './checks.ts';
+import { type NewEncryption, toEngine } from './encryption.ts';
 import { openEngine } from './engine-chain.ts';
 import { nodeHost } from './node-host.ts';
 import { openChain } from './open-chain.ts';
+import type { Secrets } from './secrets.ts';
 import { stoppable } from './stoppable.ts';
 
 /** The image that {@link createImage} makes. */
@@ -41,6 +43,10 @@ export interface CreateOptions extends Cancellable {
    * aside, `full` writes zeros. With a backing file only together with `extendedL2`. Default `off`.
    */
   readonly preallocation?: 'off' | 'metadata' | 'falloc' | 'full';
+  /** Encrypts the disk. Default: not encrypted. */
+  readonly encryption?: NewEncryption;
+  /** Passphrases of encrypted images below. Default: none. */
+  readonly secrets?: Secrets;
   /** Where files are. Default `nodeHost`, this machine. */
   readonly host?: Host;
 }
@@ -56,25 +62,36 @@ export interface CreateOptions extends Cancellable {
  * Source: the specification's "Header" and "Header extensions".
  */
 export async function createImage(filename: string, options: CreateOptions): Promise<Chain> {
-  const { host = nodeHost, signal, ...image } = options;
+  const { host = nodeHost, signal, encryption: wanted, secrets, ...plain } = options;
   const file = hostFileOf(filename);
-  checkChoices(image);
+  checkChoices(plain);
+  const encryption = wanted && toEngine(wanted);
+  const image = { ...plain, ...(encryption && { encryption }) };
   qcow2.checkCreateOptions(image, file);
   const cancel = signal && { signal };
   const { backingFile, backingFormat } = image;
   if (backingFile !== undefined) {
     const format = backingFormat !== undefined && { format: backingFormat };
-    const open = { ...format, ...cancel, host };
+    const open = { ...format, ...cancel, ...(secrets && { secrets }), host };
     await checkBelow(await openEngine(resolveName(file, backingFile), open), file, host);
   }
   signal?.throwIfAborted();
   await fill(await host.createStorage(file), file, host, (storage) =>
-    qcow2.createImage(stoppable(storage, signal), image),
+    qcow2.createImage(stoppable(storage, signal), image, undefined, host),
   );
-  return openChain(file, { format: 'qcow2', writable: true, host, ...cancel });
+  const keys = { ...secrets, ...(encryption && { [NEW_KEY]: encryption.passphrase }) };
+  const open = { writable: true, host, secrets: keys, ...cancel };
+  if (encryption === undefined) return openChain(file, { format: 'qcow2', ...open });
+  return openChain(
+    { driver: 'qcow2', encrypt: { 'key-secret': NEW_KEY }, file: { filename: file } },
+    open,
+  );
 }
 
-function checkChoices(options: qcow2.CreateOptions): void {
+/** No name of a secret in any image: those begin with a letter. */
+const NEW_KEY = '.new';
+
+function checkChoices(options: Omit<CreateOptions, 'size'>): void {
   checkChoice('version', options.version, [2, 3]);
   checkChoice('compressionType', options.compressionType, ['zlib', 'zstd']);
   checkChoice('backingFormat', options.backingFormat, ['qcow2', 'raw']);

@@ -104,6 +104,13 @@ export interface Qcow2Description extends NodeOptions {
    * used, as in QEMU, unless this has a `file` with a `filename` of its own.
    */
   readonly backing?: ImageDescription | null;
+  /** For an encrypted image. */
+  readonly encrypt?: {
+    /** Refused with `invalid` where the header says otherwise. Default: as it says. */
+    readonly format?: 'luks' | 'aes';
+    /** Name of the passphrase in {@link OpenOptions.secrets}. */
+    readonly 'key-secret'?: string;
+  };
   /** Most bytes of tables in memory, for this layer. Default: shared by the chain. */
   readonly 'cache-size'?: number;
   /** Taken, without effect. */

@@ -10,19 +10,21 @@ import type { Cancellable, Chain, Layer, OpenOptions, Qcow2Details, ViewOptions 
 import { checkCache, checkCount } from './checks.ts';
 import { chainExtents, chainStatus, layerExtents, rangeOf } from './extents.ts';
 import { isStorage, located } from './located.ts';
+import { secretsFor } from './secrets.ts';
 import type { ImageSource } from './source.ts';
 
 export async function openEngine(
   source: ImageSource,
   options: OpenOptions = {},
 ): Promise<EngineChain> {
-  const { signal, backing = true, host: givenHost, ...rest } = options;
+  const { signal, backing = true, host: givenHost, secrets, ...rest } = options;
   try {
     checkCache(rest.cache);
     checkCount('cacheBytes', rest.cacheBytes ?? 0);
     const { target, host } = located(source, givenHost);
     const label = isStorage(source) ? { label: source.filename } : {};
-    const open = { ...rest, ...label, host, single: !backing, ...(signal && { signal }) };
+    const keys = secretsFor(secrets);
+    const open = { ...rest, ...label, ...keys, host, single: !backing, ...(signal && { signal }) };
     const chain = await openEngineChain(target, open);
     if (!signal?.aborted) return chain;
     await chain.close();

@@ -7,7 +7,7 @@ import { GIB } from '../units.ts';
 import { takeRules } from './debug-rules.ts';
 import { checkDriver, type Format, isProtocol, type Protocol } from './drivers.ts';
 import { hostFileOf, protocolOf, withoutProtocol } from './filename.ts';
-import { takeCommon, takeQcow2Options } from './node-options.ts';
+import { type EncryptOptions, takeCommon, takeQcow2Options } from './node-options.ts';
 import { OptionDict } from './option-dict.ts';
 import { type JsonValue, parseJson } from './qemu-json.ts';
 
@@ -63,7 +63,7 @@ export interface Qcow2Node extends NodeParts {
   /** Of one that is the file of another: its own chain. Undefined at the top of an image. */
   readonly backing?: BackingOptions;
   readonly cacheBytes: number | undefined;
-  readonly encryptFormat: string | undefined;
+  readonly encrypt: EncryptOptions;
   /** Said to be the external data file, whatever the header says. */
   readonly dataFile: BlockNode | undefined;
 }

@@ -62,7 +62,7 @@ export class LayerCursor {
   emptyEnd(offset: number): number {
     const { layer } = this;
     if (offset < this.#emptyEnd) return this.#emptyEnd;
-    if (!(layer instanceof Qcow2Image) || layer.refusalToRead !== null) return offset;
+    if (!(layer instanceof Qcow2Image) || layer.refusalToMap !== null) return offset;
     const { tables, geometry } = layer;
     const next = tables.nextL2(l1IndexOf(offset, geometry), tables.l1Entries);
     this.#emptyEnd = Math.min(layer.size, next * geometry.l2Coverage);

@@ -45,7 +45,22 @@ export function commonOf(options: OptionDict): CommonOptions {
 
 export interface Qcow2Options {
   readonly cacheBytes: number | undefined;
-  readonly encryptFormat: string | undefined;
+  readonly encrypt: EncryptOptions;
+}
+
+/** What an image is told about its encryption. */
+export interface EncryptOptions {
+  readonly format: string | undefined;
+  /** Name of the secret that holds the passphrase. */
+  readonly keySecret: string | undefined;
+  /** What nobody knows; wrong only where there is encryption at all. */
+  readonly unknown: string | undefined;
+}
+
+function encryptOptions(options: OptionDict): EncryptOptions {
+  const format = options.takeText('format');
+  const keySecret = options.takeText('key-secret');
+  return { format, keySecret, unknown: options.keys()[0] };
 }
 
 export function takeQcow2Options(options: OptionDict): Qcow2Options {
@@ -53,11 +68,7 @@ export function takeQcow2Options(options: OptionDict): Qcow2Options {
   const cacheBytes = takeCacheBytes(options);
   for (const key of ['lazy-refcounts', ...DISCARDS]) options.takeBool(key);
   takeOverlapCheck(options);
-  const format = encrypt.takeText('format');
-  if (format !== undefined && format !== 'aes' && format !== 'luks') {
-    throw invalid(`Parameter 'encrypt.format' does not accept value '${format}'`);
-  }
-  return { cacheBytes, encryptFormat: format };
+  return { cacheBytes, encrypt: encryptOptions(encrypt) };
 }
 
 const DISCARDS = ['pass-discard-request', 'pass-discard-snapshot', 'pass-discard-other'];

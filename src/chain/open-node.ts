@@ -20,12 +20,15 @@ import type {
 } from './blockdev.ts';
 import { parseRules } from './debug-rules.ts';
 import { debugName, fileName, formatName, type NodeName, nullName } from './node-name.ts';
+import type { Secrets } from './secrets.ts';
 
 export interface NodeContext {
   readonly host: Host;
   readonly writable: boolean;
   readonly cache: CacheMode;
   readonly forceShare: boolean;
+  /** Passphrases of encrypted images. */
+  readonly secrets: Secrets | undefined;
   /** Opens an image that is the file of another one, with all that is below it, and takes locks. */
   openImage(node: Qcow2Node, context: NodeContext): Promise<OpenedNode>;
 }

@@ -5,11 +5,11 @@ import type { Host } from '../io/host.ts';
 import type { Permission } from '../io/locks.ts';
 import type { Storage } from '../io/storage.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
-import { CRYPT_NONE } from '../qcow2/spec.ts';
 import { MIB } from '../units.ts';
 import { plainFileNode, type Qcow2Node } from './blockdev.ts';
 import { resolveName } from './filename.ts';
 import { type NodeContext, openNode } from './open-node.ts';
+import { checkEncryptOptions, passphraseOf, type Secrets } from './secrets.ts';
 
 /** Tables in memory, in bytes: the upper layers get more of it, so that deep chains stay bounded. */
 const CACHE_TOTAL = 32 * MIB;
@@ -30,6 +30,9 @@ export interface LayerContext {
   /** The first layer is opened to be checked. */
   readonly checking?: boolean;
   readonly cacheBytes?: number;
+  readonly secrets?: Secrets;
+  /** Opens encrypted images without their keys. Default: as `describe`. */
+  readonly locked?: boolean;
   /** Layers above it. */
   readonly depth: number;
 }
@@ -61,19 +64,18 @@ export async function openQcow2(
   nodes: NodeContext,
 ): Promise<Qcow2Image> {
   const { host, depth, writable, describe, checking, cacheBytes = CACHE_PER_LAYER } = context;
+  const { locked = describe === true, secrets } = context;
   const image = await Qcow2Image.open(storage, {
     codecs: host.codecs,
     openDataFile: (name) => openDataFile(node, storage.filename, name, context, nodes),
     describe,
     checking: checking === true && depth === 0,
+    passphrase(header) {
+      checkEncryptOptions(header, node.encrypt);
+      return locked ? undefined : passphraseOf(header, node.encrypt, secrets);
+    },
     cacheBytes: Math.min(CACHE_PER_LAYER, CACHE_TOTAL / (depth + 1), node.cacheBytes ?? cacheBytes),
   });
-  if (node.encryptFormat !== undefined && image.header.cryptMethod === CRYPT_NONE) {
-    throw new ImageError(
-      'invalid',
-      `No encryption in image header, but options specified format '${node.encryptFormat}'`,
-    );
-  }
   if (writable && image.corrupt) {
     throw image.refusalToWrite({ dataUnchanged: true });
   }
@@ -83,7 +85,7 @@ export async function openQcow2(
       "'data-file' can only be set for images with an external data file",
     );
   }
-  const refusal = image.refusalToRead;
+  const refusal = locked ? image.refusalToMap : image.refusalToRead;
   if (refusal !== null && !describe) throw refusal;
   return image;
 }

@@ -36,6 +36,7 @@ import { finish, lock, openQcow2 } from './open-qcow2.ts';
 import { OptionDict } from './option-dict.ts';
 import { PROBE_BYTES, probeFormat } from './probe.ts';
 import { inTableOrder, type JsonValue } from './qemu-json.ts';
+import type { Secrets } from './secrets.ts';
 
 export interface OpenChainOptions {
   readonly host: Host;
@@ -52,6 +53,10 @@ export interface OpenChainOptions {
   readonly describe?: boolean;
   /** Opens the top to be checked: it may lack a refcount table, or have a broken snapshot table. */
   readonly checking?: boolean;
+  /** Passphrases by the names that `encrypt.key-secret` gives them. */
+  readonly secrets?: Secrets;
+  /** Opens encrypted images without their keys, for their maps and headers. Default: as `describe`. */
+  readonly locked?: boolean;
   /** What messages call the image. Default: its name, or its description as one. */
   readonly label?: string;
   /** Bound for tables in memory, in bytes, for each layer. Default: shared by the whole chain. */
@@ -265,7 +270,8 @@ interface OpenedLayer {
 
 async function openLayer({ node }: ParsedImage, context: ChainContext): Promise<OpenedLayer> {
   const { host, writable, cache = 'writeback', forceShare = false } = context;
-  const above: NodeContext = { host, writable, cache, forceShare, openImage };
+  const { secrets } = context;
+  const above: NodeContext = { host, writable, cache, forceShare, secrets, openImage };
   if (node.driver === undefined) {
     const own = inContext(commonOf(node.options), above);
     const file = await openNode(node.file, own);
@@ -312,7 +318,7 @@ async function openFormat(
 /** An image that another one, or a filter, stands on: the top of a chain of its own. */
 async function openImage(
   node: Qcow2Node,
-  { host, writable, cache, forceShare }: NodeContext,
+  { host, writable, cache, forceShare, secrets }: NodeContext,
 ): Promise<OpenedNode> {
   const { backing = NO_BACKING } = node;
   const layers: ChainLayer[] = [];
@@ -322,7 +328,8 @@ async function openImage(
   };
   let name: NodeName;
   try {
-    name = await openLayers(next, { host, writable, cache, forceShare }, layers);
+    const keys = secrets !== undefined && { secrets };
+    name = await openLayers(next, { host, writable, cache, forceShare, ...keys }, layers);
   } catch (error) {
     await closeAll().catch(() => undefined);
     throw error instanceof ImageError ? reworded(error, ownWords(error, layers)) : error;

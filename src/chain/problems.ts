@@ -157,7 +157,8 @@ function stateProblems(layer: Layer, filename: string): readonly Problem[] {
       hint: `They are rebuilt when it is next opened for writing, or now by: ${repair}`,
     });
   }
-  const { refusal } = layer.data;
+  // What is encrypted is no problem: where it lies is known without the key.
+  const refusal = layer.locked ? undefined : layer.data.refusal;
   if (refusal !== undefined) {
     problems.push({
       kind: 'unreadable',
@@ -166,7 +167,7 @@ function stateProblems(layer: Layer, filename: string): readonly Problem[] {
       hint: `Bring back the data file${layer.header.dataFile === null ? '' : ` '${layer.header.dataFile}'`}.`,
     });
   }
-  const feature = layer.unsupportedForReading;
+  const feature = layer.locked ? null : layer.unsupportedForReading;
   if (feature !== null) {
     problems.push({
       kind: 'unsupported',

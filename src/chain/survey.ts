@@ -188,7 +188,7 @@ function sourceOf(found: readonly Found[], index: number): Source {
     return { size, clusterSize: 1, extents: null };
   }
   const { size, clusterSize } = layer;
-  const readable = !(layer instanceof Qcow2Image) || layer.refusalToRead === null;
+  const readable = !(layer instanceof Qcow2Image) || layer.refusalToMap === null;
   const extents = (offset: number, length: number) => layer.extents(offset, length);
   return { size, clusterSize, extents: readable ? extents : null };
 }

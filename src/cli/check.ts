@@ -1,15 +1,15 @@
 // qimg-ts check, without repair: prints what is wrong, exits 0, 1, 2, 3 or 63.
 
 import { hostFileOf, resolveName } from '../chain/filename.ts';
+import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
 import { type CheckResult, checkImage } from '../qcow2/check.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
-import { CRYPT_NONE, INCOMPATIBLE } from '../qcow2/spec.ts';
+import { INCOMPATIBLE } from '../qcow2/spec.ts';
 import { checkText, checkToJson } from './check-output.ts';
 import { UsageError } from './getopt.ts';
 import { qemuJson } from './json.ts';
-import { objects } from './objects.ts';
 import { openNamed } from './open-named.ts';
 import {
   CACHE_MODES,
@@ -21,6 +21,7 @@ import {
   toCacheMode,
 } from './options.ts';
 import { type ProgramContext, reportError } from './program.ts';
+import { objects, readSecrets } from './secrets.ts';
 
 interface Flags {
   readonly object?: readonly string[];
@@ -50,6 +51,7 @@ export async function runCheck(argv: readonly string[], program: ProgramContext)
     .option('--object <object>', 'define an object (secret)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
+  const secrets = await readSecrets(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');
@@ -60,7 +62,7 @@ export async function runCheck(argv: readonly string[], program: ProgramContext)
   if (!CACHE_MODES.includes(flags.sourceCache)) {
     throw new ImageError('invalid', `Invalid source cache option: ${flags.sourceCache}`);
   }
-  return await check(namedImage(operand, flags, program), flags, program);
+  return await check(namedImage(operand, flags, program), flags, secrets, program);
 }
 
 function checkRepair(what: string): string {
@@ -68,12 +70,19 @@ function checkRepair(what: string): string {
   throw new UsageError(`Unknown option value for -r (expecting 'leaks' or 'all'): ${what}`);
 }
 
-async function check(named: NamedImage, flags: Flags, program: ProgramContext): Promise<number> {
+async function check(
+  named: NamedImage,
+  flags: Flags,
+  secrets: Secrets,
+  program: ProgramContext,
+): Promise<number> {
   const cache = toCacheMode(flags.sourceCache);
   const forceShare = flags.forceShare === true;
   // QEMU does not check what stands on a missing backing file, though nothing of a check needs it.
   const backing = program.asQemu;
-  const opening = { forceShare, cache, backing, describe: true, checking: true };
+  // Nor does anything need the key, but QEMU asks for it.
+  const keys = { secrets, locked: !program.asQemu };
+  const opening = { forceShare, cache, backing, ...keys, describe: true, checking: true };
   const chain = await openNamed(named, opening).catch((error: unknown) => {
     throw inCheckWords(error, named.label);
   });
@@ -86,7 +95,7 @@ async function check(named: NamedImage, flags: Flags, program: ProgramContext): 
     if (flags.repair !== undefined) {
       throw new OpenError('unsupported', 'Repairing is not supported yet; nothing was changed');
     }
-    await checkCompanions(image, named, program);
+    await checkCompanions(image, named);
     const result = await checkImage(image, (message) => program.err(`${message}\n`));
     report(result, named.filename, flags, program);
     if (result.checkErrors > 0) {
@@ -119,12 +128,8 @@ function inCheckWords(error: unknown, label: string): unknown {
   return new ImageError(error.code, message, { cause: error, hint: failed });
 }
 
-/** What QEMU opens beside the image: the data file, and the key of an encrypted one. */
-async function checkCompanions(
-  image: Qcow2Image,
-  named: NamedImage,
-  program: ProgramContext,
-): Promise<void> {
+/** What QEMU opens beside the image: the data file. */
+async function checkCompanions(image: Qcow2Image, named: NamedImage): Promise<void> {
   const { header } = image;
   const fail = (error: string, code: ImageError['code'] = 'invalid') =>
     new OpenError(code, `Could not open '${named.label}': ${error}`);
@@ -136,10 +141,6 @@ async function checkCompanions(
     } catch (error) {
       throw error instanceof ImageError ? fail(error.message, error.code) : error;
     }
-  }
-  // Nothing of a check needs the key, but QEMU asks for it.
-  if (program.asQemu && header.cryptMethod !== CRYPT_NONE && !named.hasKey) {
-    throw fail("Parameter 'encrypt.key-secret' is required for cipher");
   }
 }
 

@@ -1,12 +1,12 @@
 // qimg-ts commit: options in, words out. What it does is in commit/.
 
+import type { Secrets } from '../chain/secrets.ts';
 import { commit } from '../commit/commit.ts';
 import type { CommitOptions, CommitPlan, CommitResult } from '../commit/options.ts';
 import { ImageError } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
 import type { Command } from './command.ts';
 import { type CommitReport, JsonReport, TextReport } from './commit-report.ts';
-import { objects } from './objects.ts';
 import { checkNotEmpty, openNamed } from './open-named.ts';
 import {
   CACHE_MODES,
@@ -24,6 +24,7 @@ import type { ProgramContext } from './program.ts';
 import { ProgressLine } from './progress.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { warnIfTakenForRaw } from './raw-warning.ts';
+import { objects, readSecrets } from './secrets.ts';
 import { sizeArgument } from './size.ts';
 import { stdoutTerminal } from './terminal.ts';
 
@@ -75,6 +76,7 @@ function command(program: ProgramContext): Command {
 /** Returns the exit code. Errors are thrown for the caller to report. */
 export async function runCommit(argv: readonly string[], program: ProgramContext): Promise<number> {
   const { flags, operands } = parseVerb<Flags>(command(program), argv, program);
+  const secrets = await readSecrets(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');
@@ -84,7 +86,7 @@ export async function runCommit(argv: readonly string[], program: ProgramContext
   }
   const report = newReport(flags, program);
   try {
-    return await commitOperand(operand, flags, report, program);
+    return await commitOperand(operand, flags, secrets, report, program);
   } catch (error) {
     report.failed(error);
     throw error;
@@ -94,6 +96,7 @@ export async function runCommit(argv: readonly string[], program: ProgramContext
 async function commitOperand(
   operand: string,
   flags: Flags,
+  secrets: Secrets,
   report: CommitReport,
   program: ProgramContext,
 ): Promise<number> {
@@ -102,13 +105,13 @@ async function commitOperand(
   }
   const named = namedImage(operand, flags, program);
   checkNotEmpty(named);
-  const options = { ...toOptions(flags, program, named.format), label: named.label };
+  const options = { ...toOptions(flags, program, named.format), label: named.label, secrets };
   try {
     return await commitUntilDone(named, flags, options, report, program);
   } catch (error) {
     // Raw images have no backing file, so only those that can't be committed have to be looked at.
     const unbacked = error instanceof ImageError && /not have a backing file/.test(error.message);
-    if (program.asQemu && unbacked) await warnOfRaw(named, program);
+    if (program.asQemu && unbacked) await warnOfRaw(named, secrets, program);
     throw error;
   }
 }
@@ -137,8 +140,12 @@ function toOptions(
   };
 }
 
-async function warnOfRaw(named: NamedImage, program: ProgramContext): Promise<void> {
-  const chain = await openNamed(named, { forceShare: true });
+async function warnOfRaw(
+  named: NamedImage,
+  secrets: Secrets,
+  program: ProgramContext,
+): Promise<void> {
+  const chain = await openNamed(named, { forceShare: true, secrets });
   await chain.close();
   warnIfTakenForRaw(chain.at(0), program);
 }

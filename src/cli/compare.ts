@@ -4,12 +4,13 @@
 import type { Chain } from '../chain/chain.ts';
 import { type Comparison, compareChains } from '../chain/compare.ts';
 import { CompareError } from '../chain/compare-pieces.ts';
+import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
 import type { Reader } from './command.ts';
-import { objects } from './objects.ts';
 import { openNamed } from './open-named.ts';
 import { CACHE_MODES, Exit, namedImage, newCommand, parseVerb, toCacheMode } from './options.ts';
 import { type ProgramContext, reportError } from './program.ts';
+import { objects, readSecrets } from './secrets.ts';
 import { StepProgress } from './step-progress.ts';
 
 interface Flags {
@@ -45,6 +46,13 @@ export async function runCompare(
     .option('--object <object>', 'define an object (secret)', objectsOrExit(program))
     .option('--image-opts', 'each FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
+  let secrets: Secrets;
+  try {
+    secrets = await readSecrets(flags.object);
+  } catch (error) {
+    reportError(error, program);
+    return NOT_OPENED;
+  }
   const [first, second] = operands;
   if (first === undefined || second === undefined || operands.length > 2) {
     return program.usageError('Expecting two image file names');
@@ -53,7 +61,7 @@ export async function runCompare(
   const onShow = (): void => progress.showNext();
   process.on('SIGUSR1', onShow);
   try {
-    return await openAndCompare([first, second], flags, progress, program);
+    return await openAndCompare([first, second], flags, secrets, progress, program);
   } finally {
     process.off('SIGUSR1', onShow);
     progress.end();
@@ -76,14 +84,15 @@ function objectsOrExit(program: ProgramContext): Reader {
 async function openAndCompare(
   names: readonly [string, string],
   flags: Flags,
+  secrets: Secrets,
   progress: StepProgress,
   program: ProgramContext,
 ): Promise<number> {
   const chains: Chain[] = [];
   try {
     const [a, b] = [
-      await open(names[0], flags.aFormat, flags, chains, program),
-      await open(names[1], flags.bFormat, flags, chains, program),
+      await open(names[0], flags.aFormat, flags, secrets, chains, program),
+      await open(names[1], flags.bFormat, flags, secrets, chains, program),
     ];
     return await compare([a, b], names, flags, progress, program);
   } catch (error) {
@@ -98,6 +107,7 @@ async function open(
   name: string,
   format: string | undefined,
   flags: Flags,
+  secrets: Secrets,
   opened: Chain[],
   program: ProgramContext,
 ): Promise<Chain> {
@@ -107,7 +117,7 @@ async function open(
   const { imageOpts = false, forceShare = false } = flags;
   const named = namedImage(name, { imageOpts, ...(format !== undefined && { format }) }, program);
   const cache = toCacheMode(flags.cache);
-  const chain = await openNamed(named, { forceShare, cache, backing: true });
+  const chain = await openNamed(named, { forceShare, cache, backing: true, secrets });
   opened.push(chain);
   return chain;
 }

@@ -2,13 +2,16 @@
 // the order in which QEMU looks at it: words first, then what they mean together, the size last.
 
 import { isDriverOfQemu } from '../chain/drivers.ts';
+import type { Secrets } from '../chain/secrets.ts';
+import { ImageError } from '../errors.ts';
 import { type CreateOptions, checkCreateOptions } from '../qcow2/create.ts';
 import { geometryOf, l1EntriesFor } from '../qcow2/geometry.ts';
 import type { Preallocation } from '../qcow2/preallocate.ts';
 import type { CompressionType } from '../qcow2/spec.ts';
 import { MAX_L1_BYTES, SUBCLUSTERS } from '../qcow2/spec.ts';
 import { SECTOR } from '../units.ts';
-import { type Fail, firstRefused, isOn } from './create-options.ts';
+import { checkEncryptionAlias, checkEncryptionWords, toEncryption } from './create-encryption.ts';
+import { type Fail, isOn } from './create-options.ts';
 
 type Options = ReadonlyMap<string, string>;
 
@@ -18,11 +21,15 @@ const PREALLOCATIONS: readonly string[] = ['off', 'metadata', 'falloc', 'full'];
 const MAX_LENGTH = 2n ** 63n - 2n ** 30n;
 
 /** The qcow2 image that the options describe; `size` in bytes, not yet in whole sectors. */
-export function toImageOptions(options: Options, size: bigint, fail: Fail): CreateOptions {
+export function toImageOptions(
+  options: Options,
+  size: bigint,
+  secrets: Secrets,
+  fail: Fail,
+): CreateOptions {
   checkHint(options, fail);
+  checkEncryptionAlias(options, fail);
   checkWords(options, fail);
-  const unsupported = firstRefused(options);
-  if (unsupported !== undefined) throw fail(`The option '${unsupported}' is not supported yet`);
   const version = /^(0\.10|v2)$/.test(options.get('compat') ?? '') ? 2 : 3;
   const extendedL2 = isOn(options, 'extended_l2');
   const clusterSize = checkClusters(options, version, extendedL2, fail);
@@ -48,7 +55,25 @@ export function toImageOptions(options: Options, size: bigint, fail: Fail): Crea
     ...(backingFormat !== undefined && { backingFormat }),
   };
   checkName(image, fail);
-  return image;
+  return withEncryption(image, options, secrets, fail);
+}
+
+/** Last: QEMU has a file by then. */
+function withEncryption(
+  image: CreateOptions,
+  options: Options,
+  secrets: Secrets,
+  fail: Fail,
+): CreateOptions {
+  const encryption = toEncryption(options, secrets, fail);
+  if (encryption === undefined) return image;
+  const whole = { ...image, encryption };
+  try {
+    checkCreateOptions(whole, '');
+  } catch (error) {
+    throw error instanceof ImageError ? fail(error.message) : error;
+  }
+  return whole;
 }
 
 function preallocationOf(options: Options): Preallocation {
@@ -71,6 +96,7 @@ function checkWords(options: Options, fail: Fail): void {
   };
   check('compat', 'version', (value) => COMPATS.includes(value));
   check('backing_fmt', 'backing-fmt', isDriverOfQemu);
+  checkEncryptionWords(options, fail);
   check('preallocation', 'preallocation', (value) => PREALLOCATIONS.includes(value));
   check('compression_type', 'compression-type', (value) => value === 'zlib' || value === 'zstd');
 }

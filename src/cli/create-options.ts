@@ -14,8 +14,6 @@ interface Option {
   readonly value?: string;
   /** Of the file, whatever the format. */
   readonly ofFile?: boolean;
-  /** Known by name, and refused. */
-  readonly refused?: boolean;
 }
 
 const SIZE: Option = { name: 'size', kind: 'size', about: 'Virtual disk size' };
@@ -37,28 +35,27 @@ const preallocation = (modes: string) =>
     kind: 'str',
     about: `Preallocation mode (allowed values: ${modes})`,
   }) as const;
-const refused = (name: string, kind: Kind, about: string): Option => ({
-  name,
-  kind,
-  about,
-  refused: true,
-});
+const text = (name: string, about: string): Option => ({ name, kind: 'str', about });
+
+const ENCRYPTION: readonly Option[] = [
+  {
+    name: 'encryption',
+    kind: 'bool (on/off)',
+    about: "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
+  },
+  text('encrypt.format', "Encrypt the image, format choices: 'aes', 'luks'"),
+  text('encrypt.key-secret', 'ID of secret providing qcow AES key or LUKS passphrase'),
+  text('encrypt.cipher-alg', 'Name of encryption cipher algorithm'),
+  text('encrypt.cipher-mode', 'Name of encryption cipher mode'),
+  text('encrypt.ivgen-alg', 'Name of IV generator algorithm'),
+  text('encrypt.ivgen-hash-alg', 'Name of IV generator hash algorithm'),
+  text('encrypt.hash-alg', 'Name of encryption hash algorithm'),
+  { name: 'encrypt.iter-time', kind: 'num', about: 'Time to spend in PBKDF in milliseconds' },
+];
 
 /** In the order in which qemu-img prints them. */
 const QCOW2: readonly Option[] = [
-  refused(
-    'encryption',
-    'bool (on/off)',
-    "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
-  ),
-  refused('encrypt.format', 'str', "Encrypt the image, format choices: 'aes', 'luks'"),
-  refused('encrypt.key-secret', 'str', 'ID of secret providing qcow AES key or LUKS passphrase'),
-  refused('encrypt.cipher-alg', 'str', 'Name of encryption cipher algorithm'),
-  refused('encrypt.cipher-mode', 'str', 'Name of encryption cipher mode'),
-  refused('encrypt.ivgen-alg', 'str', 'Name of IV generator algorithm'),
-  refused('encrypt.ivgen-hash-alg', 'str', 'Name of IV generator hash algorithm'),
-  refused('encrypt.hash-alg', 'str', 'Name of encryption hash algorithm'),
-  refused('encrypt.iter-time', 'num', 'Time to spend in PBKDF in milliseconds'),
+  ...ENCRYPTION,
   { name: 'cluster_size', kind: 'size', about: 'qcow2 cluster size', value: '65536' },
   {
     name: 'extended_l2',
@@ -106,16 +103,6 @@ const RAW: readonly Option[] = [
 ];
 
 const tableOf = (format: string): readonly Option[] => (format === 'qcow2' ? QCOW2 : RAW);
-
-/** What is known by name and has a value that asks for something that we can't do. */
-export function firstRefused(options: ReadonlyMap<string, string>): string | undefined {
-  const used = QCOW2.find(
-    ({ name, refused, kind }) =>
-      refused && options.has(name) && (kind !== 'bool (on/off)' || isOn(options, name)),
-  );
-  if (used === undefined) return undefined;
-  return used.kind === 'bool (on/off)' ? `${used.name}=on` : used.name;
-}
 
 export function isOn(options: ReadonlyMap<string, string>, name: string): boolean {
   return /^(on|yes|true|y)$/.test(options.get(name) ?? 'off');
@@ -182,13 +169,10 @@ export function formattingLine(
   return `Formatting '${filename}', fmt=${format} ${words.join(' ')}\n`;
 }
 
-/**
- * The options of a format by name; those of the file only where it is named. `all`: with those
- * that are known but refused, as scripts find them in the list of QEMU.
- */
-export function optionsHelp(format: string, forFile: boolean, all: boolean): string {
+/** The options of a format by name; those of the file only where it is named. */
+export function optionsHelp(format: string, forFile: boolean): string {
   const lines = tableOf(format)
-    .filter(({ ofFile, refused }) => (forFile || !ofFile) && (all || !refused))
+    .filter(({ ofFile }) => forFile || !ofFile)
     .map(({ name, kind, about }) => `  ${`${name}=<${kind}>`.padEnd(22)} - ${about}\n`)
     .sort()
     .join('');

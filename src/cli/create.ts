@@ -2,6 +2,7 @@
 
 import { hostFileOf, resolveName } from '../chain/filename.ts';
 import { openChain } from '../chain/open.ts';
+import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, reworded, strerror } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
 import type { Storage } from '../io/storage.ts';
@@ -16,10 +17,10 @@ import {
   optionsHelp,
   parseCreateOptions,
 } from './create-options.ts';
-import { objects } from './objects.ts';
 import { asksForHelp, isOptionList } from './option-list.ts';
 import { collected, Exit, newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
+import { objects, readSecrets } from './secrets.ts';
 import { sizeArgument } from './size.ts';
 
 interface Flags {
@@ -49,7 +50,8 @@ export async function runCreate(argv: readonly string[], program: ProgramContext
   if (filename === undefined) return program.usageError('Expecting image file name');
   const size = sizeText === undefined ? undefined : sizeArgument(sizeText, 'image size', program);
   if (unexpected !== undefined) return program.usageError(`Unexpected argument: ${unexpected}`);
-  await create(filename, size, flags, program);
+  const secrets = await readSecrets(flags.object);
+  await create(filename, size, flags, secrets, program);
   return 0;
 }
 
@@ -66,7 +68,7 @@ function listOptions(
 ): number {
   if (!isKnown(format)) throw new ImageError('invalid', `Unknown file format '${format}'`);
   if (filename !== undefined) hostFileOf(filename);
-  program.out(optionsHelp(format, filename !== undefined, program.asQemu));
+  program.out(optionsHelp(format, filename !== undefined));
   return 0;
 }
 
@@ -74,6 +76,7 @@ async function create(
   filename: string,
   sizeOperand: bigint | undefined,
   flags: Flags,
+  secrets: Secrets,
   program: ProgramContext,
 ): Promise<void> {
   const fail: Fail = (message) => new ImageError('invalid', `${filename}: ${message}`);
@@ -101,14 +104,14 @@ async function create(
     const { size: length, preallocation } = toRawOptions(options, bytes, fail);
     await fill(target, (storage) => createRaw(storage, length, preallocation));
   } else {
-    const image = toImageOptions(options, bytes, fail);
+    const image = toImageOptions(options, bytes, secrets, fail);
     const name = image.dataFile;
     const dataFile =
       name === undefined
         ? undefined
         : await withinAsync(filename, () => dataFileFor(filename, name, image.backingFile));
     await fill(target, (storage) =>
-      withDataFile(dataFile, (data) => createImage(storage, image, data)),
+      withDataFile(dataFile, (data) => createImage(storage, image, data, nodeHost)),
     );
   }
 }

@@ -5,18 +5,9 @@ import { resolveName } from '../chain/filename.ts';
 import { NULL_NAME } from '../io/null.ts';
 import type { Layer } from '../layer.ts';
 import { readBitmaps } from '../qcow2/bitmaps.ts';
-import { findExtension, parseEncryptionHeader } from '../qcow2/extensions.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { Snapshot } from '../qcow2/snapshots.ts';
-import {
-  AUTOCLEAR,
-  COMPATIBLE,
-  CRYPT_AES,
-  CRYPT_LUKS,
-  CRYPT_NONE,
-  EXTENSION,
-  INCOMPATIBLE,
-} from '../qcow2/spec.ts';
+import { AUTOCLEAR, COMPATIBLE, CRYPT_NONE, INCOMPATIBLE } from '../qcow2/spec.ts';
 import { RawImage } from '../raw/raw.ts';
 import { describeLuks } from './describe-luks.ts';
 
@@ -100,7 +91,7 @@ async function describeFormat(image: Qcow2Image): Promise<Description> {
   const { header, geometry } = image;
   const common = { 'compression-type': header.compressionType };
   if (header.version === 2) {
-    const encrypt = await describeEncryption(image);
+    const encrypt = describeEncryption(image);
     return { compat: '0.10', ...common, 'refcount-bits': geometry.refcountBits, ...encrypt };
   }
   const has = (features: bigint, bit: bigint) => (features & bit) !== 0n;
@@ -118,17 +109,15 @@ async function describeFormat(image: Qcow2Image): Promise<Description> {
     ...(external && {
       'data-file-raw': has(header.autoclearFeatures, AUTOCLEAR.rawExternalData),
     }),
-    ...(await describeEncryption(image)),
+    ...describeEncryption(image),
     corrupt: image.corrupt,
     'extended-l2': has(header.incompatibleFeatures, INCOMPATIBLE.extendedL2),
   };
 }
 
-async function describeEncryption({ header, storage }: Qcow2Image): Promise<Description> {
-  if (header.cryptMethod === CRYPT_AES) return { encrypt: { format: 'aes' } };
-  if (header.cryptMethod !== CRYPT_LUKS) return {};
-  const pointer = findExtension(header.extensions, EXTENSION.encryptionHeader);
-  if (pointer === undefined) return { encrypt: { format: 'luks' } };
-  const { offset } = parseEncryptionHeader(pointer);
-  return { encrypt: await describeLuks(storage, offset) };
+/** Without a LUKS header nothing is said, as by QEMU. */
+function describeEncryption({ encryption }: Qcow2Image): Description {
+  if (encryption === null) return {};
+  if (encryption.format === 'aes') return { encrypt: { format: 'aes' } };
+  return encryption.luks === null ? {} : { encrypt: describeLuks(encryption.luks.header) };
 }

@@ -2,15 +2,16 @@
 
 import type { ChainLayer } from '../chain/chain.ts';
 import { resolveName } from '../chain/filename.ts';
+import type { Secrets } from '../chain/secrets.ts';
 import { ImageError } from '../errors.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Description, describeImage } from './describe-image.ts';
 import { infoText } from './info-text.ts';
 import { qemuJson } from './json.ts';
-import { objects } from './objects.ts';
 import { openNamed } from './open-named.ts';
 import { type NamedImage, namedImage, newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
+import { objects, readSecrets } from './secrets.ts';
 
 interface Flags {
   readonly object?: readonly string[];
@@ -31,6 +32,7 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
     .option('--object <object>', 'define an object (secret)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
+  const secrets = await readSecrets(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');
@@ -39,7 +41,7 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
     throw new ImageError('invalid', '--output must be used with human or json as argument.');
   }
   const named = namedImage(operand, flags, program);
-  const images = await describeChain(named, flags);
+  const images = await describeChain(named, flags, secrets);
   if (flags.output === 'json') {
     const value = flags.backingChain ? images : images[0];
     program.out(`${qemuJson(value)}\n`);
@@ -48,12 +50,16 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
 }
 
 /** Each image is opened by itself: what can't be read as a chain can still be described. */
-async function describeChain(named: NamedImage, flags: Flags): Promise<readonly Description[]> {
+async function describeChain(
+  named: NamedImage,
+  flags: Flags,
+  secrets: Secrets,
+): Promise<readonly Description[]> {
   const images: Description[] = [];
   const seen = new Set<string>();
   let next: Next | undefined = named;
   while (next !== undefined) {
-    const chain = await openNamed(next, { forceShare: flags.forceShare === true });
+    const chain = await openNamed(next, { forceShare: flags.forceShare === true, secrets });
     try {
       const top = chain.at(0);
       if (seen.has(top.id)) {

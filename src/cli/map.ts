@@ -5,10 +5,10 @@ import type { Chain } from '../chain/chain.ts';
 import { ImageError, strerror } from '../errors.ts';
 import { KIB } from '../units.ts';
 import { emptyMapObject, MAP_HEADING, mapLine, mapObject } from './map-output.ts';
-import { objects } from './objects.ts';
 import { openNamed } from './open-named.ts';
 import { namedImage, newCommand, parsed, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
+import { objects, readSecrets } from './secrets.ts';
 import { sizeArgument } from './size.ts';
 
 interface Flags {
@@ -38,6 +38,7 @@ export async function runMap(argv: readonly string[], program: ProgramContext): 
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
   const { startOffset: start = 0, maxLength: most = Number.POSITIVE_INFINITY } = flags;
+  const secrets = await readSecrets(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');
@@ -46,7 +47,11 @@ export async function runMap(argv: readonly string[], program: ProgramContext): 
     throw new ImageError('invalid', '--output must be used with human or json as argument.');
   }
   const forceShare = flags.forceShare === true;
-  const chain = await openNamed(namedImage(operand, flags, program), { forceShare, backing: true });
+  const chain = await openNamed(namedImage(operand, flags, program), {
+    forceShare,
+    backing: true,
+    secrets,
+  });
   try {
     const print = flags.output === 'json' ? printJson : printHuman;
     return await print(chain, start, Math.min(start + most, chain.size), program);

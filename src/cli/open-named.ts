@@ -3,6 +3,7 @@
 
 import type { Chain } from '../chain/chain.ts';
 import { openChain } from '../chain/open.ts';
+import type { Secrets } from '../chain/secrets.ts';
 import { ImageError } from '../errors.ts';
 import type { CacheMode } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
@@ -11,6 +12,10 @@ import type { NamedImage } from './options.ts';
 export interface OpenNamedOptions {
   readonly forceShare: boolean;
   readonly cache?: CacheMode;
+  /** What `--object` defined. */
+  readonly secrets: Secrets;
+  /** Opens encrypted images without their keys. Default: as `describe`. */
+  readonly locked?: boolean;
   /** Opens the backing files too: data can be read then. Default: the image alone. */
   readonly backing?: boolean;
   /** Opens what can only be described. Default: where the image is opened alone. */

@@ -141,8 +141,6 @@ export interface NamedImage {
   readonly format?: string;
   /** What the user wrote: messages begin with it. */
   readonly label: string;
-  /** A key was given for an encrypted image. */
-  readonly hasKey: boolean;
   /** With `--image-opts`: what the operand means. */
   readonly options?: OptionDict;
 }
@@ -160,7 +158,7 @@ export function namedImage(
 ): NamedImage {
   if (!flags.imageOpts) {
     const format = flags.format !== undefined && { format: flags.format };
-    return { filename: operand, label: operand, hasKey: false, ...format };
+    return { filename: operand, label: operand, ...format };
   }
   if (flags.format !== undefined) {
     throw new ImageError('invalid', '--image-opts and --format are mutually exclusive');
@@ -171,6 +169,5 @@ export function namedImage(
   if (flags.forceShare && share !== undefined && share !== 'on') {
     throw new ImageError('invalid', '--force-share/-U conflicts with image options');
   }
-  const hasKey = options.has('encrypt.key-secret');
-  return { filename: operand, label: operand, hasKey, options };
+  return { filename: operand, label: operand, options };
 }

@@ -4,13 +4,13 @@ import { constants } from 'node:os';
 import { shellWord } from '../chain/advice.ts';
 import type { Chain } from '../chain/chain.ts';
 import { openChain } from '../chain/open.ts';
+import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../qcow2/snapshot-changes.ts';
 import { describeSnapshot } from './describe-image.ts';
 import { snapshotTable } from './info-text.ts';
-import { objects } from './objects.ts';
 import { checkNotEmpty } from './open-named.ts';
 import {
   collect,
@@ -22,8 +22,10 @@ import {
 } from './options.ts';
 import { type ProgramContext, TwoLineError } from './program.ts';
 import { warnIfTakenForRaw } from './raw-warning.ts';
+import { objects, readSecrets } from './secrets.ts';
 
 interface Flags {
+  readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly format?: string;
   readonly forceShare?: boolean;
@@ -65,7 +67,8 @@ export async function runSnapshot(
   // QEMU opens the image for writing when nothing is asked of it, and leaves it at that.
   const action = actions[0] ?? (program.asQemu ? undefined : 'list');
   const named = namedImage(operand, flags, program);
-  const chain = await open(named, action !== 'list', flags);
+  const secrets = await readSecrets(flags.object);
+  const chain = await open(named, action !== 'list', flags, secrets);
   try {
     if (action !== 'list') warnIfTakenForRaw(chain.at(0), program);
     // QEMU opens it once more to look for snapshots below.
@@ -80,7 +83,12 @@ export async function runSnapshot(
   return 0;
 }
 
-async function open(named: NamedImage, writable: boolean, flags: Flags): Promise<Chain> {
+async function open(
+  named: NamedImage,
+  writable: boolean,
+  flags: Flags,
+  secrets: Secrets,
+): Promise<Chain> {
   checkNotEmpty(named);
   const { format, label } = named;
   const forceShare = flags.forceShare === true;
@@ -95,6 +103,7 @@ async function open(named: NamedImage, writable: boolean, flags: Flags): Promise
     writable,
     forceShare,
     label,
+    secrets,
     ...(format !== undefined && { format }),
   });
 }

@@ -27,13 +27,14 @@ import { findRange } from './range.ts';
  */
 export async function commit(target: ChainTarget, options: CommitOptions): Promise<CommitResult> {
   checkOptions(options);
-  const { host, format, cache, label, signal, dryRun = false } = options;
+  const { host, format, cache, secrets, label, signal, dryRun = false } = options;
   signal?.throwIfAborted();
   const chain = await openChain(target, {
     host,
     writable: !dryRun,
     ...(format !== undefined && { format }),
     ...(cache !== undefined && { cache }),
+    ...(secrets !== undefined && { secrets }),
     ...(label !== undefined && { label }),
     ...(signal !== undefined && { signal }),
   });

@@ -28,13 +28,13 @@ export async function findFinished(
   chain: Chain,
   options: CommitOptions,
 ): Promise<Finished | undefined> {
-  const { host, top, base } = options;
+  const { host, top, base, secrets } = options;
   if (top === undefined || base === undefined) return undefined;
   if ((await findLayer(chain, top)) !== undefined) return undefined;
   const index = await findLayer(chain, base);
   const file = await existing(host, [top, resolveName(chain.at(0).filename, top)]);
   if (index === undefined || index === 0 || file === undefined) return undefined;
-  const merged = await openChain(file, { host });
+  const merged = await openChain(file, { host, ...(secrets !== undefined && { secrets }) });
   try {
     const found = await whatIsLeft(merged, chain.at(index), options);
     if (found === undefined) await merged.close();

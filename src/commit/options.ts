@@ -1,5 +1,6 @@
 // What a caller of commit can ask for, what it is told, and which combinations make sense.
 
+import type { Secrets } from '../chain/secrets.ts';
 import { ImageError } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
 import type { RateLimit } from '../io/throttle.ts';
@@ -10,6 +11,8 @@ export interface CommitOptions {
   /** Format of the image that is named; probed without it. */
   readonly format?: string;
   readonly cache?: CacheMode;
+  /** Passphrases of encrypted layers, by the names that descriptions give them. */
+  readonly secrets?: Secrets;
   /** What messages call the image. Default: its name. */
   readonly label?: string;
   /** The layer that receives the data; default: the backing file of the top. */

@@ -67,12 +67,12 @@ export async function prepareRelinks(
 
 function openOverlay(name: string, { host, dryRun = false }: CommitOptions): Promise<Chain> {
   const access = { writable: !dryRun, forceShare: dryRun };
-  return openChain(name, { host, format: 'qcow2', single: true, ...access });
+  return openChain(name, { host, format: 'qcow2', single: true, locked: true, ...access });
 }
 
 /** The same for an image that is not open. */
 export async function backingOf(name: string, host: Host): Promise<string | undefined> {
-  const options = { host, format: 'qcow2', single: true, forceShare: true };
+  const options = { host, format: 'qcow2', single: true, locked: true, forceShare: true };
   await using overlay = await openChain(name, options);
   return await backingIdOf(asQcow2(overlay.top), host);
 }

@@ -11,6 +11,7 @@ export const nodeCodecs: Codecs = {
   decompressZstd,
   deflateRaw,
   ...(hasZstd() && { compressZstd }),
+  loadCrypto: async () => (await import('./crypto.ts')).nodeCrypto,
 };
 
 /** Node.js has it from 22.15 on. Asked without loading zlib. */

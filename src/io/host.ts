@@ -16,6 +16,30 @@ export interface OpenStorageOptions {
   readonly locking?: boolean;
 }
 
+/** The hashes that encrypted images name. */
+export type HashName = 'md5' | 'sha1' | 'sha224' | 'sha256' | 'sha384' | 'sha512' | 'ripemd160';
+
+/** Encrypts or decrypts whole blocks of 16 bytes, each by itself; the result is the caller's. */
+export type BlockCipher = (blocks: Uint8Array) => Uint8Array;
+
+/** What encrypted images are made of; their modes of operation are built on it. */
+export interface Crypto {
+  /** AES with a key of 16, 24 or 32 bytes. */
+  aes(key: Uint8Array, direction: 'encrypt' | 'decrypt'): BlockCipher;
+  /** The digest of the bytes. */
+  hash(name: HashName, bytes: Uint8Array): Uint8Array;
+  /** PBKDF2 with HMAC of the hash: `length` bytes of key. `iterations` is at most 2^31 - 1. */
+  pbkdf2(
+    name: HashName,
+    password: Uint8Array,
+    salt: Uint8Array,
+    iterations: number,
+    length: number,
+  ): Promise<Uint8Array>;
+  /** Bytes that nobody can guess. */
+  randomBytes(length: number): Uint8Array;
+}
+
 /**
  * Compression and decompression of clusters. What can't be decompressed is rejected with `corrupt`;
  * the ways to compress need not be there.
@@ -29,6 +53,8 @@ export interface Codecs {
   deflateRaw?(plain: Uint8Array): Promise<Uint8Array>;
   /** One zstd frame that tells the size of its content. */
   compressZstd?(plain: Uint8Array): Promise<Uint8Array>;
+  /** For encrypted images; without it, they can be described but not read. */
+  loadCrypto?(): Promise<Crypto>;
 }
 
 /** Which file a name means. */

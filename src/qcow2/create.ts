@@ -3,6 +3,8 @@
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { SECTOR } from '../units.ts';
+import { type CreateHost, encryptEmpty, type NewEncryption } from './encryption/encrypt-empty.ts';
+import { checkNewSpec } from './encryption/new-luks.ts';
 import { encodeFeatureNames, type HeaderExtension } from './extensions.ts';
 import { viewOf, writeU64 } from './fields.ts';
 import { geometryOf, l1EntriesFor } from './geometry.ts';
@@ -41,6 +43,8 @@ export interface CreateOptions {
   /** Stored as it is. */
   readonly backingFile?: string;
   readonly backingFormat?: string;
+  /** Encrypts the disk. Needs a host with cryptography. */
+  readonly encryption?: NewEncryption;
   /** Default `off`; with a backing file, which it would hide, only together with `extendedL2`. */
   readonly preallocation?: Preallocation;
   /** Name of the external data file, stored as it is; `createImage` is given its storage. */
@@ -57,6 +61,7 @@ const FEATURE_NAMES_FROM = 8192;
 
 /** Throws what `createImage` would throw for these options, before there is a file. */
 export function checkCreateOptions(options: CreateOptions, filename: string): void {
+  if (options.encryption?.format === 'luks') checkNewSpec(options.encryption.spec);
   newHeader(options, filename);
 }
 
@@ -69,11 +74,12 @@ export async function createImage(
   storage: Storage,
   options: CreateOptions,
   dataFile?: Storage,
+  host?: CreateHost,
 ): Promise<Qcow2Image> {
-  const header = newHeader(options, storage.filename);
-  await writeEmpty(storage, header, 2 ** header.clusterBits);
-  const open = () =>
-    Qcow2Image.open(storage, { openDataFile: dataFile && (() => Promise.resolve(dataFile)) });
+  const plain = newHeader(options, storage.filename);
+  await writeEmpty(storage, plain, 2 ** plain.clusterBits);
+  const header = await encryptEmpty(storage, plain, options.encryption, host);
+  const open = () => openNew(storage, options.encryption, dataFile, host);
   const image = await open();
   await image.grow(options.size);
   await preallocate(image, options.preallocation ?? (options.dataFileRaw ? 'metadata' : 'off'));
@@ -85,6 +91,19 @@ export async function createImage(
   await storage.write(0, encodeHeader({ ...grown, extensions, backingFile }), 'header');
   await storage.flush();
   return await open();
+}
+
+function openNew(
+  storage: Storage,
+  encryption: NewEncryption | undefined,
+  dataFile: Storage | undefined,
+  host: CreateHost | undefined,
+): Promise<Qcow2Image> {
+  return Qcow2Image.open(storage, {
+    ...(host !== undefined && { codecs: host.codecs }),
+    openDataFile: dataFile && (() => Promise.resolve(dataFile)),
+    passphrase: () => encryption?.passphrase,
+  });
 }
 
 /** The header of the disk before it has its size. */

@@ -2,7 +2,7 @@
 
 import { ImageError } from '../errors.ts';
 import { alignUp } from '../units.ts';
-import { readU64, viewOf } from './fields.ts';
+import { readU64, viewOf, writeU64 } from './fields.ts';
 import { EXTENSION, FEATURE_NAME_ENTRY } from './spec.ts';
 
 export interface HeaderExtension {
@@ -105,10 +105,20 @@ export function parseBitmapsExtension(data: Uint8Array): BitmapsExtension {
   };
 }
 
+export function encodeEncryptionHeader(area: { offset: number; length: number }): Uint8Array {
+  const data = new Uint8Array(16);
+  writeU64(viewOf(data), 0, area.offset);
+  writeU64(viewOf(data), 8, area.length);
+  return data;
+}
+
 /** "Full disk encryption header pointer". */
 export function parseEncryptionHeader(data: Uint8Array): { offset: number; length: number } {
   if (data.length !== 16) {
-    throw new ImageError('corrupt', 'CRYPTO header extension has an unexpected length');
+    throw new ImageError(
+      'corrupt',
+      `CRYPTO header extension size ${data.length}, but expected size 16`,
+    );
   }
   const view = viewOf(data);
   return {

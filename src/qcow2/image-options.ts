@@ -1,11 +1,8 @@
 // What is said of an image when it is opened, and before it is written.
 
-import type { Codecs } from '../io/host.ts';
-import type { DataStoreOptions } from './data-store.ts';
+import type { OpenDataOptions } from './open-data.ts';
 
-export interface OpenImageOptions extends DataStoreOptions {
-  /** Needed for compressed clusters alone. */
-  readonly codecs?: Codecs;
+export interface OpenImageOptions extends OpenDataOptions {
   /** Bound for tables in memory, in bytes. Default 16 MiB; at least eight tables are kept. */
   readonly cacheBytes?: number;
   /** It is opened to be checked, and may lack a refcount table or have a broken snapshot table. */

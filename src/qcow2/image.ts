@@ -10,21 +10,23 @@ import { Allocator } from './allocator.ts';
 import { rewriteBacking } from './backing.ts';
 import { CompressedWriter, compressorFor } from './compressed-writer.ts';
 import { corruptionBehind } from './corruption.ts';
-import { type DataStore, openDataStore } from './data-store.ts';
+import type { DataStore } from './data-store.ts';
 import { emptyImage } from './empty.ts';
+import { LockedData } from './encryption/encrypted-data.ts';
+import type { Encryption } from './encryption/open.ts';
 import type { Geometry } from './geometry.ts';
 import { countFree, type FreeClusters, GrowthCounter } from './growth.ts';
 import { geometryOfHeader, type Header, parseHeader } from './header.ts';
 import { readHeaderCluster } from './header-cluster.ts';
 import type { OpenImageOptions, WriteIntent } from './image-options.ts';
 import { extentOf, mapRuns } from './mapping.ts';
+import { type OpenedData, openData } from './open-data.ts';
 import { PairedStorage } from './paired-storage.ts';
 import type { PlaceContext } from './place.ts';
 import { prepareForWriting, refusalToWrite } from './prepare.ts';
 import { Reader } from './reader.ts';
 import { readSnapshots, type Snapshot } from './snapshots.ts';
 import { INCOMPATIBLE } from './spec.ts';
-import { unsupportedForReading } from './support.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
 import { type Mover, Writer } from './writer.ts';
@@ -36,6 +38,8 @@ export class Qcow2Image implements Layer {
   readonly storage: Storage;
   readonly geometry: Geometry;
   readonly data: DataStore;
+  /** What the header says of it; null without encryption. */
+  readonly encryption: Encryption | null;
   backing: Layer | null = null;
   /** Told that there is nothing below, whatever the header says: reads as zeros. */
   standsAlone = false;
@@ -52,7 +56,7 @@ export class Qcow2Image implements Layer {
   private constructor(
     storage: Storage,
     header: Header,
-    data: DataStore,
+    { data, encryption }: OpenedData,
     tables: Tables,
     options: OpenImageOptions,
   ) {
@@ -61,6 +65,7 @@ export class Qcow2Image implements Layer {
     this.geometry = geometryOfHeader(header);
     this.data = data;
     this.#codecs = options.codecs;
+    this.encryption = encryption;
     this.#cacheBytes = options.cacheBytes ?? DEFAULT_CACHE;
     this.#size = header.size;
     this.#context = this.#newContext(tables);
@@ -106,14 +111,15 @@ export class Qcow2Image implements Layer {
     const { checking = false } = options;
     const header = await Qcow2Image.readHeader(storage, checking);
     const geometry = geometryOfHeader(header);
-    const data = await openDataStore(storage, header, options);
+    const opened = await openData(storage, header, options);
+    const { data } = opened;
     const paired = data.storage === storage ? storage : new PairedStorage(storage, data.storage);
     try {
       const cacheBytes = options.cacheBytes ?? DEFAULT_CACHE;
       const tables = await Tables.load(paired, geometry, header, cacheBytes);
       // A broken table is found now, and not when it is needed. A check tells of it by itself.
       if (!checking) await readSnapshots(storage, header);
-      return new Qcow2Image(paired, header, data, tables, options);
+      return new Qcow2Image(paired, header, opened, tables, options);
     } catch (error) {
       if (data.storage !== storage) await data.storage.close();
       throw error;
@@ -164,29 +170,36 @@ export class Qcow2Image implements Layer {
 
   /** The feature that keeps us from reading the guest's data, in words; null if there is none. */
   get unsupportedForReading(): string | null {
-    return unsupportedForReading(this.header);
+    return this.locked ? 'encryption' : null;
+  }
+
+  /** Encrypted, and opened without a key: map and header alone can be read and changed. */
+  get locked(): boolean {
+    return this.data instanceof LockedData;
   }
 
   /** Why the guest's data can't be read; null if it can. */
   get refusalToRead(): ImageError | null {
-    const feature = this.unsupportedForReading;
-    if (feature === null) return this.data.refusal ?? null;
-    const message = `'${this.filename}' uses ${feature}, which is not supported`;
-    return new ImageError('unsupported', message);
+    return this.refusalToMap ?? this.data.refusal ?? null;
+  }
+
+  /** Why it can't be told where the guest's data lies; null if it can. */
+  get refusalToMap(): ImageError | null {
+    return this.locked ? null : (this.data.refusal ?? null);
   }
 
   // Reading
 
   async extents(offset: number, length: number): Promise<readonly Extent[]> {
     checkRange(this, offset, length);
-    this.#checkReadable();
+    if (this.refusalToMap !== null) throw this.refusalToMap;
     const runs = await mapRuns(this.#context, offset, length);
     return runs.map((run) => extentOf(run, this.data));
   }
 
   async read(offset: number, target: Uint8Array): Promise<void> {
     checkRange(this, offset, target.length);
-    this.#checkReadable();
+    if (this.refusalToRead !== null) throw this.refusalToRead;
     // While we read, what the map points to must not be let go and given to somebody else.
     await this.#writer.ranges.shared(offset, offset + target.length, () =>
       this.#reader.read(offset, target),
@@ -399,10 +412,5 @@ export class Qcow2Image implements Layer {
         throw error;
       });
     await this.#ready;
-  }
-
-  #checkReadable(): void {
-    const refusal = this.refusalToRead;
-    if (refusal !== null) throw refusal;
   }
 }

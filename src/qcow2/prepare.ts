@@ -29,10 +29,9 @@ export function refusalToWrite(
     });
   }
   if (!what.dataUnchanged && backing !== undefined) return backing;
-  const feature = what.dataUnchanged
-    ? image.unsupportedForReading
-    : unsupportedForWriting(image.header);
-  if (feature === null) return what.dataUnchanged ? undefined : image.data.refusal;
+  if (what.dataUnchanged) return undefined;
+  const feature = unsupportedForWriting(image.header);
+  if (feature === null) return image.data.refusal;
   return new ImageError(
     'unsupported',
     `${filename} uses ${feature}: writing to it is not supported`,

@@ -124,7 +124,8 @@ export class Writer {
       storage.event?.('cow_read');
       await this.#image.readHeld(from, bytes.subarray(0, onDisk));
     }
-    if (placement.zeroed && bytes.every((byte) => byte === 0)) return;
+    // Zeros that were encrypted are none.
+    if (placement.zeroed && !data.opaque && bytes.every((byte) => byte === 0)) return;
     const host = placement.host + (from - placement.guest);
     storage.event?.('cow_write');
     await data.write(host, from, bytes);

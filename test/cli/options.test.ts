@@ -3,7 +3,6 @@
 import { describe, expect, test } from 'vitest';
 import { parseImage } from '../../src/chain/blockdev.ts';
 import { OptionDict } from '../../src/chain/option-dict.ts';
-import { objects } from '../../src/cli/objects.ts';
 import { namedImage } from '../../src/cli/options.ts';
 
 const refusal = (message: string) =>
@@ -11,7 +10,7 @@ const refusal = (message: string) =>
 
 describe('the operand', () => {
   test('is a file, with the format that is given', () => {
-    expect(namedImage('disk', {})).toEqual({ filename: 'disk', label: 'disk', hasKey: false });
+    expect(namedImage('disk', {})).toEqual({ filename: 'disk', label: 'disk' });
     expect(namedImage('disk', { format: 'raw' })).toMatchObject({
       filename: 'disk',
       format: 'raw',
@@ -24,14 +23,9 @@ describe('the operand', () => {
 
   test('with --image-opts names driver and file', () => {
     const text = 'driver=qcow2,file.driver=file,file.filename=a,,b';
-    expect(opts(text)).toMatchObject({ label: text, hasKey: false });
+    expect(opts(text)).toMatchObject({ label: text });
     const file = { driver: 'file', filename: 'a,b' };
     expect(tree(text).node).toMatchObject({ driver: 'qcow2', file });
-  });
-
-  test('with --image-opts may name a key', () => {
-    const text = 'file.filename=x,encrypt.format=luks,encrypt.key-secret=s';
-    expect(opts(text)).toMatchObject({ hasKey: true });
   });
 
   test.each([
@@ -45,24 +39,5 @@ describe('the operand', () => {
   test('with --image-opts goes without a format', () => {
     const both = () => namedImage('file.filename=x', { imageOpts: true, format: 'raw' });
     expect(both).toThrow(refusal('mutually exclusive'));
-  });
-});
-
-describe('an object', () => {
-  test.each([
-    'secret,id=s,data=abc',
-    'secret,id=s,file=package.json',
-    'qom-type=secret,id=s,data=x',
-  ])('%j is known', (text) => {
-    expect(() => objects.read(text, undefined)).not.toThrow();
-  });
-
-  test.each([
-    ['iothread,id=x', "Parameter 'qom-type' does not accept value 'iothread'"],
-    ['secret,data=abc', "Parameter 'id' is missing"],
-    ['secret,id=s', "Either 'file' or 'data' must be provided"],
-    ['secret,id=s,file=a,data=b', "'file' and 'data' are mutually exclusive"],
-  ])('%j is refused', (text, message) => {
-    expect(() => objects.read(text, undefined)).toThrow(refusal(message));
   });
 });

@@ -434,8 +434,6 @@ testLines(
 );
 
 testDifferences([
-  ['create -f qcow2 -o encrypt.format=foo x.qcow2 1M', 'what is refused is refused by its name'],
-  ['create -f qcow2 -o encrypt.iter-time=10 x.qcow2 1M', 'what is refused is refused by its name'],
   ['create -f vmdk x 1M', 'formats that we do not have'],
   ['create -f file x 1M', 'protocols are no formats to us'],
   ['create -f qcow2 -b b.qcow2 -F vmdk x.qcow2', 'formats that we do not have'],
