@@ -6,7 +6,7 @@ import { ImageError } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
 import type { Command } from './command.ts';
 import { type CommitReport, JsonReport, TextReport } from './commit-report.ts';
-import { checkNotEmpty, openNamed } from './open-named.ts';
+import { checkNotEmpty, openNamed, warnIfTakenForRaw } from './open-named.ts';
 import {
   CACHE_MODES,
   collect,
@@ -106,7 +106,10 @@ async function commitOperand(
   } catch (error) {
     // Raw images have no backing file, so only those that can't be committed have to be looked at.
     const unbacked = error instanceof ImageError && /not have a backing file/.test(error.message);
-    if (program.asQemu && unbacked) await warnIfTakenForRaw(named, program);
+    if (program.asQemu && unbacked) {
+      await using chain = await openNamed(named, { forceShare: true });
+      warnIfTakenForRaw(chain, program);
+    }
     throw error;
   }
 }
@@ -137,21 +140,6 @@ function toOptions(
 
 function parseRate(text: string | undefined, program: ProgramContext): number {
   return text === undefined ? 0 : Number(sizeArgument(text, 'rate limit', program));
-}
-
-/** As QEMU warns, while it opens it, of an image that is to be written and was taken for raw. */
-async function warnIfTakenForRaw(named: NamedImage, program: ProgramContext): Promise<void> {
-  const chain = await openNamed(named, { forceShare: true });
-  const { layer, formatKnown, filename } = chain.at(0);
-  await chain.close();
-  if (formatKnown || layer.format !== 'raw') return;
-  const indent = ' '.repeat(9);
-  program.err(
-    `WARNING: Image format was not specified for '${filename}' and probing guessed raw.\n` +
-      `${indent}Automatically detecting the format is dangerous for raw images, ` +
-      'write operations on block 0 will be restricted.\n' +
-      `${indent}Specify the 'raw' format explicitly to remove the restrictions.\n`,
-  );
 }
 
 async function commitUntilDone(

@@ -3,7 +3,7 @@
 import type { ChainLayer } from '../chain/chain.ts';
 import { resolveName } from '../chain/filename.ts';
 import { NULL_NAME } from '../io/null.ts';
-import { readBitmaps } from '../qcow2/bitmaps.ts';
+import type { Bitmap } from '../qcow2/bitmaps.ts';
 import { findExtension, parseEncryptionHeader } from '../qcow2/extensions.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { Snapshot } from '../qcow2/snapshots.ts';
@@ -95,14 +95,12 @@ async function describeFormat(image: Qcow2Image): Promise<Description> {
   }
   const has = (features: bigint, bit: bigint) => (features & bit) !== 0n;
   const external = has(header.incompatibleFeatures, INCOMPATIBLE.externalDataFile);
-  const bitmaps = await readBitmaps(image.storage, header);
+  const bitmaps = image.bitmaps.list;
   return {
     compat: '1.1',
     ...common,
     'lazy-refcounts': has(header.compatibleFeatures, COMPATIBLE.lazyRefcounts),
-    ...(bitmaps.length > 0 && {
-      bitmaps: bitmaps.map(({ flags, name, granularity }) => ({ flags, name, granularity })),
-    }),
+    ...(bitmaps.length > 0 && { bitmaps: bitmaps.map(describeBitmap) }),
     'refcount-bits': geometry.refcountBits,
     ...(external && header.dataFile !== null && { 'data-file': header.dataFile }),
     ...(external && {
@@ -112,6 +110,11 @@ async function describeFormat(image: Qcow2Image): Promise<Description> {
     corrupt: image.corrupt,
     'extended-l2': has(header.incompatibleFeatures, INCOMPATIBLE.extendedL2),
   };
+}
+
+function describeBitmap({ name, granularity, enabled, inconsistent }: Bitmap): Description {
+  const flags = [...(inconsistent ? ['in-use'] : []), ...(enabled ? ['auto'] : [])];
+  return { flags, name, granularity };
 }
 
 async function describeEncryption({ header, storage }: Qcow2Image): Promise<Description> {

@@ -7,12 +7,15 @@ import { ImageError } from '../errors.ts';
 import type { CacheMode } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import type { NamedImage } from './options.ts';
+import type { ProgramContext } from './program.ts';
 
 export interface OpenNamedOptions {
   readonly forceShare: boolean;
   readonly cache?: CacheMode;
   /** Opens the backing files too: data can be read then. Default: the image alone. */
   readonly backing?: boolean;
+  /** Opens the image for writing. */
+  readonly writable?: boolean;
   /** Opens what can only be described. Default: where the image is opened alone. */
   readonly describe?: boolean;
   /** Opens what can only be checked. */
@@ -43,5 +46,18 @@ export function checkNotEmpty({ filename, label, options }: Operand): void {
   throw new ImageError(
     'invalid',
     `Could not open '${label}': The 'file' block driver requires a file name`,
+  );
+}
+
+/** As QEMU warns, while it opens it, of an image that is to be written and was taken for raw. */
+export function warnIfTakenForRaw(chain: Chain, program: ProgramContext): void {
+  const { layer, formatKnown, filename } = chain.at(0);
+  if (formatKnown || layer.format !== 'raw') return;
+  const indent = ' '.repeat(9);
+  program.err(
+    `WARNING: Image format was not specified for '${filename}' and probing guessed raw.\n` +
+      `${indent}Automatically detecting the format is dangerous for raw images, ` +
+      'write operations on block 0 will be restricted.\n' +
+      `${indent}Specify the 'raw' format explicitly to remove the restrictions.\n`,
   );
 }

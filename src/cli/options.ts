@@ -47,18 +47,18 @@ export function newCommand(program: ProgramContext, verb: string, operands: stri
   return new Command(`${program.name} ${verb}`, operands);
 }
 
-/** Flags and operands; wrong usage is reported and thrown as Exit. */
+/** Flags, operands, and options in their order; wrong usage is reported and thrown as Exit. */
 export function parseVerb<Flags>(
   command: Command,
   argv: readonly string[],
   program: ProgramContext,
-): { readonly flags: Flags; readonly operands: readonly string[] } {
+): Words & { readonly flags: Flags } {
   if (program.definitionOnly) throw new Definition(command);
   const { options, operands } = takeApart(command, argv, program);
   if (options.some(({ long }) => long === HELP.long)) {
     throw program.asQemu ? new WholeUsage() : new HelpWanted(command);
   }
-  return { flags: command.valuesOf(options) as Flags, operands };
+  return { flags: command.valuesOf(options) as Flags, operands, options };
 }
 
 const HELP: OptionSpec = { short: 'h', long: 'help', takesValue: false };

@@ -120,6 +120,7 @@ async function fillBase(prepared: Prepared, options: CommitOptions): Promise<voi
   });
   signal?.throwIfAborted();
   await base.layer.flush();
+  if (base.layer instanceof Qcow2Image) await base.layer.storeBitmaps();
 }
 
 async function removeDead({ chain, plan }: Finished, { host }: CommitOptions): Promise<void> {

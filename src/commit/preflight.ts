@@ -123,7 +123,7 @@ async function checkBase({ top, base }: Range, refuse: Refuse): Promise<void> {
     if (refusal !== undefined) {
       refuse(reworded(refusal, `Could not open '${base.filename}': ${refusal.message}`));
     } else await collect(() => layer.verify(), refuse);
-    const why = grows ? await layer.whyFixedSize() : null;
+    const why = grows ? await layer.whyFixedSize(top.layer.size) : null;
     if (why !== null) refuse(sizeError(base, top, why));
     if (grows) {
       const entries = l1EntriesFor(top.layer.size, layer.geometry);

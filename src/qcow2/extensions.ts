@@ -2,7 +2,7 @@
 
 import { ImageError } from '../errors.ts';
 import { alignUp } from '../units.ts';
-import { readU64, viewOf } from './fields.ts';
+import { readU64, viewOf, writeU64 } from './fields.ts';
 import { EXTENSION, FEATURE_NAME_ENTRY } from './spec.ts';
 
 export interface HeaderExtension {
@@ -91,6 +91,7 @@ export function encodeFeatureNames(names: readonly FeatureName[]): Uint8Array {
 /** "Bitmaps extension". */
 export interface BitmapsExtension {
   readonly nbBitmaps: number;
+  readonly reserved: number;
   readonly directorySize: number;
   readonly directoryOffset: number;
 }
@@ -100,9 +101,19 @@ export function parseBitmapsExtension(data: Uint8Array): BitmapsExtension {
   const view = viewOf(data);
   return {
     nbBitmaps: view.getUint32(0),
+    reserved: view.getUint32(4),
     directorySize: readU64(view, 8, 'bitmap directory size'),
     directoryOffset: readU64(view, 16, 'bitmap directory offset'),
   };
+}
+
+export function encodeBitmapsExtension(extension: Omit<BitmapsExtension, 'reserved'>): Uint8Array {
+  const data = new Uint8Array(24);
+  const view = viewOf(data);
+  view.setUint32(0, extension.nbBitmaps);
+  writeU64(view, 8, extension.directorySize);
+  writeU64(view, 16, extension.directoryOffset);
+  return data;
 }
 
 /** "Full disk encryption header pointer". */

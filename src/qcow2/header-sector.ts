@@ -10,25 +10,20 @@ export type HeaderPatch = Partial<FieldValues<typeof HEADER>>;
 
 export class HeaderSector {
   readonly #storage: Storage;
-  readonly #bytes: Uint8Array;
 
-  private constructor(storage: Storage, bytes: Uint8Array) {
+  constructor(storage: Storage) {
     this.#storage = storage;
-    this.#bytes = bytes;
-  }
-
-  static async read(storage: Storage): Promise<HeaderSector> {
-    const bytes = new Uint8Array(SECTOR);
-    await storage.read(0, bytes);
-    return new HeaderSector(storage, bytes);
   }
 
   async write(patch: HeaderPatch): Promise<void> {
+    // Read anew: extensions that lie in it change by other ways.
+    const bytes = new Uint8Array(SECTOR);
+    await this.#storage.read(0, bytes);
     for (const [name, value] of Object.entries(patch)) {
-      writeField(this.#bytes, HEADER[name as keyof typeof HEADER], value);
+      writeField(bytes, HEADER[name as keyof typeof HEADER], value);
     }
     if ('l1TableOffset' in patch) this.#storage.event?.('l1_grow_activate_table');
     if ('refcountTableOffset' in patch) this.#storage.event?.('refblock_alloc_switch_table');
-    await this.#storage.write(0, this.#bytes, 'header');
+    await this.#storage.write(0, bytes, 'header');
   }
 }

@@ -8,6 +8,7 @@ import { checkRange, type Extent, type HostRange, type Layer } from '../layer.ts
 import { MIB } from '../units.ts';
 import { Allocator } from './allocator.ts';
 import { rewriteBacking } from './backing.ts';
+import { Bitmaps } from './bitmaps.ts';
 import { CompressedWriter, compressorFor } from './compressed-writer.ts';
 import { type DataStore, openDataStore } from './data-store.ts';
 import { emptyImage } from './empty.ts';
@@ -23,7 +24,7 @@ import { Reader } from './reader.ts';
 import { rebuildRefcounts } from './repair.ts';
 import { readSnapshots, type Snapshot } from './snapshots.ts';
 import { INCOMPATIBLE, KNOWN_AUTOCLEAR } from './spec.ts';
-import { unsupportedForReading, unsupportedForWriting } from './support.ts';
+import { unsupportedForReading } from './support.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
 import { type Mover, Writer } from './writer.ts';
@@ -45,6 +46,7 @@ export class Qcow2Image implements Layer {
   readonly #writer: Writer;
   readonly #compressed: CompressedWriter;
   readonly #codecs: Codecs | undefined;
+  readonly #bitmaps: Bitmaps;
   #size: number;
   #ready: Promise<void> | undefined;
 
@@ -82,6 +84,14 @@ export class Qcow2Image implements Layer {
       context: parts.context,
       writePlain: (offset, source) => this.write(offset, source),
     });
+    this.#bitmaps = new Bitmaps({
+      ...parts,
+      header: () => this.#header,
+      size: () => this.#size,
+      headerChanged: async () => {
+        this.#header = await Qcow2Image.readHeader(storage);
+      },
+    });
   }
 
   #newContext(tables: Tables): PlaceContext {
@@ -112,7 +122,9 @@ export class Qcow2Image implements Layer {
       const tables = await Tables.load(paired, geometry, header, cacheBytes);
       // A broken table is found now, and not when it is needed. A check tells of it by itself.
       if (!checking) await readSnapshots(storage, header);
-      return new Qcow2Image(paired, header, data, tables, options);
+      const image = new Qcow2Image(paired, header, data, tables, options);
+      await image.#bitmaps.load();
+      return image;
     } catch (error) {
       if (data.storage !== storage) await data.storage.close();
       throw error;
@@ -155,6 +167,11 @@ export class Qcow2Image implements Layer {
 
   get corrupt(): boolean {
     return (this.header.incompatibleFeatures & INCOMPATIBLE.corrupt) !== 0n;
+  }
+
+  /** To look at; they change by way of `changeBitmaps`. */
+  get bitmaps(): Pick<Bitmaps, 'list' | 'find' | 'stretchesOf'> {
+    return this.#bitmaps;
   }
 
   snapshots(): Promise<readonly Snapshot[]> {
@@ -215,7 +232,7 @@ export class Qcow2Image implements Layer {
   /** Writes a range whose bytes `move` brings to their places in the file. */
   async writeThrough(offset: number, length: number, move: Mover): Promise<void> {
     checkRange(this, offset, length);
-    await this.prepareToWrite();
+    await this.#prepareToChange(offset, length);
     await this.#writer.write(offset, length, move, this.#size);
   }
 
@@ -236,25 +253,27 @@ export class Qcow2Image implements Layer {
 
   async zero(offset: number, length: number): Promise<void> {
     checkRange(this, offset, length);
-    await this.prepareToWrite();
+    await this.#prepareToChange(offset, length);
     await this.#writer.zero(offset, length, this.#size);
   }
 
   async grow(size: number): Promise<void> {
     assert(size >= this.#size, 'grow to a smaller size');
     if (size === this.#size) return;
-    const why = await this.whyFixedSize();
+    const why = await this.whyFixedSize(size);
     if (why !== null) {
       throw new ImageError('unsupported', `${this.filename} can't be resized: ${why}`);
     }
     await this.prepareToWrite();
+    await this.#writer.queue.run(() => this.#bitmaps.beginToGrow());
     await this.#writer.grow(size);
     this.#size = size;
   }
 
-  /** Why the disk can't get another size; null if it can. */
-  async whyFixedSize(): Promise<string | null> {
-    if (this.header.nbSnapshots === 0) return null;
+  /** Why the disk can't grow to that size; null if it can. */
+  async whyFixedSize(size: number): Promise<string | null> {
+    const why = this.#bitmaps.whyFixedSize(size);
+    if (why !== null || this.header.nbSnapshots === 0) return why;
     if (this.header.version < 3) return 'it is a version 2 image with internal snapshots';
     const silent = (await this.snapshots()).find(({ hasDiskSize }) => !hasDiskSize);
     // It would come to be taken for a snapshot of the larger disk.
@@ -299,6 +318,18 @@ export class Qcow2Image implements Layer {
     this.#context = this.#newContext(tables);
   }
 
+  /** Changes the list of bitmaps or what they hold; durable when it resolves. */
+  async changeBitmaps(work: (bitmaps: Bitmaps) => Promise<void>): Promise<void> {
+    await this.prepareToWrite({ dataUnchanged: true });
+    await this.#writer.queue.run(() => work(this.#bitmaps));
+    await this.storeBitmaps();
+  }
+
+  /** Bitmaps that record what is written are right in the file again, until the next write. */
+  async storeBitmaps(): Promise<void> {
+    await this.#writer.queue.run(() => this.#bitmaps.store());
+  }
+
   /** Counts how far a series of writes would make the file grow. */
   growthCounter(): GrowthCounter {
     return new GrowthCounter(this.#context);
@@ -324,7 +355,10 @@ export class Qcow2Image implements Layer {
   /** Flushes (unless nothing was written) and closes the storage. May be called twice. */
   async close(): Promise<void> {
     try {
-      if (this.#ready !== undefined) await this.flush();
+      if (this.#ready !== undefined) {
+        await this.flush();
+        await this.storeBitmaps();
+      }
     } finally {
       this.#ready = undefined;
       await this.storage.close();
@@ -346,9 +380,7 @@ export class Qcow2Image implements Layer {
       });
     }
     if (!what.dataUnchanged && this.#reader.lacksBacking) return this.#reader.backingNotOpen();
-    const feature = what.dataUnchanged
-      ? this.unsupportedForReading
-      : unsupportedForWriting(this.header);
+    const feature = this.unsupportedForReading;
     if (feature === null) return what.dataUnchanged ? undefined : this.data.refusal;
     return new ImageError(
       'unsupported',
@@ -368,6 +400,14 @@ export class Qcow2Image implements Layer {
       throw error;
     });
     await this.#ready;
+  }
+
+  /** The same before the guest's data changes: bitmaps that record take note. */
+  async #prepareToChange(offset: number, length: number): Promise<void> {
+    await this.prepareToWrite();
+    const { queue } = this.#writer;
+    while (!this.#bitmaps.recording) await queue.run(() => this.#bitmaps.begin());
+    if (this.#bitmaps.note(offset, length)) await queue.run(() => this.#bitmaps.storeNoted());
   }
 
   async #prepare(): Promise<void> {

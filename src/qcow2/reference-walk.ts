@@ -36,8 +36,6 @@ export interface ReferenceVisitor {
   pastEnd?(offset: number | bigint, length: number): void;
   /** Something that makes no sense, in the words of `qemu-img check`. */
   broken?(message: string): void;
-  /** The same for an entry of a bitmap table, for which there are no words. */
-  brokenBitmapEntry?(): void;
   /** More references than a refcount can say: it stays at the most. */
   overflow?(cluster: number, times: number): void;
   /**

@@ -76,8 +76,7 @@ export class Tables {
     header: Header,
     cacheBytes: number,
   ): Promise<Tables> {
-    const sector = await HeaderSector.read(storage);
-    const tables = new Tables(storage, geometry, header, sector, cacheBytes);
+    const tables = new Tables(storage, geometry, header, new HeaderSector(storage), cacheBytes);
     try {
       await tables.#l1.load(storage, 'the L1 table');
     } catch (error) {
