@@ -6,6 +6,7 @@ import type { CacheMode, Host } from '../io/host.ts';
 import type { Permission } from '../io/locks.ts';
 import type { Storage } from '../io/storage.ts';
 import type { Layer } from '../layer.ts';
+import { whyBitmapsVoid } from '../qcow2/bitmap-directory.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { CRYPT_NONE } from '../qcow2/spec.ts';
 import { RawImage } from '../raw/raw.ts';
@@ -30,6 +31,8 @@ import { OptionDict } from './option-dict.ts';
 import { PROBE_BYTES, probeFormat } from './probe.ts';
 import { inTableOrder, type JsonValue } from './qemu-json.ts';
 
+export type OnWarning = (message: string, advice: string) => void;
+
 export interface OpenChainOptions {
   readonly host: Host;
   /** Format of the top; probed from its content without it. */
@@ -47,6 +50,8 @@ export interface OpenChainOptions {
   readonly checking?: boolean;
   /** What messages call the image. Default: its name, or its description as one. */
   readonly label?: string;
+  /** Hears of what an image has lost, and what to do about it; nothing keeps it from being opened. */
+  readonly onWarning?: OnWarning;
   /** Bound for tables in memory, in bytes, for each layer. Default: shared by the whole chain. */
   readonly cacheBytes?: number;
   /** Looked at before each layer. */
@@ -155,6 +160,7 @@ async function openLayers(
     const { layer, known } = opened;
     const name = nameText(opened.name);
     const entry = { layer, filename: file ?? name, name, formatKnown: known, id };
+    if (options.onWarning) warn(layer, options.onWarning);
     const above = layers.at(-1);
     layers.push({ ...entry, storedName: next.storedName ?? name });
     if (above !== undefined) above.layer.backing = layer;
@@ -164,6 +170,13 @@ async function openLayers(
   }
   // From the bottom up, as each layer comes to it when those below are open.
   for (const check of left.reverse()) check();
+}
+
+function warn(layer: Layer, onWarning: OnWarning): void {
+  const why = layer instanceof Qcow2Image ? whyBitmapsVoid(layer.header) : null;
+  if (why === null) return;
+  const advice = "Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix.";
+  onWarning(why, advice);
 }
 
 /** A file is part of a chain once. */

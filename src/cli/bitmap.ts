@@ -14,7 +14,7 @@ import {
 import type { Bitmaps } from '../qcow2/bitmaps.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { Words } from './getopt.ts';
-import { checkNotEmpty, openNamed, warnIfTakenForRaw } from './open-named.ts';
+import { checkNotEmpty, openNamed, warner, warnIfTakenForRaw } from './open-named.ts';
 import {
   collect,
   type NamedImage,
@@ -126,6 +126,7 @@ async function carryOut(
     forceShare: false,
     writable: true,
     describe: false,
+    onWarning: warner(program),
   });
   if (program.asQemu) warnIfTakenForRaw(chain, program);
   const refusal = qcow2In(chain)?.refusalToWrite({ dataUnchanged: true });
@@ -136,7 +137,11 @@ async function carryOut(
   const format = sourceFormat === undefined ? {} : { format: sourceFormat };
   const from = namedImage(sourceFile, { imageOpts: false, ...format });
   checkNotEmpty(from);
-  await using source = await openNamed(from, { forceShare: false, describe: false });
+  await using source = await openNamed(from, {
+    forceShare: false,
+    describe: false,
+    onWarning: warner(program),
+  });
   await change(chain, task, source);
 }
 

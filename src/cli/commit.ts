@@ -163,6 +163,7 @@ async function commitUntilDone(
       ...options,
       signal: stop.signal,
       onProgress: (now) => report.progress(now),
+      onWarning: (message, advice) => report.warned(message, advice),
       onPlan: (made) => {
         plan = made;
         report.planned(made);

@@ -5,7 +5,7 @@ import type { Chain } from '../chain/chain.ts';
 import { type Comparison, compareChains } from '../chain/compare.ts';
 import { CompareError } from '../chain/compare-pieces.ts';
 import { ImageError, strerror } from '../errors.ts';
-import { openNamed } from './open-named.ts';
+import { openNamed, warner } from './open-named.ts';
 import {
   CACHE_MODES,
   collect,
@@ -81,8 +81,8 @@ async function openAndCompare(
   const chains: Chain[] = [];
   try {
     const [a, b] = [
-      await open(names[0], flags.aFormat, flags, chains),
-      await open(names[1], flags.bFormat, flags, chains),
+      await open(names[0], flags.aFormat, flags, chains, program),
+      await open(names[1], flags.bFormat, flags, chains, program),
     ];
     return await compare([a, b], names, flags, progress, program);
   } catch (error) {
@@ -98,6 +98,7 @@ async function open(
   format: string | undefined,
   flags: Flags,
   opened: Chain[],
+  program: ProgramContext,
 ): Promise<Chain> {
   if (!CACHE_MODES.includes(flags.cache)) {
     throw new ImageError('invalid', `Invalid source cache option: ${flags.cache}`);
@@ -105,7 +106,12 @@ async function open(
   const { imageOpts = false, forceShare = false } = flags;
   const named = namedImage(name, { imageOpts, ...(format !== undefined && { format }) });
   const cache = toCacheMode(flags.cache);
-  const chain = await openNamed(named, { forceShare, cache, backing: true });
+  const chain = await openNamed(named, {
+    forceShare,
+    cache,
+    backing: true,
+    onWarning: warner(program),
+  });
   opened.push(chain);
   return chain;
 }

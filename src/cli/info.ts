@@ -6,7 +6,7 @@ import { ImageError } from '../errors.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Description, describeImage } from './describe-image.ts';
 import { infoText } from './info-text.ts';
-import { openNamed } from './open-named.ts';
+import { openNamed, warner } from './open-named.ts';
 import {
   collect,
   type NamedImage,
@@ -45,7 +45,7 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
     throw new ImageError('invalid', '--output must be used with human or json as argument.');
   }
   const named = namedImage(operand, flags, program);
-  const images = await describeChain(named, flags);
+  const images = await describeChain(named, flags, program);
   if (flags.output === 'json') {
     const value = flags.backingChain ? images : images[0];
     program.out(`${toJson(value)}\n`);
@@ -59,12 +59,19 @@ function toJson(value: unknown): string {
 }
 
 /** Each image is opened by itself: what can't be read as a chain can still be described. */
-async function describeChain(named: NamedImage, flags: Flags): Promise<readonly Description[]> {
+async function describeChain(
+  named: NamedImage,
+  flags: Flags,
+  program: ProgramContext,
+): Promise<readonly Description[]> {
   const images: Description[] = [];
   const seen = new Set<string>();
   let next: Next | undefined = named;
   while (next !== undefined) {
-    const chain = await openNamed(next, { forceShare: flags.forceShare === true });
+    const chain = await openNamed(next, {
+      forceShare: flags.forceShare === true,
+      onWarning: warner(program),
+    });
     try {
       const top = chain.at(0);
       if (seen.has(top.id)) {

@@ -5,7 +5,7 @@ import type { Chain } from '../chain/chain.ts';
 import { ImageError, strerror } from '../errors.ts';
 import { KIB } from '../units.ts';
 import { emptyMapObject, MAP_HEADING, mapLine, mapObject } from './map-output.ts';
-import { openNamed } from './open-named.ts';
+import { openNamed, warner } from './open-named.ts';
 import { collect, namedImage, newCommand, parseObjects, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 import { sizeArgument } from './size-argument.ts';
@@ -42,7 +42,11 @@ export async function runMap(argv: readonly string[], program: ProgramContext): 
     throw new ImageError('invalid', '--output must be used with human or json as argument.');
   }
   const forceShare = flags.forceShare === true;
-  const chain = await openNamed(namedImage(operand, flags), { forceShare, backing: true });
+  const chain = await openNamed(namedImage(operand, flags), {
+    forceShare,
+    backing: true,
+    onWarning: warner(program),
+  });
   try {
     const print = flags.output === 'json' ? printJson : printHuman;
     return await print(chain, start, Math.min(start + most, chain.size), program);

@@ -35,6 +35,7 @@ export async function commit(target: ChainTarget, options: CommitOptions): Promi
     ...(cache !== undefined && { cache }),
     ...(label !== undefined && { label }),
     ...(signal !== undefined && { signal }),
+    ...(options.onWarning !== undefined && { onWarning: options.onWarning }),
   });
   const opened: Chain[] = [chain];
   let result: CommitResult;

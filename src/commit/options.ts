@@ -1,5 +1,6 @@
 // What a caller of commit can ask for, what it is told, and which combinations make sense.
 
+import type { OnWarning } from '../chain/open.ts';
 import { ImageError } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
 import type { RateLimit } from '../io/throttle.ts';
@@ -47,6 +48,8 @@ export interface CommitOptions {
   readonly onProgress?: (progress: CommitProgress) => void;
   /** Told once all checks have passed, before the first write. */
   readonly onPlan?: (plan: CommitPlan) => void;
+  /** Told of what images have lost, and what to do about it. */
+  readonly onWarning?: OnWarning;
   readonly host: Host;
 }
 

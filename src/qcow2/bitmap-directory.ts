@@ -51,6 +51,17 @@ export function hasBitmaps(header: Pick<Header, 'extensions' | 'autoclearFeature
   return trusted && findExtension(header.extensions, EXTENSION.bitmaps) !== undefined;
 }
 
+/** What became of bitmaps that the header names and that can't be trusted, in words; or null. */
+export function whyBitmapsVoid(header: Header): string | null {
+  const extension = findExtension(header.extensions, EXTENSION.bitmaps);
+  if (extension === undefined || hasBitmaps(header)) return null;
+  return header.version < 3
+    ? 'This qcow2 v2 image contains bitmaps, but they may have been modified by a program without ' +
+        'persistent bitmap support; so now they must all be considered inconsistent'
+    : 'a program lacking bitmap support modified this file, so all bitmaps are now considered ' +
+        'inconsistent';
+}
+
 /** Throws `corrupt` for an extension that QEMU would not take. */
 export function checkBitmapsExtension(header: Header): void {
   const extension = findExtension(header.extensions, EXTENSION.bitmaps);

@@ -2,6 +2,7 @@
 // to. A table that very many entries share is told about only so often, and then counted at once:
 // a hostile image must not keep us busy for ever.
 
+import type { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { viewOf } from './fields.ts';
 import type { Geometry } from './geometry.ts';
@@ -43,6 +44,8 @@ export interface ReferenceVisitor {
    * `host` is null where it is compressed.
    */
   cluster?(host: number | null, previous: number | null, times: number): void;
+  /** What the table of an inconsistent bitmap holds is nonsense. Without this it is thrown. */
+  lostBitmap?(error: ImageError): void;
   /** Something that was told often enough, found so many times more. */
   repeated?(times: number): void;
 }

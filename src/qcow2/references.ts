@@ -4,7 +4,7 @@
 
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
-import { readBitmapDirectory } from './bitmap-directory.ts';
+import { type BitmapEntry, readBitmapDirectory } from './bitmap-directory.ts';
 import { directoryPlaceIn } from './bitmap-publish.ts';
 import { ALL_ONES, ALL_ZEROS, readBitmapTable } from './bitmap-table.ts';
 import { findExtension, parseEncryptionHeader } from './extensions.ts';
@@ -50,7 +50,7 @@ export async function countReferences(
   await countSnapshots(image, walk, add, visitor);
   await walk.finish();
   add(tables.refcountTablePlace.offset, tables.refcountTablePlace.length);
-  await countExtensions(image, add);
+  await countExtensions(image, add, visitor);
   await countRefcountBlocks(image, counts, add, visitor);
   return counts;
 }
@@ -91,27 +91,45 @@ async function countSnapshots(
 async function countExtensions(
   { storage, header, geometry }: ReferencedImage,
   add: Add,
+  visitor: ReferenceVisitor,
 ): Promise<void> {
   const encryption = findExtension(header.extensions, EXTENSION.encryptionHeader);
   if (encryption !== undefined) {
     const { offset, length } = parseEncryptionHeader(encryption);
     add(offset, length);
   }
-  await countBitmaps({ storage, header, geometry }, add);
+  await countBitmaps({ storage, header, geometry }, add, visitor);
 }
 
 async function countBitmaps(
   { storage, header, geometry }: Pick<ReferencedImage, 'storage' | 'header' | 'geometry'>,
   add: Add,
+  visitor: ReferenceVisitor,
 ): Promise<void> {
   const directory = directoryPlaceIn(header);
   if (directory === null) return;
   add(directory.directoryOffset, directory.directorySize);
   for (const entry of await readBitmapDirectory(storage, header)) {
     add(entry.tableOffset, entry.tableEntries * 8);
-    for (const place of await readBitmapTable(storage, entry, geometry.clusterSize)) {
+    for (const place of await tableOf(entry, storage, geometry, visitor)) {
       if (place !== ALL_ZEROS && place !== ALL_ONES) add(place, geometry.clusterSize);
     }
+  }
+}
+
+async function tableOf(
+  entry: BitmapEntry,
+  storage: Storage,
+  { clusterSize }: Geometry,
+  { lostBitmap }: ReferenceVisitor,
+): Promise<Iterable<number>> {
+  try {
+    return await readBitmapTable(storage, entry, clusterSize);
+  } catch (error) {
+    const isLost = error instanceof ImageError && error.code === 'corrupt' && entry.inUse;
+    if (!isLost || lostBitmap === undefined) throw error;
+    lostBitmap(error);
+    return [];
   }
 }
 

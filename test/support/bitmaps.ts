@@ -1,5 +1,7 @@
 // What bitmaps say, read from an image's bytes in a way that shares nothing with src/.
 
+import { readFileSync, writeFileSync } from 'node:fs';
+
 const SECTOR = 512;
 const BITMAPS_EXTENSION = 0x2385_2875;
 
@@ -8,7 +10,7 @@ export interface BitmapText {
   /** 1: in use, 2: it records. */
   readonly flags: number;
   readonly granularity: number;
-  /** Dirty sectors, in ascending order. */
+  /** Dirty sectors, in ascending order; none of a bitmap in use, whose bits mean nothing. */
   readonly dirty: readonly number[];
 }
 
@@ -24,15 +26,36 @@ export function bitmapsIn(image: Uint8Array): readonly BitmapText[] {
   for (let at = start; at < start + size; ) {
     const nameBytes = view.getUint16(at + 18);
     const granularity = 2 ** view.getUint8(at + 17);
+    const flags = view.getUint32(at + 12);
     bitmaps.push({
       name: Buffer.from(image.subarray(at + 24, at + 24 + nameBytes)).toString(),
-      flags: view.getUint32(at + 12),
+      flags,
       granularity,
-      dirty: dirtySectors(view, u64(at), view.getUint32(at + 8), granularity),
+      dirty: flags & 1 ? [] : dirtySectors(view, u64(at), view.getUint32(at + 8), granularity),
     });
     at += Math.ceil((24 + nameBytes) / 8) * 8;
   }
   return bitmaps;
+}
+
+/** Where the first entry of the directory, its table, and the extension's data lie. */
+export interface BitmapPlaces {
+  readonly extension: number;
+  readonly entry: number;
+  readonly table: number;
+}
+
+/** Changes the bytes of an image file with bitmaps. */
+export function changeBitmaps(
+  file: string,
+  work: (bytes: Buffer, places: BitmapPlaces) => void,
+): void {
+  const bytes = readFileSync(file);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const extension = extensionIn(view, BITMAPS_EXTENSION) ?? 0;
+  const entry = Number(view.getBigUint64(extension + 16));
+  work(bytes, { extension, entry, table: Number(view.getBigUint64(entry)) });
+  writeFileSync(file, bytes);
 }
 
 function extensionIn(view: DataView, wanted: number): number | undefined {
