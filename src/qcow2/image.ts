@@ -21,12 +21,12 @@ import { extentOf, mapRuns } from './mapping.ts';
 import { PairedStorage } from './paired-storage.ts';
 import type { PlaceContext } from './place.ts';
 import { Reader } from './reader.ts';
-import { rebuildRefcounts } from './repair.ts';
 import { readSnapshots, type Snapshot } from './snapshots.ts';
-import { INCOMPATIBLE, KNOWN_AUTOCLEAR } from './spec.ts';
+import { INCOMPATIBLE } from './spec.ts';
 import { unsupportedForReading } from './support.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
+import { refusalToWrite, takeUp, whyFixedSize } from './write-checks.ts';
 import { type Mover, Writer } from './writer.ts';
 
 const DEFAULT_CACHE = 16 * MIB;
@@ -272,12 +272,7 @@ export class Qcow2Image implements Layer {
 
   /** Why the disk can't grow to that size; null if it can. */
   async whyFixedSize(size: number): Promise<string | null> {
-    const why = this.#bitmaps.whyFixedSize(size);
-    if (why !== null || this.header.nbSnapshots === 0) return why;
-    if (this.header.version < 3) return 'it is a version 2 image with internal snapshots';
-    const silent = (await this.snapshots()).find(({ hasDiskSize }) => !hasDiskSize);
-    // It would come to be taken for a snapshot of the larger disk.
-    return silent ? `its snapshot '${silent.name}' does not store the size of its disk` : null;
+    return this.#bitmaps.whyFixedSize(size) ?? (await whyFixedSize(this));
   }
 
   /**
@@ -371,21 +366,7 @@ export class Qcow2Image implements Layer {
 
   /** Why the image can't be written, found without writing; undefined if it can. */
   refusalToWrite(what: WriteIntent): ImageError | undefined {
-    if (!this.writable && !what.writable) {
-      return new ImageError('read-only', `${this.filename} is open for reading only`);
-    }
-    if (this.corrupt) {
-      return new ImageError('corrupt', 'qcow2: Image is corrupt; cannot be opened read/write', {
-        hint: `Run 'qemu-img check -r all ${this.filename}' first.`,
-      });
-    }
-    if (!what.dataUnchanged && this.#reader.lacksBacking) return this.#reader.backingNotOpen();
-    const feature = this.unsupportedForReading;
-    if (feature === null) return what.dataUnchanged ? undefined : this.data.refusal;
-    return new ImageError(
-      'unsupported',
-      `${this.filename} uses ${feature}: writing to it is not supported`,
-    );
+    return refusalToWrite(this, this.#reader, what);
   }
 
   /**
@@ -395,10 +376,13 @@ export class Qcow2Image implements Layer {
   async prepareToWrite(what: WriteIntent = { dataUnchanged: false }): Promise<void> {
     const refusal = this.refusalToWrite(what);
     if (refusal !== undefined) throw refusal;
-    this.#ready ??= this.#prepare().catch((error: unknown) => {
-      this.#ready = undefined;
-      throw error;
-    });
+    const { queue } = this.#writer;
+    this.#ready ??= queue
+      .run(() => takeUp(this, this.#context))
+      .catch((error: unknown) => {
+        this.#ready = undefined;
+        throw error;
+      });
     await this.#ready;
   }
 
@@ -408,22 +392,6 @@ export class Qcow2Image implements Layer {
     const { queue } = this.#writer;
     while (!this.#bitmaps.recording) await queue.run(() => this.#bitmaps.begin());
     if (this.#bitmaps.note(offset, length)) await queue.run(() => this.#bitmaps.storeNoted());
-  }
-
-  async #prepare(): Promise<void> {
-    await this.#writer.queue.run(async () => {
-      const { autoclearFeatures, incompatibleFeatures } = this.header;
-      if (this.dirty) {
-        await rebuildRefcounts(this, this.#context);
-        await this.tables.patchHeaderNow({
-          incompatibleFeatures: incompatibleFeatures & ~INCOMPATIBLE.dirty,
-        });
-      }
-      const known = autoclearFeatures & KNOWN_AUTOCLEAR;
-      if (known !== autoclearFeatures) {
-        await this.tables.patchHeaderNow({ autoclearFeatures: known });
-      }
-    });
   }
 
   #checkReadable(): void {
