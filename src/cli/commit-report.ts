@@ -47,6 +47,7 @@ export class JsonReport implements CommitReport {
     for (const sibling of plan.siblings) {
       this.#line('warning', { message: `'${sibling}' will see other data from now on` });
     }
+    for (const message of plan.bitmapsLeft) this.#line('warning', { message });
   }
 
   warned(message: string, advice: string): void {
@@ -117,6 +118,7 @@ export class TextReport implements CommitReport {
     for (const sibling of plan.siblings) {
       this.#tell(`warning: '${sibling}' will see other data from now on`);
     }
+    for (const message of plan.bitmapsLeft) this.#tell(`warning: ${message}`);
   }
 
   warned(message: string, advice: string): void {

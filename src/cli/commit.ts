@@ -40,6 +40,7 @@ interface Flags {
   readonly compress?: boolean;
   readonly relink?: boolean;
   readonly delete?: boolean;
+  readonly bitmaps?: boolean;
   readonly force?: boolean;
   readonly search?: readonly string[];
   readonly dryRun?: boolean;
@@ -63,6 +64,7 @@ function command(program: ProgramContext): Command {
     .option('--relink', 'with -b: make FILENAME name the base as its backing file')
     .option('--delete', 'with --top or --relink: remove the files that nobody needs any more')
     .option('--compress', 'store clusters compressed in the base, where that makes them smaller')
+    .option('--bitmaps', 'merge persistent bitmaps that record into those of the base')
     .option('--force', 'commit in spite of other overlays of the base or too little space')
     .option('--search <dir>', 'look for other overlays here too (repeatable)', collect)
     .option('--dry-run', 'show what would be done; write nothing')
@@ -130,6 +132,7 @@ function toOptions(
     delete: flags.delete === true,
     drop: flags.drop === true,
     compress: flags.compress === true,
+    bitmaps: flags.bitmaps === true,
     force: flags.force === true,
     skipAdvice: program.asQemu && program.env['QIMG_STRICT'] !== '1',
     search: flags.search ?? [],

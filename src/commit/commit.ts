@@ -10,6 +10,7 @@ import { relink } from '../chain/relink.ts';
 import { errnoOf, ImageError, strerror } from '../errors.ts';
 import { RateLimit } from '../io/throttle.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
+import { settleBitmaps } from './bitmaps.ts';
 import { carryOut } from './copy.ts';
 import { type Finished, findFinished } from './finished.ts';
 import { type CommitOptions, type CommitResult, checkOptions } from './options.ts';
@@ -121,7 +122,7 @@ async function fillBase(prepared: Prepared, options: CommitOptions): Promise<voi
   });
   signal?.throwIfAborted();
   await base.layer.flush();
-  if (base.layer instanceof Qcow2Image) await base.layer.storeBitmaps();
+  await settleBitmaps(prepared, plan.bitmaps);
 }
 
 async function removeDead({ chain, plan }: Finished, { host }: CommitOptions): Promise<void> {

@@ -5,6 +5,7 @@ import { ImageError } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
 import type { RateLimit } from '../io/throttle.ts';
 import type { LayerFormat } from '../layer.ts';
+import type { BitmapMerge } from './bitmaps.ts';
 import type { CommitProgress } from './copy.ts';
 
 export interface CommitOptions {
@@ -28,6 +29,8 @@ export interface CommitOptions {
   readonly delete?: boolean;
   /** Leaves the top as it is (it is not emptied). Implied by `base`. */
   readonly drop?: boolean;
+  /** Brings persistent bitmaps of the merged layers down into base. */
+  readonly bitmaps?: boolean;
   /** Commits in spite of siblings and too little space. */
   readonly force?: boolean;
   /** Does not look for siblings or at the space at all, as QEMU does not. */
@@ -77,6 +80,10 @@ export interface CommitPlan {
   readonly deletes: readonly string[];
   /** Other images whose view changes. Empty unless `force` or `dryRun`. */
   readonly siblings: readonly string[];
+  /** Bitmaps of base that get the dirty bits of those above. */
+  readonly bitmaps: readonly BitmapMerge[];
+  /** Bitmaps that are kept as they are, where that may surprise, in words. */
+  readonly bitmapsLeft: readonly string[];
   /** Why it would be refused; only ever not empty for `dryRun`. */
   readonly refusals: readonly string[];
 }

@@ -51,7 +51,7 @@ export function addBitmap(
 
 /** Throws where there can't be such a bitmap. */
 export function checkNew(
-  bitmaps: Bitmaps,
+  bitmaps: Pick<Bitmaps, 'list' | 'find'>,
   home: BitmapHome,
   name: string,
   granularity: number,
@@ -69,7 +69,7 @@ export function checkNew(
 }
 
 function whyNotStorable(
-  { list }: Bitmaps,
+  { list }: Pick<Bitmaps, 'list'>,
   { header, size, clusterSize }: BitmapHome,
   nameBytes: Uint8Array,
   granularity: number,

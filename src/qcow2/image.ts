@@ -8,6 +8,7 @@ import { checkRange, type Extent, type HostRange, type Layer } from '../layer.ts
 import { MIB } from '../units.ts';
 import { Allocator } from './allocator.ts';
 import { rewriteBacking } from './backing.ts';
+import { BitmapGrowth, type GrowingBitmap } from './bitmap-growth.ts';
 import { Bitmaps } from './bitmaps.ts';
 import { CompressedWriter, compressorFor } from './compressed-writer.ts';
 import { type DataStore, openDataStore } from './data-store.ts';
@@ -241,7 +242,7 @@ export class Qcow2Image implements Layer {
     checkRange(this, offset, source.length);
     const compress = compressorFor(this, this.#codecs);
     if (compress instanceof ImageError) throw compress;
-    await this.prepareToWrite();
+    await this.#prepareToChange(offset, source.length);
     await this.#compressed.write(offset, source, compress, this.#size);
   }
 
@@ -325,9 +326,11 @@ export class Qcow2Image implements Layer {
     await this.#writer.queue.run(() => this.#bitmaps.store());
   }
 
-  /** Counts how far a series of writes would make the file grow. */
-  growthCounter(): GrowthCounter {
-    return new GrowthCounter(this.#context);
+  /** Counts how far a series of writes to a disk of that size would make the file grow. */
+  growthCounter(size: number, bitmaps: readonly GrowingBitmap[]): GrowthCounter {
+    const grown = size !== this.#size;
+    const growth = new BitmapGrowth(bitmaps, size, this.clusterSize, grown);
+    return new GrowthCounter(this.#context, growth);
   }
 
   /** Throws `corrupt` where refcounts call free what the tables use; a dirty image is rebuilt anyway. */
