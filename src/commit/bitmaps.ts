@@ -143,9 +143,7 @@ export async function settleBitmaps(
 ): Promise<void> {
   const { layer } = base;
   if (!(layer instanceof Qcow2Image)) return;
-  // First of all, or bitmaps that are made now would get what was recorded before.
-  await layer.storeBitmaps();
-  if (merges.length === 0) return;
+  if (merges.length === 0) return await layer.storeBitmaps();
   const layers = chain.layers.slice(topIndex, baseIndex);
   await layer.changeBitmaps(async (bitmaps) => {
     for (const { name, creates } of merges) {

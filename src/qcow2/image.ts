@@ -317,8 +317,15 @@ export class Qcow2Image implements Layer {
   /** Changes the list of bitmaps or what they hold; durable when it resolves. */
   async changeBitmaps(work: (bitmaps: Bitmaps) => Promise<void>): Promise<void> {
     await this.prepareToWrite({ dataUnchanged: true });
-    await this.#writer.queue.run(() => work(this.#bitmaps));
-    await this.storeBitmaps();
+    await this.#writer.queue.run(async () => {
+      // What was recorded so far belongs to those that recorded it, whatever becomes of them.
+      await this.#bitmaps.store();
+      try {
+        await work(this.#bitmaps);
+      } finally {
+        await this.#bitmaps.store();
+      }
+    });
   }
 
   /** Bitmaps that record what is written are right in the file again, until the next write. */
