@@ -6,7 +6,7 @@
 // Storing writes new versions beside the old ones (bitmap-store.ts), a new directory, and switches
 // the header to it; only that makes them right again.
 //
-// Methods that change the file are called by the holder of the image's queue.
+// Methods that change the file, but for noteWrite, are called by the holder of the image's queue.
 
 import { assert, ImageError } from '../errors.ts';
 import { alignDown, MIB, SECTOR } from '../units.ts';
@@ -30,6 +30,7 @@ import {
 import { BitmapWriter, type StoredTable } from './bitmap-store.ts';
 import { checkBitmapTable, storedStretches } from './bitmap-table.ts';
 import { viewOf } from './fields.ts';
+import type { Mutex } from './mutex.ts';
 import { BITMAP_ENTRY } from './spec.ts';
 
 /** One bitmap as it is to be. */
@@ -122,13 +123,14 @@ export class Bitmaps {
     return this.#list.filter(({ enabled, inconsistent }) => enabled && !inconsistent);
   }
 
-  /** False where `begin` has to be called before something is written. */
-  get recording(): boolean {
-    return this.#recording;
+  /** Called before a stretch is written, by who does not hold the queue. */
+  async noteWrite(queue: Mutex, offset: number, length: number): Promise<void> {
+    while (!this.#recording) await queue.run(() => this.#begin());
+    if (this.#note(offset, length)) await queue.run(() => this.#storeNoted());
   }
 
   /** From here on what is written can be noted. */
-  async begin(): Promise<void> {
+  async #begin(): Promise<void> {
     if (this.#recording) return;
     this.#checkAlive();
     const recorders = this.#recorders;
@@ -139,8 +141,8 @@ export class Bitmaps {
     this.#recording = true;
   }
 
-  /** A stretch is about to be written. True when it is time for `storeNoted`. */
-  note(offset: number, length: number): boolean {
+  /** A stretch is about to be written. True when it is time to store what was noted. */
+  #note(offset: number, length: number): boolean {
     if (this.#noted === null) return false;
     this.#noted.add(offset, offset + length);
     return this.#noted.bytes > MAX_NOTED;
@@ -156,7 +158,7 @@ export class Bitmaps {
   }
 
   /** Stores what was noted, so that its memory is free; recording goes on. */
-  async storeNoted(): Promise<void> {
+  async #storeNoted(): Promise<void> {
     const noted = this.#noted;
     if (noted === null || noted.bytes <= MAX_NOTED) return;
     this.#pending.push(noted);
@@ -170,6 +172,17 @@ export class Bitmaps {
     this.#noted = null;
     this.#recording = false;
     await this.#store(false);
+  }
+
+  /** Stores what `work` makes of the list; where it fails, what it did before that. */
+  async change(work: (bitmaps: Bitmaps) => Promise<void>): Promise<void> {
+    // What was recorded so far belongs to those that recorded it, whatever becomes of them.
+    await this.store();
+    try {
+      await work(this);
+    } finally {
+      await this.store();
+    }
   }
 
   /** What a bitmap calls dirty, in batches; each ascends. */

@@ -66,17 +66,17 @@ export class Qcow2Image implements Layer {
     this.#cacheBytes = options.cacheBytes ?? DEFAULT_CACHE;
     this.#size = header.size;
     this.#context = this.#newContext(tables);
-    const parts = { storage, backing: () => this.backing, context: () => this.#context };
+    const about = { header: () => this.#header, size: () => this.#size };
+    const below = { backing: () => this.backing, context: () => this.#context };
+    const parts = { storage, ...about, ...below };
     const reader = new Reader({
       ...parts,
       codecs: options.codecs,
       standsAlone: () => this.standsAlone,
-      header: () => this.#header,
     });
     this.#reader = reader;
     this.#writer = new Writer({
       ...parts,
-      size: () => this.#size,
       readHeld: (offset, target) => reader.read(offset, target),
     });
     this.#compressed = new CompressedWriter({
@@ -87,8 +87,6 @@ export class Qcow2Image implements Layer {
     });
     this.#bitmaps = new Bitmaps({
       ...parts,
-      header: () => this.#header,
-      size: () => this.#size,
       headerChanged: async () => {
         this.#header = await Qcow2Image.readHeader(storage);
       },
@@ -317,15 +315,7 @@ export class Qcow2Image implements Layer {
   /** Changes the list of bitmaps or what they hold; durable when it resolves. */
   async changeBitmaps(work: (bitmaps: Bitmaps) => Promise<void>): Promise<void> {
     await this.prepareToWrite({ dataUnchanged: true });
-    await this.#writer.queue.run(async () => {
-      // What was recorded so far belongs to those that recorded it, whatever becomes of them.
-      await this.#bitmaps.store();
-      try {
-        await work(this.#bitmaps);
-      } finally {
-        await this.#bitmaps.store();
-      }
-    });
+    await this.#writer.queue.run(() => this.#bitmaps.change(work));
   }
 
   /** Bitmaps that record what is written are right in the file again, until the next write. */
@@ -399,9 +389,7 @@ export class Qcow2Image implements Layer {
   /** The same before the guest's data changes: bitmaps that record take note. */
   async #prepareToChange(offset: number, length: number): Promise<void> {
     await this.prepareToWrite();
-    const { queue } = this.#writer;
-    while (!this.#bitmaps.recording) await queue.run(() => this.#bitmaps.begin());
-    if (this.#bitmaps.note(offset, length)) await queue.run(() => this.#bitmaps.storeNoted());
+    await this.#bitmaps.noteWrite(this.#writer.queue, offset, length);
   }
 
   #checkReadable(): void {
