@@ -9,6 +9,9 @@ named qemu-img, it keeps to what QEMU prints.`;
 
 /** What a verb does, beyond the line in its help. */
 const ABOUT: Readonly<Record<string, string>> = {
+  bitmap: `Operations are carried out in their order; those before one that is refused stay done.
+--merge may be given more than once. A bitmap that is in use because it was not stored can only be
+removed.`,
   chain: `Draws a strip for each layer, as wide as the terminal, the top first: what the layer holds
 and the guest sees, what a layer above hides, zeros, and what can't be known. The last row shows which
 layer the guest sees where, by the number in front of the layer's name. Below it, for each layer: sizes,
@@ -29,7 +32,11 @@ before the first write, what would lose data: see the README.
 With --output=json each line of stdout is an object whose type is plan, progress (done, total, rate in
 bytes and bytes per second, seconds-left or null; at most ten a second), warning (message), result (base,
 relinks, empties, invalidates, deletes) or error (code, message, hint). With --dry-run it is the plan
-alone.`,
+alone.
+
+Persistent bitmaps of the base that record mark what is written; others stay. With --bitmaps, those of
+the uppermost merged layer that record, and their namesakes below it, become part of the base's bitmap of
+that name, which is made where there is none. Bitmaps that are left out are named.`,
   completion: `For bash: eval "$(qimg-ts completion bash)". For zsh, after compinit: eval "$(qimg-ts
 completion zsh)". For fish: qimg-ts completion fish | source.`,
 };

@@ -9,7 +9,6 @@ import { openChain } from '../src/chain/open.ts';
 import { MemoryStorage } from '../src/io/memory.ts';
 import { nodeHost } from '../src/io/node-host.ts';
 import type { Layer } from '../src/layer.ts';
-import { readBitmaps } from '../src/qcow2/bitmaps.ts';
 import type { Header } from '../src/qcow2/header.ts';
 import { Qcow2Image } from '../src/qcow2/image.ts';
 import { HEADER } from '../src/qcow2/spec.ts';
@@ -120,9 +119,11 @@ describe.each(NAMES)('%s', (name) => {
       const expected = descriptionOf(name);
       const snapshots = (await image.snapshots()).map(({ id, name }) => ({ id, name }));
       expect(snapshots).toEqual(expected.snapshots);
-      const bitmaps = (await readBitmaps(image.storage, image.header)).map(
-        ({ flags, name, granularity }) => ({ flags, name, granularity }),
-      );
+      const bitmaps = image.bitmaps.list.map(({ name, granularity, enabled, inconsistent }) => ({
+        flags: [...(inconsistent ? ['in-use'] : []), ...(enabled ? ['auto'] : [])],
+        name,
+        granularity,
+      }));
       expect(bitmaps).toEqual(expected.bitmaps);
     }));
 

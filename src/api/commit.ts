@@ -41,6 +41,12 @@ export interface CommitOptions extends Cancellable {
    * external data file; for zstd without Node.js 22.15. Default false.
    */
   readonly compress?: boolean;
+  /**
+   * Brings persistent bitmaps that record, of the merged layers, down into base: what they call
+   * dirty becomes dirty in base's bitmap of that name, which is made where there is none. Default
+   * false.
+   */
+  readonly bitmaps?: boolean;
   /** Commits although other images would see other data, or space may not do. Default false. */
   readonly force?: boolean;
   /** Further directories to look for images that stand on base in. Default: none. */
@@ -89,6 +95,15 @@ export interface CommitPlan {
   readonly deletes: readonly string[];
   /** Other images whose view changes. Empty unless forced or only planned. */
   readonly siblings: readonly string[];
+  /** Bitmaps of base that get the dirty bits of their namesakes in the files `from`. */
+  readonly bitmaps: readonly {
+    readonly name: string;
+    readonly from: readonly string[];
+    /** Base has none of that name yet. */
+    readonly creates: boolean;
+  }[];
+  /** Bitmaps that are kept as they are, where that may surprise: a sentence for each. */
+  readonly bitmapsLeft: readonly string[];
   /** Why it would be refused. Only of a plan by {@link planCommit}. */
   readonly refusals: readonly string[];
 }

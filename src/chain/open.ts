@@ -5,6 +5,7 @@ import { assert, ImageError, reworded } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
 import type { Layer } from '../layer.ts';
+import { whyBitmapsVoid } from '../qcow2/bitmap-directory.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { RawImage } from '../raw/raw.ts';
 import {
@@ -38,6 +39,8 @@ import { PROBE_BYTES, probeFormat } from './probe.ts';
 import { inTableOrder, type JsonValue } from './qemu-json.ts';
 import type { Secrets } from './secrets.ts';
 
+export type OnWarning = (message: string, advice: string) => void;
+
 export interface OpenChainOptions {
   readonly host: Host;
   /** Format of the top; probed from its content without it. */
@@ -59,6 +62,8 @@ export interface OpenChainOptions {
   readonly locked?: boolean;
   /** What messages call the image. Default: its name, or its description as one. */
   readonly label?: string;
+  /** Hears of what an image has lost, and what to do about it; nothing keeps it from being opened. */
+  readonly onWarning?: OnWarning;
   /** Bound for tables in memory, in bytes, for each layer. Default: shared by the whole chain. */
   readonly cacheBytes?: number;
   /** Looked at before each layer. */
@@ -168,6 +173,7 @@ async function openLayers(
     const filename = file ?? name;
     const fileName = fileNameOf(opened, filename);
     const entry = { layer, filename, name, fileName, formatKnown: known, id };
+    if (options.onWarning) warn(layer, options.onWarning);
     const above = layers.at(-1);
     layers.push({ ...entry, storedName: next.storedName ?? name });
     if (above !== undefined) above.layer.backing = layer;
@@ -185,6 +191,13 @@ async function openLayers(
 function fileNameOf({ layer, below }: OpenedLayer, filename: string): string {
   if (layer instanceof RawImage) return layer.source.image?.fileName ?? filename;
   return nameText(below);
+}
+
+function warn(layer: Layer, onWarning: OnWarning): void {
+  const why = layer instanceof Qcow2Image ? whyBitmapsVoid(layer.header) : null;
+  if (why === null) return;
+  const advice = "Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix.";
+  onWarning(why, advice);
 }
 
 /** A file is part of a chain once. */

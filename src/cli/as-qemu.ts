@@ -5,6 +5,16 @@ import { DRIVERS } from '../chain/drivers.ts';
 
 /** Long options of the commands; ours that are not among them do not exist for a drop-in. */
 const LONG_OPTIONS: Readonly<Record<string, readonly string[]>> = {
+  bitmap: [
+    'add',
+    'remove',
+    'clear',
+    'enable',
+    'disable',
+    'merge',
+    'granularity',
+    'source-file',
+  ].concat(['source-format', 'object', 'image-opts']),
   check: ['format', 'repair', 'output', 'object', 'image-opts', 'force-share'],
   commit: ['object', 'image-opts'],
   compare: ['object', 'image-opts', 'force-share'],
@@ -19,6 +29,10 @@ export function isLongOptionOfQemu(verb: string, long: string): boolean {
 }
 
 const SYNTAX: Readonly<Record<string, string>> = {
+  bitmap:
+    '(--merge SOURCE | --add | --remove | --clear | --enable | --disable)... ' +
+    '[-b source_file [-F source_fmt]] [-g granularity] [--object objectdef] ' +
+    '[--image-opts | -f fmt] filename bitmap',
   check:
     '[--object objectdef] [--image-opts] [-q] [-f fmt] [--output=ofmt] [-r [leaks | all]] ' +
     '[-T src_cache] [-U] filename',
@@ -60,6 +74,8 @@ export function usage(version: string, verbs: readonly string[]): string {
     '',
     'Command parameters:',
     "  'filename'    the image",
+    "  'bitmap'      name of a persistent bitmap; SOURCE is another one's",
+    "  'granularity' bytes of the disk for each bit: a power of two, 512 at least",
     "  'objectdef'   a secret: secret,id=ID,data=TEXT or secret,id=ID,file=NAME",
     "  'fmt'         format of the image; probed without it",
     "  'cache'       none, writeback (the default), writethrough, directsync or unsafe",

@@ -4,11 +4,13 @@ import type { CommitProgress } from '../commit/copy.ts';
 import type { CommitPlan } from '../commit/options.ts';
 import { ImageError } from '../errors.ts';
 import { hintFor } from './hints.ts';
+import { warner } from './open-named.ts';
 import { planMembers } from './plan-output.ts';
 import type { ProgramContext } from './program.ts';
 
 export interface CommitReport {
   planned(plan: CommitPlan): void;
+  warned(message: string, advice: string): void;
   progress(now: CommitProgress): void;
   /** Progress is wanted now, whether it is shown or not (SIGUSR1). */
   showNext(): void;
@@ -45,6 +47,11 @@ export class JsonReport implements CommitReport {
     for (const sibling of plan.siblings) {
       this.#line('warning', { message: `'${sibling}' will see other data from now on` });
     }
+    for (const message of plan.bitmapsLeft) this.#line('warning', { message });
+  }
+
+  warned(message: string, advice: string): void {
+    this.#line('warning', { message: `${message}. ${advice}` });
   }
 
   progress(now: CommitProgress): void {
@@ -111,6 +118,11 @@ export class TextReport implements CommitReport {
     for (const sibling of plan.siblings) {
       this.#tell(`warning: '${sibling}' will see other data from now on`);
     }
+    for (const message of plan.bitmapsLeft) this.#tell(`warning: ${message}`);
+  }
+
+  warned(message: string, advice: string): void {
+    warner(this.#program)(message, advice);
   }
 
   progress(now: CommitProgress): void {

@@ -43,6 +43,7 @@ interface Flags {
   readonly compress?: boolean;
   readonly relink?: boolean;
   readonly delete?: boolean;
+  readonly bitmaps?: boolean;
   readonly force?: boolean;
   readonly search?: readonly string[];
   readonly dryRun?: boolean;
@@ -67,6 +68,7 @@ function command(program: ProgramContext): Command {
     .option('--relink', 'with -b: make FILENAME name the base as its backing file')
     .option('--delete', 'with --top or --relink: remove the files that nobody needs any more')
     .option('--compress', 'store clusters compressed in the base, where that makes them smaller')
+    .option('--bitmaps', 'merge persistent bitmaps that record into those of the base')
     .option('--force', 'commit in spite of other overlays of the base or too little space')
     .option('--search <dir>', 'look for other overlays here too (repeatable)', collect)
     .option('--dry-run', 'show what would be done; write nothing')
@@ -132,6 +134,7 @@ function toOptions(
     delete: flags.delete === true,
     drop: flags.drop === true,
     compress: flags.compress === true,
+    bitmaps: flags.bitmaps === true,
     force: flags.force === true,
     skipAdvice: program.asQemu && program.env['QIMG_STRICT'] !== '1',
     search: flags.search ?? [],
@@ -171,6 +174,7 @@ async function commitUntilDone(
       ...options,
       signal: stop.signal,
       onProgress: (now) => report.progress(now),
+      onWarning: (message, advice) => report.warned(message, advice),
       onPlan: (made) => {
         plan = made;
         report.planned(made);

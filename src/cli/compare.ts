@@ -7,7 +7,7 @@ import { CompareError } from '../chain/compare-pieces.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
 import type { Reader } from './command.ts';
-import { openNamed } from './open-named.ts';
+import { openNamed, warner } from './open-named.ts';
 import { CACHE_MODES, Exit, namedImage, newCommand, parseVerb, toCacheMode } from './options.ts';
 import { type ProgramContext, reportError } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
@@ -117,7 +117,13 @@ async function open(
   const { imageOpts = false, forceShare = false } = flags;
   const named = namedImage(name, { imageOpts, ...(format !== undefined && { format }) }, program);
   const cache = toCacheMode(flags.cache);
-  const chain = await openNamed(named, { forceShare, cache, backing: true, secrets });
+  const chain = await openNamed(named, {
+    forceShare,
+    cache,
+    backing: true,
+    secrets,
+    onWarning: warner(program),
+  });
   opened.push(chain);
   return chain;
 }

@@ -4,7 +4,7 @@ import type { ChainLayer } from '../chain/chain.ts';
 import { resolveName } from '../chain/filename.ts';
 import { NULL_NAME } from '../io/null.ts';
 import type { Layer } from '../layer.ts';
-import { readBitmaps } from '../qcow2/bitmaps.ts';
+import type { Bitmap } from '../qcow2/bitmaps.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { Snapshot } from '../qcow2/snapshots.ts';
 import { AUTOCLEAR, COMPATIBLE, CRYPT_NONE, INCOMPATIBLE } from '../qcow2/spec.ts';
@@ -96,14 +96,12 @@ async function describeFormat(image: Qcow2Image): Promise<Description> {
   }
   const has = (features: bigint, bit: bigint) => (features & bit) !== 0n;
   const external = has(header.incompatibleFeatures, INCOMPATIBLE.externalDataFile);
-  const bitmaps = await readBitmaps(image.storage, header);
+  const bitmaps = image.bitmaps.list;
   return {
     compat: '1.1',
     ...common,
     'lazy-refcounts': has(header.compatibleFeatures, COMPATIBLE.lazyRefcounts),
-    ...(bitmaps.length > 0 && {
-      bitmaps: bitmaps.map(({ flags, name, granularity }) => ({ flags, name, granularity })),
-    }),
+    ...(bitmaps.length > 0 && { bitmaps: bitmaps.map(describeBitmap) }),
     'refcount-bits': geometry.refcountBits,
     ...(external && header.dataFile !== null && { 'data-file': header.dataFile }),
     ...(external && {
@@ -113,6 +111,11 @@ async function describeFormat(image: Qcow2Image): Promise<Description> {
     corrupt: image.corrupt,
     'extended-l2': has(header.incompatibleFeatures, INCOMPATIBLE.extendedL2),
   };
+}
+
+function describeBitmap({ name, granularity, enabled, inconsistent }: Bitmap): Description {
+  const flags = [...(inconsistent ? ['in-use'] : []), ...(enabled ? ['auto'] : [])];
+  return { flags, name, granularity };
 }
 
 /** Without a LUKS header nothing is said, as by QEMU. */

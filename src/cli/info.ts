@@ -8,7 +8,7 @@ import { Qcow2Image } from '../qcow2/image.ts';
 import { type Description, describeImage } from './describe-image.ts';
 import { infoText } from './info-text.ts';
 import { qemuJson } from './json.ts';
-import { openNamed } from './open-named.ts';
+import { openNamed, warner } from './open-named.ts';
 import { type NamedImage, namedImage, newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
@@ -41,7 +41,7 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
     throw new ImageError('invalid', '--output must be used with human or json as argument.');
   }
   const named = namedImage(operand, flags, program);
-  const images = await describeChain(named, flags, secrets);
+  const images = await describeChain(named, flags, secrets, program);
   if (flags.output === 'json') {
     const value = flags.backingChain ? images : images[0];
     program.out(`${qemuJson(value)}\n`);
@@ -54,12 +54,17 @@ async function describeChain(
   named: NamedImage,
   flags: Flags,
   secrets: Secrets,
+  program: ProgramContext,
 ): Promise<readonly Description[]> {
   const images: Description[] = [];
   const seen = new Set<string>();
   let next: Next | undefined = named;
   while (next !== undefined) {
-    const chain = await openNamed(next, { forceShare: flags.forceShare === true, secrets });
+    const chain = await openNamed(next, {
+      forceShare: flags.forceShare === true,
+      secrets,
+      onWarning: warner(program),
+    });
     try {
       const top = chain.at(0);
       if (seen.has(top.id)) {

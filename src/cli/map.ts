@@ -5,7 +5,7 @@ import type { Chain } from '../chain/chain.ts';
 import { ImageError, strerror } from '../errors.ts';
 import { KIB } from '../units.ts';
 import { emptyMapObject, MAP_HEADING, mapLine, mapObject } from './map-output.ts';
-import { openNamed } from './open-named.ts';
+import { openNamed, warner } from './open-named.ts';
 import { namedImage, newCommand, parsed, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
@@ -51,6 +51,7 @@ export async function runMap(argv: readonly string[], program: ProgramContext): 
     forceShare,
     backing: true,
     secrets,
+    onWarning: warner(program),
   });
   try {
     const print = flags.output === 'json' ? printJson : printHuman;

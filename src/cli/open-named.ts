@@ -2,12 +2,13 @@
 // its backing files.
 
 import type { Chain } from '../chain/chain.ts';
-import { openChain } from '../chain/open.ts';
+import { type OnWarning, openChain } from '../chain/open.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError } from '../errors.ts';
 import type { CacheMode } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import type { NamedImage } from './options.ts';
+import type { ProgramContext } from './program.ts';
 
 export interface OpenNamedOptions {
   readonly forceShare: boolean;
@@ -18,10 +19,18 @@ export interface OpenNamedOptions {
   readonly locked?: boolean;
   /** Opens the backing files too: data can be read then. Default: the image alone. */
   readonly backing?: boolean;
+  /** Opens the image for writing. */
+  readonly writable?: boolean;
+  readonly onWarning?: OnWarning;
   /** Opens what can only be described. Default: where the image is opened alone. */
   readonly describe?: boolean;
   /** Opens what can only be checked. */
   readonly checking?: boolean;
+}
+
+/** Warnings of images that are opened, as QEMU prints them: the second line without an end. */
+export function warner({ name, asQemu, err }: ProgramContext): OnWarning {
+  return (message, advice) => err(`${name}: warning: ${message}\n${advice}${asQemu ? '' : '\n'}`);
 }
 
 type Operand = Pick<NamedImage, 'filename' | 'format' | 'label' | 'options'>;

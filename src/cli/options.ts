@@ -46,14 +46,11 @@ export function newCommand(program: ProgramContext, verb: string, operands: stri
   return new Command(`${program.name} ${verb}`, operands);
 }
 
-export interface Parsed<Flags> {
+export interface Parsed<Flags> extends Words {
   readonly flags: Flags;
-  readonly operands: readonly string[];
-  /** The long names of the options, in the order in which they came. */
-  readonly given: readonly string[];
 }
 
-/** Wrong usage is reported and thrown as Exit. */
+/** Flags, operands, and options in their order; wrong usage is reported and thrown as Exit. */
 export function parseVerb<Flags>(
   command: Command,
   argv: readonly string[],
@@ -65,8 +62,7 @@ export function parseVerb<Flags>(
   if (options.some(({ long }) => long === HELP.long)) {
     throw program.asQemu ? new WholeUsage() : new HelpWanted(command);
   }
-  const given = options.map(({ long }) => long);
-  return { flags: values as Flags, operands, given };
+  return { flags: values as Flags, operands, options };
 }
 
 const HELP: OptionSpec = { short: 'h', long: 'help', takesValue: false };

@@ -31,6 +31,11 @@ export function describePlan(plan: CommitPlan): string {
       plan.invalidates.filter((name) => !plan.deletes.includes(name)),
     ),
     ...list('delete', plan.deletes),
+    ...plan.bitmaps.map(
+      ({ name, from, creates }) =>
+        `bitmap ${name}: ${creates ? 'made' : 'merged'} from ${from.join(', ')}`,
+    ),
+    ...plan.bitmapsLeft,
     ...list('siblings that would see other data', plan.siblings),
     ...plan.refusals.map((reason) => `refused: ${reason}`),
     'Nothing was written.',
@@ -64,6 +69,8 @@ export function planMembers(plan: CommitPlan) {
     invalidates: plan.invalidates,
     deletes: plan.deletes,
     siblings: plan.siblings,
+    bitmaps: plan.bitmaps,
+    'bitmaps-left': plan.bitmapsLeft,
     refusals: plan.refusals,
   };
 }

@@ -81,7 +81,7 @@ function writeAll(fd: number, data: string | Uint8Array): void {
 
 /** Hints that QEMU prints too. */
 const QEMU_HINTS =
-  /^(Is another process using the image|You can force-remove|kilobytes, megabytes|Check failed)/;
+  /^(Is another process using the image|You can force-remove|Try block-dirty-bitmap-remove|kilobytes, megabytes|Check failed)/;
 /** Those that it prints as a message of their own. */
 const WITH_NAME = /^(kilobytes|Check failed)/;
 

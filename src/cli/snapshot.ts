@@ -57,7 +57,8 @@ export async function runSnapshot(
   if (!program.asQemu) {
     command.option('-f, --format <fmt>', 'format of the image; without it, probed');
   }
-  const { flags, operands, given } = parseVerb<Flags>(command, argv, program);
+  const { flags, operands, options } = parseVerb<Flags>(command, argv, program);
+  const given = options.map(({ long }) => long);
   const actions = given.filter((name): name is Action => ACTIONS.some((each) => each === name));
   if (actions.length > 1) return program.usageError("Cannot mix '-l', '-a', '-c', '-d'");
   const [operand] = operands;

@@ -12,6 +12,10 @@ export interface VerbEntry {
 }
 
 export const VERBS: Readonly<Record<string, VerbEntry>> = {
+  bitmap: {
+    about: 'add, remove, clear, enable, disable or merge persistent bitmaps',
+    load: async () => (await import('./bitmap.ts')).runBitmap,
+  },
   chain: {
     about: 'show the layers of a chain: what they hold, what is hidden, what is wrong',
     ours: true,

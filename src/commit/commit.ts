@@ -11,6 +11,7 @@ import { relink } from '../chain/relink.ts';
 import { errnoOf, ImageError, strerror } from '../errors.ts';
 import { RateLimit } from '../io/throttle.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
+import { settleBitmaps } from './bitmaps.ts';
 import { carryOut } from './copy.ts';
 import { type Finished, findFinished } from './finished.ts';
 import { type CommitOptions, type CommitResult, checkOptions } from './options.ts';
@@ -37,6 +38,7 @@ export async function commit(target: ChainTarget, options: CommitOptions): Promi
     ...(secrets !== undefined && { secrets }),
     ...(label !== undefined && { label }),
     ...(signal !== undefined && { signal }),
+    ...(options.onWarning !== undefined && { onWarning: options.onWarning }),
   });
   const opened: Chain[] = [chain];
   let result: CommitResult;
@@ -122,6 +124,7 @@ async function fillBase(prepared: Prepared, options: CommitOptions): Promise<voi
   });
   signal?.throwIfAborted();
   await base.layer.flush();
+  await settleBitmaps(prepared, plan.bitmaps);
 }
 
 async function removeDead({ chain, plan }: Finished, { host }: CommitOptions): Promise<void> {

@@ -94,6 +94,8 @@ async function whatIsLeft(
     invalidates: names,
     deletes: options.delete ? names : [],
     siblings: [],
+    bitmaps: [],
+    bitmapsLeft: [],
     refusals: [],
   };
   return { chain, plan };

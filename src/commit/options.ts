@@ -1,10 +1,12 @@
 // What a caller of commit can ask for, what it is told, and which combinations make sense.
 
+import type { OnWarning } from '../chain/open.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
 import type { RateLimit } from '../io/throttle.ts';
 import type { LayerFormat } from '../layer.ts';
+import type { BitmapMerge } from './bitmaps.ts';
 import type { CommitProgress } from './copy.ts';
 
 export interface CommitOptions {
@@ -30,6 +32,8 @@ export interface CommitOptions {
   readonly delete?: boolean;
   /** Leaves the top as it is (it is not emptied). Implied by `base`. */
   readonly drop?: boolean;
+  /** Brings persistent bitmaps of the merged layers down into base. */
+  readonly bitmaps?: boolean;
   /** Commits in spite of siblings and too little space. */
   readonly force?: boolean;
   /** Does not look for siblings or at the space at all, as QEMU does not. */
@@ -50,6 +54,8 @@ export interface CommitOptions {
   readonly onProgress?: (progress: CommitProgress) => void;
   /** Told once all checks have passed, before the first write. */
   readonly onPlan?: (plan: CommitPlan) => void;
+  /** Told of what images have lost, and what to do about it. */
+  readonly onWarning?: OnWarning;
   readonly host: Host;
 }
 
@@ -77,6 +83,10 @@ export interface CommitPlan {
   readonly deletes: readonly string[];
   /** Other images whose view changes. Empty unless `force` or `dryRun`. */
   readonly siblings: readonly string[];
+  /** Bitmaps of base that get the dirty bits of those above. */
+  readonly bitmaps: readonly BitmapMerge[];
+  /** Bitmaps that are kept as they are, where that may surprise, in words. */
+  readonly bitmapsLeft: readonly string[];
   /** Why it would be refused; only ever not empty for `dryRun`. */
   readonly refusals: readonly string[];
 }

@@ -10,6 +10,7 @@ import { ImageError, reworded } from '../errors.ts';
 import { l1EntriesFor } from '../qcow2/geometry.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { checkReachable } from '../qcow2/resize.ts';
+import { growingBitmaps, planBitmaps } from './bitmaps.ts';
 import { findBystanders, neededError, siblingsError } from './bystanders.ts';
 import { changesBase } from './difference.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
@@ -54,7 +55,12 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     const newBaseSize = Math.max(base.layer.size, top.layer.size);
     const steps = () => planFor(range, relinks, newBaseSize);
     const watched = () => untilAborted(steps(), options.signal);
-    const measured = await measure(watched(), base.layer, newBaseSize, options.compress === true);
+    const bitmaps = planBitmaps(range, options.bitmaps === true, newBaseSize, refuse);
+    const growing = growingBitmaps(range, bitmaps);
+    const measured = await measure(watched(), base.layer, newBaseSize, {
+      compress: options.compress === true,
+      bitmaps: growing,
+    });
     const parts = { between, deleted: deletes, overlays, done, steps: watched };
     const siblings = await checkSiblings(range, options, parts, refuse);
     await checkSpace(range, options, measured, refuse);
@@ -76,6 +82,8 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
       invalidates: dead.map(({ filename }) => filename),
       deletes: deletes.map(({ filename }) => filename),
       siblings,
+      bitmaps: bitmaps.merges,
+      bitmapsLeft: bitmaps.left,
       refusals,
     };
     return { ...range, plan, relinks, overlays, steps };
@@ -123,7 +131,7 @@ async function checkBase({ top, base }: Range, refuse: Refuse): Promise<void> {
     if (refusal !== undefined) {
       refuse(reworded(refusal, `Could not open '${base.filename}': ${refusal.message}`));
     } else await collect(() => layer.verify(), refuse);
-    const why = grows ? await layer.whyFixedSize() : null;
+    const why = grows ? await layer.whyFixedSize(top.layer.size) : null;
     if (why !== null) refuse(sizeError(base, top, why));
     if (grows) {
       const entries = l1EntriesFor(top.layer.size, layer.geometry);

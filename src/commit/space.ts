@@ -3,6 +3,7 @@
 import type { Host } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
 import type { Layer } from '../layer.ts';
+import type { GrowingBitmap } from '../qcow2/bitmap-growth.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { PlanStep } from './plan.ts';
 
@@ -31,13 +32,19 @@ export interface Measured {
   readonly dataFileBytes: number;
 }
 
+/** How base is written to, and what notes it. */
+export interface Manner {
+  readonly compress: boolean;
+  readonly bitmaps: readonly GrowingBitmap[];
+}
+
 export async function measure(
   plan: AsyncIterable<readonly PlanStep[]>,
   base: Layer,
   newBaseSize: number,
-  compress: boolean,
+  manner: Manner,
 ): Promise<Measured> {
-  const growth = new BaseGrowth(base, newBaseSize, compress);
+  const growth = new BaseGrowth(base, newBaseSize, manner);
   let ranges = 0;
   let copyBytes = 0;
   let zeroBytes = 0;
@@ -71,14 +78,14 @@ class BaseGrowth {
   readonly #anew: boolean;
   #grown = false;
 
-  constructor(base: Layer, newSize: number, compress: boolean) {
+  constructor(base: Layer, newSize: number, { compress, bitmaps }: Manner) {
     this.#base = base;
     this.#anew = compress;
     this.#newSize = newSize;
     this.#zerosAreData =
       base instanceof Qcow2Image && base.header.version < 3 && base.backing !== null;
     if (base instanceof Qcow2Image) {
-      const counter = base.growthCounter();
+      const counter = base.growthCounter(newSize, bitmaps);
       counter.addL1(newSize);
       this.counter = counter;
       this.dataFile = base.data.external ? new FileHoles(base.data.storage) : undefined;

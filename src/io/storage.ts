@@ -12,7 +12,8 @@ export type WriteKind =
   | 'l2'
   | 'refcount-table'
   | 'refcount-block'
-  | 'snapshot-table';
+  | 'snapshot-table'
+  | 'bitmap';
 
 /** A stretch that starts where it was asked for and ends before `end`. */
 export interface StorageExtent {

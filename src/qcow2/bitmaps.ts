@@ -1,80 +1,323 @@
-// Persistent bitmaps, described: the entries of the bitmap directory. Nothing here changes them.
+// The persistent bitmaps of an open image: the list, and recording what is written.
+//
+// Before the first write after they were stored, those that record are marked "in use", durably:
+// from then on the file's version may miss something, and who finds it so takes it for inconsistent.
+// What is written is noted in memory, once for all bitmaps, at the finest of their granularities.
+// Storing writes new versions beside the old ones (bitmap-store.ts), a new directory, and switches
+// the header to it; only that makes them right again.
+//
+// Methods that change the file, but for noteWrite, are called by the holder of the image's queue.
 
-import { ImageError } from '../errors.ts';
-import type { Storage } from '../io/storage.ts';
-import { alignUp } from '../units.ts';
-import { findExtension, parseBitmapsExtension } from './extensions.ts';
-import { readU64, viewOf } from './fields.ts';
-import type { Header } from './header.ts';
-import { AUTOCLEAR, EXTENSION } from './spec.ts';
+import { assert, ImageError } from '../errors.ts';
+import { alignDown, MIB, SECTOR } from '../units.ts';
+import { Bits, type Stretch } from './bitmap-bits.ts';
+import {
+  type BitmapEntry,
+  bitmapFlags,
+  isBitmapTooLarge,
+  type NewBitmapEntry,
+  readBitmapDirectory,
+} from './bitmap-directory.ts';
+import {
+  type BitmapsOwner,
+  type DirectoryPlace,
+  directoryClusters,
+  directoryPlaceIn,
+  switchDirectory,
+  usedOf,
+  writeDirectory,
+} from './bitmap-publish.ts';
+import { BitmapWriter, type StoredTable } from './bitmap-store.ts';
+import { checkBitmapTable, storedStretches } from './bitmap-table.ts';
+import { viewOf } from './fields.ts';
+import type { Mutex } from './mutex.ts';
+import { BITMAP_ENTRY } from './spec.ts';
 
-/** "Bitmap directory entry", its fixed part. */
-const ENTRY_BYTES = 24;
-const FLAGS = ['in-use', 'auto'] as const;
-/** What QEMU takes at most. */
-const MAX_DIRECTORY_BYTES = 65535 * (ENTRY_BYTES + 1023 + 1);
-const MAX_TABLE_ENTRIES = 0x800_0000;
-
-export interface BitmapEntry {
+/** One bitmap as it is to be. */
+export interface Bitmap {
   readonly name: string;
-  readonly flags: readonly (typeof FLAGS)[number][];
-  /** Bytes of the disk that one bit stands for. */
+  readonly nameBytes: Uint8Array;
   readonly granularity: number;
-  readonly tableOffset: number;
-  /** Bytes of the bitmap table. */
-  readonly tableBytes: number;
+  /** It misses changes that nobody knows of: nothing can be done with it but removing it. */
+  readonly inconsistent: boolean;
+  /** It records what is written. */
+  enabled: boolean;
+  /** Its version in the file; null where there is none yet. */
+  stored: BitmapEntry | null;
+  /** The bits of that version count. */
+  keeps: boolean;
+  /** Bits in addition to those. */
+  readonly added: Bits[];
 }
 
-/** The bitmaps; none where the autoclear bit says that the directory can't be trusted. */
-export async function readBitmaps(
-  storage: Storage,
-  header: Header,
-): Promise<readonly BitmapEntry[]> {
-  if ((header.autoclearFeatures & AUTOCLEAR.bitmaps) === 0n) return [];
-  return readBitmapDirectory(storage, header);
-}
+/** What was noted is stored early when it takes more memory than this. */
+const MAX_NOTED = 32 * MIB;
 
-/** All entries of the directory, trusted or not. */
-export async function readBitmapDirectory(
-  storage: Storage,
-  header: Header,
-): Promise<readonly BitmapEntry[]> {
-  const extension = findExtension(header.extensions, EXTENSION.bitmaps);
-  if (extension === undefined) return [];
-  const { nbBitmaps, directoryOffset, directorySize } = parseBitmapsExtension(extension);
-  if (directorySize > MAX_DIRECTORY_BYTES || directoryOffset + directorySize > storage.size) {
-    throw new ImageError('corrupt', 'The bitmap directory ends past the file');
+export class Bitmaps {
+  readonly #owner: BitmapsOwner;
+  #list: Bitmap[] = [];
+  /** Entries of bitmaps that were removed from the list, and not from the file yet. */
+  #removed: BitmapEntry[] = [];
+  /** Size of the disk that the versions in the file are for. */
+  #storedSize = 0;
+  /** What is being written, while that is recorded. */
+  #noted: Bits | null = null;
+  /** What was noted before, and could not be stored yet. */
+  #pending: Bits[] = [];
+  /** Recording bitmaps are marked so in the file. */
+  #recording = false;
+  #failure: unknown;
+
+  constructor(owner: BitmapsOwner) {
+    this.#owner = owner;
   }
-  const directory = new Uint8Array(directorySize);
-  await storage.read(directoryOffset, directory);
-  const entries: BitmapEntry[] = [];
-  for (let at = 0; entries.length < nbBitmaps; ) {
-    const entry = readEntry(directory.subarray(at));
-    entries.push(entry.bitmap);
-    at += entry.length;
+
+  /** Reads the list. Throws `corrupt` for bitmaps that QEMU would not open an image with. */
+  async load(): Promise<void> {
+    const { storage, header, context, size } = this.#owner;
+    const { clusterSize } = context().geometry;
+    this.#storedSize = size();
+    // By their bytes, which need not be UTF-8.
+    const names = new Set<string>();
+    for (const entry of await readBitmapDirectory(storage, header())) {
+      const key = entry.nameBytes.join();
+      if (names.has(key) && !entry.inUse) {
+        throw new ImageError('corrupt', `Bitmap already exists: ${entry.name}`);
+      }
+      names.add(key);
+      await checkBitmapTable(storage, entry, this.#storedSize, clusterSize);
+      this.#list.push(fromEntry(entry));
+    }
   }
-  return entries;
+
+  get list(): readonly Bitmap[] {
+    return this.#list;
+  }
+
+  find(name: string): Bitmap | undefined {
+    return this.#list.find((bitmap) => bitmap.name === name);
+  }
+
+  insert(bitmap: Bitmap): void {
+    this.#list.push(bitmap);
+  }
+
+  remove(bitmap: Bitmap): void {
+    this.#list = this.#list.filter((other) => other !== bitmap);
+    if (bitmap.stored !== null) this.#removed.push(bitmap.stored);
+  }
+
+  /** Why the disk can't grow; null if it can. */
+  whyFixedSize(size: number): string | null {
+    const { clusterSize } = this.#owner.context().geometry;
+    for (const { name, inconsistent, granularity } of this.#list) {
+      if (inconsistent) return `its bitmap '${name}' is inconsistent (it can only be removed)`;
+      if (isBitmapTooLarge(size, granularity, clusterSize)) {
+        return `its bitmap '${name}' would become too large`;
+      }
+    }
+    return null;
+  }
+
+  get #recorders(): readonly Bitmap[] {
+    return this.#list.filter(({ enabled, inconsistent }) => enabled && !inconsistent);
+  }
+
+  /** Called before a stretch is written, by who does not hold the queue. */
+  async noteWrite(queue: Mutex, offset: number, length: number): Promise<void> {
+    while (!this.#recording) await queue.run(() => this.#begin());
+    if (this.#note(offset, length)) await queue.run(() => this.#storeNoted());
+  }
+
+  /** From here on what is written can be noted. */
+  async #begin(): Promise<void> {
+    if (this.#recording) return;
+    this.#checkAlive();
+    const recorders = this.#recorders;
+    await this.#mark(recorders, true);
+    if (recorders.length > 0) {
+      this.#noted = new Bits(Math.min(...recorders.map(({ granularity }) => granularity)));
+    }
+    this.#recording = true;
+  }
+
+  /** A stretch is about to be written. True when it is time to store what was noted. */
+  #note(offset: number, length: number): boolean {
+    if (this.#noted === null) return false;
+    this.#noted.add(offset, offset + length);
+    return this.#noted.bytes > MAX_NOTED;
+  }
+
+  /** The disk is about to grow: until they are stored, versions in the file are too short. */
+  async beginToGrow(): Promise<void> {
+    this.#checkAlive();
+    await this.#mark(
+      this.#list.filter(({ inconsistent }) => !inconsistent),
+      true,
+    );
+  }
+
+  /** Stores what was noted, so that its memory is free; recording goes on. */
+  async #storeNoted(): Promise<void> {
+    const noted = this.#noted;
+    if (noted === null || noted.bytes <= MAX_NOTED) return;
+    this.#pending.push(noted);
+    this.#noted = new Bits(noted.granularity);
+    await this.#store(true);
+  }
+
+  /** Makes the file say what the list says; durable when it resolves. */
+  async store(): Promise<void> {
+    if (this.#noted !== null) this.#pending.push(this.#noted);
+    this.#noted = null;
+    this.#recording = false;
+    await this.#store(false);
+  }
+
+  /** Stores what `work` makes of the list; where it fails, what it did before that. */
+  async change(work: (bitmaps: Bitmaps) => Promise<void>): Promise<void> {
+    // What was recorded so far belongs to those that recorded it, whatever becomes of them.
+    await this.store();
+    try {
+      await work(this);
+    } finally {
+      await this.store();
+    }
+  }
+
+  /** What a bitmap calls dirty, in batches; each ascends. */
+  async *stretchesOf(bitmap: Bitmap): AsyncGenerator<Iterable<Stretch>> {
+    const { storage, context } = this.#owner;
+    if (bitmap.stored !== null && bitmap.keeps) {
+      const { clusterSize } = context().geometry;
+      yield* storedStretches(storage, bitmap.stored, this.#storedSize, clusterSize);
+    }
+    const noted = bitmap.enabled ? [...this.#pending, this.#noted] : [];
+    for (const bits of [...bitmap.added, ...noted]) if (bits !== null) yield bits.stretches();
+  }
+
+  #checkAlive(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  #needsNewVersion({ stored, keeps, added, enabled, inconsistent }: Bitmap): boolean {
+    if (inconsistent) return false;
+    if (stored === null || !keeps || this.#owner.size() !== this.#storedSize) return true;
+    return [...added, ...(enabled ? this.#pending : [])].some(({ isEmpty }) => !isEmpty);
+  }
+
+  async #store(goesOn: boolean): Promise<void> {
+    this.#checkAlive();
+    const changed = new Set(this.#list.filter((bitmap) => this.#needsNewVersion(bitmap)));
+    if (changed.size > 0 || this.#removed.length > 0) await this.#publish(changed, goesOn);
+    else if (!goesOn) {
+      await this.#mark(
+        this.#list.filter(({ inconsistent }) => !inconsistent),
+        false,
+      );
+    }
+    this.#pending = [];
+    for (const bitmap of changed) bitmap.added.length = 0;
+  }
+
+  /** New versions of `changed`, and a new directory. */
+  async #publish(changed: ReadonlySet<Bitmap>, goesOn: boolean): Promise<void> {
+    const { storage, context } = this.#owner;
+    const writer = new BitmapWriter(storage, context());
+    let directory: DirectoryPlace | null;
+    try {
+      const entries: NewBitmapEntry[] = [];
+      for (const bitmap of this.#list) {
+        const inUse = bitmap.inconsistent || (goesOn && bitmap.enabled);
+        const table = changed.has(bitmap) ? await this.#write(writer, bitmap) : bitmap.stored;
+        assert(table !== null, 'a bitmap without a table');
+        const { nameBytes, granularity, enabled } = bitmap;
+        const { tableOffset, tableEntries } = table;
+        entries.push({ nameBytes, granularity, enabled, inUse, tableOffset, tableEntries });
+      }
+      for (const entry of this.#removed) await dropRemoved(writer, entry);
+      directory = await writeDirectory(this.#owner, writer, entries);
+    } catch (error) {
+      writer.letGo(writer.taken);
+      throw error;
+    }
+    try {
+      writer.replaced.push(...directoryClusters(this.#owner));
+      await switchDirectory(this.#owner, directory);
+      await this.#readStored();
+    } catch (error) {
+      // Nobody knows which directory counts now; both are right on their own.
+      this.#failure = error;
+      throw error;
+    }
+    writer.letGo(await usedOf(context(), writer.replaced));
+    await context().tables.checkpoint();
+  }
+
+  async #write(writer: BitmapWriter, bitmap: Bitmap): Promise<StoredTable> {
+    const { granularity, stored, keeps, added, enabled } = bitmap;
+    if (stored !== null && !keeps) await writer.drop(stored);
+    const content = {
+      granularity,
+      kept: keeps ? stored : null,
+      keptSize: this.#storedSize,
+      added: [...added, ...(enabled ? this.#pending : [])],
+    };
+    return await writer.store(content, this.#owner.size());
+  }
+
+  async #readStored(): Promise<void> {
+    const entries = await readBitmapDirectory(this.#owner.storage, this.#owner.header());
+    for (const [i, bitmap] of this.#list.entries()) {
+      bitmap.stored = entries[i] ?? null;
+      bitmap.keeps = true;
+    }
+    this.#removed = [];
+    this.#storedSize = this.#owner.size();
+  }
+
+  /** Writes the flags of bitmaps, each in its place and inside one sector. */
+  async #mark(bitmaps: readonly Bitmap[], inUse: boolean): Promise<void> {
+    const { storage, header } = this.#owner;
+    const directory = directoryPlaceIn(header());
+    const sectors = new Map<number, Uint8Array>();
+    const marked: Bitmap[] = [];
+    for (const bitmap of bitmaps) {
+      const { stored, enabled } = bitmap;
+      if (stored === null || directory === null) continue;
+      if (stored.inUse === inUse && stored.enabled === enabled) continue;
+      const at = directory.directoryOffset + stored.position + BITMAP_ENTRY.flags;
+      const start = alignDown(at, SECTOR);
+      const sector = sectors.get(start) ?? new Uint8Array(SECTOR);
+      if (!sectors.has(start)) await storage.read(start, sector);
+      sectors.set(start, sector);
+      viewOf(sector).setUint32(at - start, bitmapFlags({ inUse, enabled }));
+      marked.push(bitmap);
+    }
+    if (marked.length === 0) return;
+    // What was written before is durable before anything says that all of it was recorded.
+    if (!inUse) await this.#owner.context().tables.checkpoint();
+    for (const [start, sector] of sectors) await storage.write(start, sector, 'bitmap');
+    await storage.flush();
+    for (const bitmap of marked) {
+      if (bitmap.stored !== null) {
+        bitmap.stored = { ...bitmap.stored, inUse, enabled: bitmap.enabled };
+      }
+    }
+  }
 }
 
-function readEntry(bytes: Uint8Array): { bitmap: BitmapEntry; length: number } {
-  const cut = () => new ImageError('corrupt', 'The bitmap directory is cut short');
-  if (bytes.length < ENTRY_BYTES) throw cut();
-  const view = viewOf(bytes);
-  const flags = view.getUint32(12);
-  const granularityBits = view.getUint8(17);
-  const nameBytes = view.getUint16(18);
-  const nameStart = ENTRY_BYTES + view.getUint32(20);
-  const length = alignUp(nameStart + nameBytes, 8);
-  if (length > bytes.length) throw cut();
-  const tableEntries = view.getUint32(8);
-  if (tableEntries > MAX_TABLE_ENTRIES)
-    throw new ImageError('corrupt', 'A bitmap table is too large');
-  const bitmap: BitmapEntry = {
-    name: new TextDecoder().decode(bytes.subarray(nameStart, nameStart + nameBytes)),
-    flags: FLAGS.filter((_, bit) => flags & (1 << bit)),
-    granularity: 2 ** granularityBits,
-    tableOffset: readU64(view, 0, 'bitmap table offset'),
-    tableBytes: tableEntries * 8,
-  };
-  return { bitmap, length };
+function fromEntry(entry: BitmapEntry): Bitmap {
+  const { name, nameBytes, granularity, enabled, inUse } = entry;
+  const bits = { stored: entry, keeps: true, added: [] };
+  return { name, nameBytes, granularity, enabled, inconsistent: inUse, ...bits };
+}
+
+/** Its table may be nonsense, as nobody looked at it: then what it used leaks. */
+async function dropRemoved(writer: BitmapWriter, entry: BitmapEntry): Promise<void> {
+  try {
+    await writer.drop(entry);
+  } catch (error) {
+    if (!(error instanceof ImageError) || error.code !== 'corrupt') throw error;
+  }
 }

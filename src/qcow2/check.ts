@@ -153,7 +153,6 @@ async function compareRefcounts(
   const visitor = {
     overflow,
     broken: (message: string) => corrupt(message),
-    brokenBitmapEntry: () => corrupt(null),
     repeated: (times: number) => corrupt(null, times),
     pastEnd: (offset: number | bigint, length: number) =>
       corrupt(

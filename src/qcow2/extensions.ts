@@ -91,6 +91,7 @@ export function encodeFeatureNames(names: readonly FeatureName[]): Uint8Array {
 /** "Bitmaps extension". */
 export interface BitmapsExtension {
   readonly nbBitmaps: number;
+  readonly reserved: number;
   readonly directorySize: number;
   readonly directoryOffset: number;
 }
@@ -100,6 +101,7 @@ export function parseBitmapsExtension(data: Uint8Array): BitmapsExtension {
   const view = viewOf(data);
   return {
     nbBitmaps: view.getUint32(0),
+    reserved: view.getUint32(4),
     directorySize: readU64(view, 8, 'bitmap directory size'),
     directoryOffset: readU64(view, 16, 'bitmap directory offset'),
   };
@@ -109,6 +111,15 @@ export function encodeEncryptionHeader(area: { offset: number; length: number })
   const data = new Uint8Array(16);
   writeU64(viewOf(data), 0, area.offset);
   writeU64(viewOf(data), 8, area.length);
+  return data;
+}
+
+export function encodeBitmapsExtension(extension: Omit<BitmapsExtension, 'reserved'>): Uint8Array {
+  const data = new Uint8Array(24);
+  const view = viewOf(data);
+  view.setUint32(0, extension.nbBitmaps);
+  writeU64(view, 8, extension.directorySize);
+  writeU64(view, 16, extension.directoryOffset);
   return data;
 }
 

@@ -1,6 +1,7 @@
 // How much an image's file would grow by a series of writes: counted from its map, nothing changed.
 
 import { divideUp } from '../units.ts';
+import type { BitmapGrowth } from './bitmap-growth.ts';
 import { clusterIndexOf, l1EntriesFor, l1IndexOf, l2IndexOf } from './geometry.ts';
 import { l2EntryAt } from './l2-table.ts';
 import type { MapContext } from './mapping.ts';
@@ -9,12 +10,15 @@ import { getRefcount } from './refcount.ts';
 export class GrowthCounter {
   readonly #context: MapContext;
   #clusters = 0;
-  #inOnePiece = 0;
+  /** Clusters of what has to lie in one piece. */
+  readonly #pieces: number[] = [];
+  readonly #bitmaps: BitmapGrowth;
   #countedTo = 0;
   #tablesTo = 0;
 
-  constructor(context: MapContext) {
+  constructor(context: MapContext, bitmaps: BitmapGrowth) {
     this.#context = context;
+    this.#bitmaps = bitmaps;
   }
 
   /**
@@ -54,6 +58,7 @@ export class GrowthCounter {
 
   /** A change of the map alone (zero clusters) in the range. */
   async addTables(offset: number, length: number): Promise<void> {
+    this.#bitmaps.add(offset, length);
     const { geometry, tables } = this.#context;
     const end = l1IndexOf(offset + length - 1, geometry) + 1;
     for (let i = Math.max(this.#tablesTo, l1IndexOf(offset, geometry)); i < end; i++) {
@@ -87,7 +92,7 @@ export class GrowthCounter {
     const { geometry, tables } = this.#context;
     const entries = l1EntriesFor(size, geometry);
     if (entries <= tables.l1Entries) return;
-    this.#inOnePiece = divideUp(entries * 8, geometry.clusterSize);
+    this.#pieces.push(divideUp(entries * 8, geometry.clusterSize));
   }
 
   /**
@@ -98,12 +103,15 @@ export class GrowthCounter {
     const { geometry, tables } = this.#context;
     const perBlock = geometry.refcountBlockEntries - 1;
     // One piece may find no room among those that are free: it goes behind all refcount blocks.
-    const piece = this.#inOnePiece;
-    const clusters = this.#clusters + piece;
-    const uncovered = Math.max(0, this.#clusters - covered) + piece;
+    const all = [...this.#pieces, ...this.#bitmaps.pieces];
+    const pieces = all.filter((count) => count > 1);
+    const piece = pieces.reduce((sum, count) => sum + count, 0);
+    const single = this.#clusters + this.#bitmaps.clusters + (all.length - pieces.length);
+    const clusters = single + piece;
+    const uncovered = Math.max(0, single - covered) + piece;
     if (clusters === 0) return 0;
     await tables.loadRefcountTable();
-    let blocks = uncovered === 0 ? 0 : divideUp(uncovered, perBlock) + (piece > 0 ? 1 : 0);
+    let blocks = uncovered === 0 ? 0 : divideUp(uncovered, perBlock) + pieces.length;
     const blocksInAll = tables.refcountBlocksEnd + blocks;
     let table = 0;
     if (blocksInAll > tables.refcountTableEntries) {

@@ -30,6 +30,8 @@ export class HeaderSector {
   }
 
   async write(patch: HeaderPatch): Promise<void> {
+    // Read anew: extensions that lie in it change by other ways.
+    await this.#storage.read(0, this.#bytes);
     for (const [name, value] of Object.entries(patch)) {
       writeField(this.#bytes, HEADER[name as keyof typeof HEADER], value);
     }

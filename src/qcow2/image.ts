@@ -5,81 +5,58 @@ import { assert, ImageError } from '../errors.ts';
 import type { Codecs } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
 import { checkRange, type Extent, type HostRange, type Layer } from '../layer.ts';
-import { MIB } from '../units.ts';
-import { Allocator } from './allocator.ts';
 import { rewriteBacking } from './backing.ts';
+import { BitmapGrowth, type GrowingBitmap } from './bitmap-growth.ts';
+import { Bitmaps } from './bitmaps.ts';
 import { CompressedWriter, compressorFor } from './compressed-writer.ts';
 import { corruptionBehind } from './corruption.ts';
-import type { DataStore } from './data-store.ts';
 import { emptyImage } from './empty.ts';
-import { LockedData } from './encryption/encrypted-data.ts';
-import type { Encryption } from './encryption/open.ts';
-import type { Geometry } from './geometry.ts';
-import { countFree, type FreeClusters, GrowthCounter } from './growth.ts';
-import { geometryOfHeader, type Header, parseHeader } from './header.ts';
-import { readHeaderCluster } from './header-cluster.ts';
+import { GrowthCounter } from './growth.ts';
+import { geometryOfHeader, type Header } from './header.ts';
 import type { OpenImageOptions, WriteIntent } from './image-options.ts';
+import { DEFAULT_CACHE, ImageState } from './image-state.ts';
 import { extentOf, mapRuns } from './mapping.ts';
 import { type OpenedData, openData } from './open-data.ts';
 import { PairedStorage } from './paired-storage.ts';
 import type { PlaceContext } from './place.ts';
-import { prepareForWriting, refusalToWrite } from './prepare.ts';
+import { prepareForWriting, refusalToWrite, whyFixedSize } from './prepare.ts';
 import { Reader } from './reader.ts';
-import { readSnapshots, type Snapshot } from './snapshots.ts';
-import { INCOMPATIBLE } from './spec.ts';
+import { readSnapshots } from './snapshots.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
 import { type Mover, Writer } from './writer.ts';
 
-const DEFAULT_CACHE = 16 * MIB;
-
-export class Qcow2Image implements Layer {
-  readonly format = 'qcow2';
-  readonly storage: Storage;
-  readonly geometry: Geometry;
-  readonly data: DataStore;
-  /** What the header says of it; null without encryption. */
-  readonly encryption: Encryption | null;
+export class Qcow2Image extends ImageState implements Layer {
   backing: Layer | null = null;
   /** Told that there is nothing below, whatever the header says: reads as zeros. */
   standsAlone = false;
-  readonly #cacheBytes: number;
-  #header: Header;
-  #context: PlaceContext;
   readonly #reader: Reader;
   readonly #writer: Writer;
   readonly #compressed: CompressedWriter;
   readonly #codecs: Codecs | undefined;
-  #size: number;
+  readonly #bitmaps: Bitmaps;
   #ready: Promise<void> | undefined;
 
   private constructor(
     storage: Storage,
     header: Header,
-    { data, encryption }: OpenedData,
+    opened: OpenedData,
     tables: Tables,
     options: OpenImageOptions,
   ) {
-    this.storage = storage;
-    this.#header = header;
-    this.geometry = geometryOfHeader(header);
-    this.data = data;
+    super(storage, header, opened, tables, options);
     this.#codecs = options.codecs;
-    this.encryption = encryption;
-    this.#cacheBytes = options.cacheBytes ?? DEFAULT_CACHE;
-    this.#size = header.size;
-    this.#context = this.#newContext(tables);
-    const parts = { storage, backing: () => this.backing, context: () => this.#context };
+    const about = { header: () => this.headerNow, size: () => this.sizeNow };
+    const below = { backing: () => this.backing, context: () => this.context };
+    const parts = { storage, ...about, ...below };
     const reader = new Reader({
       ...parts,
       codecs: options.codecs,
       standsAlone: () => this.standsAlone,
-      header: () => this.#header,
     });
     this.#reader = reader;
     this.#writer = new Writer({
       ...parts,
-      size: () => this.#size,
       readHeld: (offset, target) => reader.read(offset, target),
     });
     this.#compressed = new CompressedWriter({
@@ -88,19 +65,12 @@ export class Qcow2Image implements Layer {
       context: parts.context,
       writePlain: (offset, source) => this.write(offset, source),
     });
-  }
-
-  #newContext(tables: Tables): PlaceContext {
-    const { storage, geometry } = this;
-    const allocator = new Allocator(storage, geometry, tables);
-    return {
-      filename: storage.filename,
-      geometry,
-      version: this.header.version,
-      tables,
-      allocator,
-      data: this.data,
-    };
+    this.#bitmaps = new Bitmaps({
+      ...parts,
+      headerChanged: async () => {
+        await this.readHeaderAgain();
+      },
+    });
   }
 
   /**
@@ -119,73 +89,18 @@ export class Qcow2Image implements Layer {
       const tables = await Tables.load(paired, geometry, header, cacheBytes);
       // A broken table is found now, and not when it is needed. A check tells of it by itself.
       if (!checking) await readSnapshots(storage, header);
-      return new Qcow2Image(paired, header, opened, tables, options);
+      const image = new Qcow2Image(paired, header, opened, tables, options);
+      await image.#bitmaps.load();
+      return image;
     } catch (error) {
       if (data.storage !== storage) await data.storage.close();
       throw error;
     }
   }
 
-  /** Reads and checks the header alone. */
-  static async readHeader(storage: Storage, checking = false): Promise<Header> {
-    return parseHeader(await readHeaderCluster(storage), checking);
-  }
-
-  /** As it was when the image was opened or emptied. */
-  get header(): Header {
-    return this.#header;
-  }
-
-  get filename(): string {
-    return this.storage.filename;
-  }
-
-  get size(): number {
-    return this.#size;
-  }
-
-  get clusterSize(): number {
-    return this.geometry.clusterSize;
-  }
-
-  get writable(): boolean {
-    return this.storage.writable;
-  }
-
-  get tables(): Tables {
-    return this.#context.tables;
-  }
-
-  get dirty(): boolean {
-    return (this.header.incompatibleFeatures & INCOMPATIBLE.dirty) !== 0n;
-  }
-
-  get corrupt(): boolean {
-    return (this.header.incompatibleFeatures & INCOMPATIBLE.corrupt) !== 0n;
-  }
-
-  snapshots(): Promise<readonly Snapshot[]> {
-    return readSnapshots(this.storage, this.header);
-  }
-
-  /** The feature that keeps us from reading the guest's data, in words; null if there is none. */
-  get unsupportedForReading(): string | null {
-    return this.locked ? 'encryption' : null;
-  }
-
-  /** Encrypted, and opened without a key: map and header alone can be read and changed. */
-  get locked(): boolean {
-    return this.data instanceof LockedData;
-  }
-
-  /** Why the guest's data can't be read; null if it can. */
-  get refusalToRead(): ImageError | null {
-    return this.refusalToMap ?? this.data.refusal ?? null;
-  }
-
-  /** Why it can't be told where the guest's data lies; null if it can. */
-  get refusalToMap(): ImageError | null {
-    return this.locked ? null : (this.data.refusal ?? null);
+  /** To look at; they change by way of `changeBitmaps`. */
+  get bitmaps(): Pick<Bitmaps, 'list' | 'find' | 'stretchesOf'> {
+    return this.#bitmaps;
   }
 
   // Reading
@@ -193,7 +108,7 @@ export class Qcow2Image implements Layer {
   async extents(offset: number, length: number): Promise<readonly Extent[]> {
     checkRange(this, offset, length);
     if (this.refusalToMap !== null) throw this.refusalToMap;
-    const runs = await mapRuns(this.#context, offset, length);
+    const runs = await mapRuns(this.context, offset, length);
     return runs.map((run) => extentOf(run, this.data));
   }
 
@@ -216,6 +131,14 @@ export class Qcow2Image implements Layer {
   async #change(work: () => Promise<void>, what?: WriteIntent): Promise<void> {
     await this.prepareToWrite(what);
     await this.#marking(work);
+  }
+
+  /** The same for the guest's data: bitmaps that record take note first. */
+  async #changeData(offset: number, length: number, work: () => Promise<void>): Promise<void> {
+    await this.#change(async () => {
+      await this.#bitmaps.noteWrite(this.#writer.queue, offset, length);
+      await work();
+    });
   }
 
   /** Structures that contradict each other, once met, are noted in the header. */
@@ -248,7 +171,8 @@ export class Qcow2Image implements Layer {
   /** Writes a range whose bytes `move` brings to their places in the file. */
   async writeThrough(offset: number, length: number, move: Mover): Promise<void> {
     checkRange(this, offset, length);
-    await this.#change(() => this.#writer.write(offset, length, move, this.#size));
+    const work = () => this.#writer.write(offset, length, move, this.sizeNow);
+    await this.#changeData(offset, length, work);
   }
 
   /**
@@ -258,7 +182,7 @@ export class Qcow2Image implements Layer {
   async reserve(offset: number, length: number, move: Mover): Promise<void> {
     checkRange(this, offset, length);
     await this.prepareToWrite();
-    await this.#writer.write(offset, length, move, this.#size, 'reserved');
+    await this.#writer.write(offset, length, move, this.sizeNow, 'reserved');
   }
 
   /** Writes a range, its whole clusters compressed where that makes them smaller. */
@@ -266,7 +190,8 @@ export class Qcow2Image implements Layer {
     checkRange(this, offset, source.length);
     const compress = compressorFor(this, this.#codecs);
     if (compress instanceof ImageError) throw compress;
-    await this.#change(() => this.#compressed.write(offset, source, compress, this.#size));
+    const work = () => this.#compressed.write(offset, source, compress, this.sizeNow);
+    await this.#changeData(offset, source.length, work);
   }
 
   /** Why clusters can't be stored compressed; undefined if they can. */
@@ -277,27 +202,26 @@ export class Qcow2Image implements Layer {
 
   async zero(offset: number, length: number): Promise<void> {
     checkRange(this, offset, length);
-    await this.#change(() => this.#writer.zero(offset, length, this.#size));
+    await this.#changeData(offset, length, () => this.#writer.zero(offset, length, this.sizeNow));
   }
 
   async grow(size: number): Promise<void> {
-    assert(size >= this.#size, 'grow to a smaller size');
-    if (size === this.#size) return;
-    const why = await this.whyFixedSize();
+    assert(size >= this.sizeNow, 'grow to a smaller size');
+    if (size === this.sizeNow) return;
+    const why = await this.whyFixedSize(size);
     if (why !== null) {
       throw new ImageError('unsupported', `${this.filename} can't be resized: ${why}`);
     }
-    await this.#change(() => this.#writer.grow(size));
-    this.#size = size;
+    await this.#change(async () => {
+      await this.#writer.queue.run(() => this.#bitmaps.beginToGrow());
+      await this.#writer.grow(size);
+    });
+    this.sizeNow = size;
   }
 
-  /** Why the disk can't get another size; null if it can. */
-  async whyFixedSize(): Promise<string | null> {
-    if (this.header.nbSnapshots === 0) return null;
-    if (this.header.version < 3) return 'it is a version 2 image with internal snapshots';
-    const silent = (await this.snapshots()).find(({ hasDiskSize }) => !hasDiskSize);
-    // It would come to be taken for a snapshot of the larger disk.
-    return silent ? `its snapshot '${silent.name}' does not store the size of its disk` : null;
+  /** Why the disk can't grow to that size; null if it can. */
+  async whyFixedSize(size: number): Promise<string | null> {
+    return this.#bitmaps.whyFixedSize(size) ?? (await whyFixedSize(this));
   }
 
   /**
@@ -326,7 +250,7 @@ export class Qcow2Image implements Layer {
     await this.#change(
       () =>
         ranges.exclusive(0, Number.POSITIVE_INFINITY, () =>
-          queue.run(() => work(this.#context, () => this.#reload())),
+          queue.run(() => work(this.context, () => this.reload())),
         ),
       what,
     );
@@ -341,33 +265,31 @@ export class Qcow2Image implements Layer {
     await this.#writer.queue.run(async () => {
       await this.tables.checkpoint();
       await rewriteBacking(this.storage, name, format);
-      await this.#reload();
+      await this.reload();
     });
   }
 
-  /** Header and tables lie elsewhere, or say something else, than when they were read. */
-  async #reload(): Promise<PlaceContext> {
-    this.#header = await Qcow2Image.readHeader(this.storage);
-    this.#size = this.#header.size;
-    const tables = await Tables.load(this.storage, this.geometry, this.header, this.#cacheBytes);
-    this.#context = this.#newContext(tables);
-    return this.#context;
+  /** Changes the list of bitmaps or what they hold; durable when it resolves. */
+  async changeBitmaps(work: (bitmaps: Bitmaps) => Promise<void>): Promise<void> {
+    await this.prepareToWrite({ dataUnchanged: true });
+    await this.#writer.queue.run(() => this.#bitmaps.change(work));
   }
 
-  /** Counts how far a series of writes would make the file grow. */
-  growthCounter(): GrowthCounter {
-    return new GrowthCounter(this.#context);
+  /** Bitmaps that record what is written are right in the file again, until the next write. */
+  async storeBitmaps(): Promise<void> {
+    await this.#writer.queue.run(() => this.#bitmaps.store());
+  }
+
+  /** Counts how far a series of writes to a disk of that size would make the file grow. */
+  growthCounter(size = this.sizeNow, bitmaps: readonly GrowingBitmap[] = []): GrowthCounter {
+    const grown = size !== this.sizeNow;
+    const growth = new BitmapGrowth(bitmaps, size, this.clusterSize, grown);
+    return new GrowthCounter(this.context, growth);
   }
 
   /** Throws `corrupt` where refcounts call free what the tables use; a dirty image is rebuilt anyway. */
   async verify(): Promise<void> {
-    if (!this.dirty) await verifyRefcounts(this, this.#context);
-  }
-
-  /** Clusters that nothing uses. Reads all refcount blocks. */
-  async freeClusters(): Promise<FreeClusters> {
-    await this.tables.loadRefcountTable();
-    return countFree(this.#context, this.storage.size);
+    if (!this.dirty) await verifyRefcounts(this, this.context);
   }
 
   async flush(): Promise<void> {
@@ -379,7 +301,10 @@ export class Qcow2Image implements Layer {
   /** Flushes (unless nothing was written) and closes the storage. May be called twice. */
   async close(): Promise<void> {
     try {
-      if (this.#ready !== undefined) await this.flush();
+      if (this.#ready !== undefined) {
+        await this.flush();
+        await this.storeBitmaps();
+      }
     } finally {
       this.#ready = undefined;
       await this.storage.close();
@@ -406,7 +331,7 @@ export class Qcow2Image implements Layer {
     if (refusal !== undefined) throw refusal;
     this.tables.checkUsable();
     this.#ready ??= this.#writer.queue
-      .run(() => prepareForWriting(this, this.#context))
+      .run(() => prepareForWriting(this, this.context))
       .catch((error: unknown) => {
         this.#ready = undefined;
         throw error;

@@ -8,7 +8,6 @@ import type { PlaceContext } from './place.ts';
 import type { ReferencedImage } from './references.ts';
 import { rebuildRefcounts } from './repair.ts';
 import { INCOMPATIBLE, KNOWN_AUTOCLEAR } from './spec.ts';
-import { unsupportedForWriting } from './support.ts';
 
 /**
  * Why an image can't be written, found without writing; undefined if it can. `backing`: why its
@@ -29,13 +28,16 @@ export function refusalToWrite(
     });
   }
   if (!what.dataUnchanged && backing !== undefined) return backing;
-  if (what.dataUnchanged) return undefined;
-  const feature = unsupportedForWriting(image.header);
-  if (feature === null) return image.data.refusal;
-  return new ImageError(
-    'unsupported',
-    `${filename} uses ${feature}: writing to it is not supported`,
-  );
+  return what.dataUnchanged ? undefined : image.data.refusal;
+}
+
+/** Why snapshots keep the disk from growing; null if they don't. */
+export async function whyFixedSize(image: Qcow2Image): Promise<string | null> {
+  if (image.header.nbSnapshots === 0) return null;
+  if (image.header.version < 3) return 'it is a version 2 image with internal snapshots';
+  const silent = (await image.snapshots()).find(({ hasDiskSize }) => !hasDiskSize);
+  // It would come to be taken for a snapshot of the larger disk.
+  return silent ? `its snapshot '${silent.name}' does not store the size of its disk` : null;
 }
 
 /** Called by the holder of the image's queue. */

@@ -2,6 +2,7 @@
 // to. A table that very many entries share is told about only so often, and then counted at once:
 // a hostile image must not keep us busy for ever.
 
+import type { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { viewOf } from './fields.ts';
 import type { Geometry } from './geometry.ts';
@@ -36,8 +37,6 @@ export interface ReferenceVisitor {
   pastEnd?(offset: number | bigint, length: number): void;
   /** Something that makes no sense, in the words of `qemu-img check`. */
   broken?(message: string): void;
-  /** The same for an entry of a bitmap table, for which there are no words. */
-  brokenBitmapEntry?(): void;
   /** More references than a refcount can say: it stays at the most. */
   overflow?(cluster: number, times: number): void;
   /**
@@ -45,6 +44,8 @@ export interface ReferenceVisitor {
    * `host` is null where it is compressed.
    */
   cluster?(host: number | null, previous: number | null, times: number): void;
+  /** What the table of an inconsistent bitmap holds is nonsense. Without this it is thrown. */
+  lostBitmap?(error: ImageError): void;
   /** Something that was told often enough, found so many times more. */
   repeated?(times: number): void;
 }

@@ -4,16 +4,17 @@
 
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
-import { readBitmapDirectory } from './bitmaps.ts';
-import { findExtension, parseBitmapsExtension, parseEncryptionHeader } from './extensions.ts';
+import { type BitmapEntry, readBitmapDirectory } from './bitmap-directory.ts';
+import { directoryPlaceIn } from './bitmap-publish.ts';
+import { ALL_ONES, ALL_ZEROS, readBitmapTable } from './bitmap-table.ts';
+import { findExtension, parseEncryptionHeader } from './extensions.ts';
 import { viewOf } from './fields.ts';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
-import { clusterOffset } from './l2-entry.ts';
 import { type ClusterRange, ReferenceCounts } from './reference-counts.ts';
 import { MapWalk, type ReferenceVisitor, readTable } from './reference-walk.ts';
 import { readSnapshotTable, type SnapshotTable } from './snapshots.ts';
-import { AUTOCLEAR, EXTENSION, INCOMPATIBLE, MAX_L1_BYTES } from './spec.ts';
+import { EXTENSION, INCOMPATIBLE, MAX_L1_BYTES } from './spec.ts';
 import { refcountBlockOffset } from './stored-refcounts.ts';
 import type { Tables } from './tables.ts';
 
@@ -26,8 +27,6 @@ export interface ReferencedImage {
   readonly tables: Tables;
 }
 
-/** A bitmap table may have a gigabyte: it is read in pieces of this size. */
-const BITMAP_TABLE_PIECE = 1024 * 1024;
 /** Tables can't overlap, so that honest images stay far below it. */
 const MAX_SNAPSHOT_L1_TOTAL = 2 ** 34;
 
@@ -99,37 +98,38 @@ async function countExtensions(
     const { offset, length } = parseEncryptionHeader(encryption);
     add(offset, length);
   }
-  const bitmaps = findExtension(header.extensions, EXTENSION.bitmaps);
-  // A writer that knows no bitmaps cleared the bit: what the extension says is void.
-  if (bitmaps === undefined || (header.autoclearFeatures & AUTOCLEAR.bitmaps) === 0n) return;
-  const { directoryOffset, directorySize } = parseBitmapsExtension(bitmaps);
-  add(directoryOffset, directorySize);
-  for (const { tableOffset, tableBytes } of await readBitmapDirectory(storage, header)) {
-    add(tableOffset, tableBytes);
-    if (tableOffset + tableBytes > storage.size) {
-      throw new ImageError('corrupt', 'a bitmap table ends past the file');
-    }
-    for (let at = 0; at < tableBytes; at += BITMAP_TABLE_PIECE) {
-      const length = Math.min(BITMAP_TABLE_PIECE, tableBytes - at);
-      const entries = viewOf(await readTable(storage, tableOffset + at, length));
-      countBitmapTable(entries, geometry, add, visitor);
+  await countBitmaps({ storage, header, geometry }, add, visitor);
+}
+
+async function countBitmaps(
+  { storage, header, geometry }: Pick<ReferencedImage, 'storage' | 'header' | 'geometry'>,
+  add: Add,
+  visitor: ReferenceVisitor,
+): Promise<void> {
+  const directory = directoryPlaceIn(header);
+  if (directory === null) return;
+  add(directory.directoryOffset, directory.directorySize);
+  for (const entry of await readBitmapDirectory(storage, header)) {
+    add(entry.tableOffset, entry.tableEntries * 8);
+    for (const place of await tableOf(entry, storage, geometry, visitor)) {
+      if (place !== ALL_ZEROS && place !== ALL_ONES) add(place, geometry.clusterSize);
     }
   }
 }
 
-function countBitmapTable(
-  entries: DataView,
+async function tableOf(
+  entry: BitmapEntry,
+  storage: Storage,
   { clusterSize }: Geometry,
-  add: Add,
-  visitor: ReferenceVisitor,
-): void {
-  for (let i = 0; i < entries.byteLength; i += 8) {
-    const [high, low] = [entries.getUint32(i), entries.getUint32(i + 4)];
-    if (high === 0 && low === 0) continue;
-    const offset = clusterOffset(high, low);
-    const reserved = high & 0xff00_0000 || low & 0x1fe || (offset !== 0 && low & 1);
-    if (reserved || offset % clusterSize !== 0) visitor.brokenBitmapEntry?.();
-    else if (offset !== 0) add(offset, clusterSize);
+  { lostBitmap }: ReferenceVisitor,
+): Promise<Iterable<number>> {
+  try {
+    return await readBitmapTable(storage, entry, clusterSize);
+  } catch (error) {
+    const isLost = error instanceof ImageError && error.code === 'corrupt' && entry.inUse;
+    if (!isLost || lostBitmap === undefined) throw error;
+    lostBitmap(error);
+    return [];
   }
 }
 

@@ -2,7 +2,6 @@
 // one step is state-switch.ts's matter.
 
 import { ImageError } from '../errors.ts';
-import { readBitmaps } from './bitmaps.ts';
 import { l1EntriesFor } from './geometry.ts';
 import type { Qcow2Image } from './image.ts';
 import type { PlaceContext } from './place.ts';
@@ -53,8 +52,7 @@ export async function createSnapshot(image: Qcow2Image, wanted: NewSnapshot): Pr
 /** Makes the disk show what it showed then; its size, too. Durable when it resolves. */
 export async function applySnapshot(image: Qcow2Image, idOrName: string): Promise<void> {
   checkKind(image);
-  const bitmaps = await readBitmaps(image.storage, image.header);
-  if (bitmaps.length > 0) {
+  if (image.bitmaps.list.length > 0) {
     // They would have to record what becomes different.
     throw new ImageError('unsupported', 'Device has active dirty bitmaps', { errno: 'EBUSY' });
   }

@@ -75,6 +75,17 @@ export const EXTENSION = {
   externalDataFile: 0x4441_5441,
 } as const;
 
+/** "Bitmap directory entry": offsets in its fixed part. */
+export const BITMAP_ENTRY = {
+  tableOffset: 0,
+  tableSize: 8,
+  flags: 12,
+  type: 16,
+  granularityBits: 17,
+  nameSize: 18,
+  extraDataSize: 20,
+} as const;
+
 /** "Feature name table": one entry, and the names that QEMU gives the features it knows. */
 export const FEATURE_NAME_ENTRY = {
   length: 48,

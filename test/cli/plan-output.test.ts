@@ -21,6 +21,8 @@ const BARE: CommitPlan = {
   invalidates: [],
   deletes: [],
   siblings: [],
+  bitmaps: [],
+  bitmapsLeft: [],
   refusals: [],
 };
 
@@ -35,6 +37,8 @@ const FULL: CommitPlan = {
   invalidates: ['mid', 'low'],
   deletes: ['mid'],
   siblings: ['other'],
+  bitmaps: [{ name: 'daily', from: ['top', 'mid'], creates: true }],
+  bitmapsLeft: ["bitmap 'weekly' of 'mid' is disabled: it is not merged"],
   refusals: ['too little space'],
 };
 
@@ -70,6 +74,8 @@ test('what comes in addition has a line each', () => {
     'empty: top',
     'no longer needed: low',
     'delete: mid',
+    'bitmap daily: made from top, mid',
+    "bitmap 'weekly' of 'mid' is disabled: it is not merged",
     'siblings that would see other data: other',
     'refused: too little space',
     'Nothing was written.',

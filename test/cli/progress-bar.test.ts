@@ -57,6 +57,8 @@ test('JSON lines: ten a second at most, and the last state before the result', (
   const plan = {
     relinks: [],
     siblings: ['x'],
+    bitmaps: [],
+    bitmapsLeft: [],
     invalidates: [],
     deletes: [],
   } as unknown as CommitPlan;

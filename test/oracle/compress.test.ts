@@ -39,6 +39,8 @@ const BASES = [
   'cluster_size=64k,refcount_bits=2',
   'cluster_size=2M',
   'cluster_size=64k,compat=0.10',
+  'cluster_size=16k,extended_l2=on',
+  'cluster_size=128k,extended_l2=on',
   ...(HAS_ZSTD ? ['cluster_size=64k,compression_type=zstd'] : []),
 ];
 

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { ImageError } from '../../src/errors.ts';
 import { MemoryStorage } from '../../src/io/memory.ts';
-import { readBitmapDirectory, readBitmaps } from '../../src/qcow2/bitmaps.ts';
+import { encodeBitmapDirectory, readBitmapDirectory } from '../../src/qcow2/bitmap-directory.ts';
 import { viewOf } from '../../src/qcow2/fields.ts';
 import { encodeHeader, type Header, parseHeader } from '../../src/qcow2/header.ts';
 import { AUTOCLEAR, EXTENSION } from '../../src/qcow2/spec.ts';
@@ -56,41 +56,58 @@ function imageWith(directory: Uint8Array, pointer: Pointer = {}) {
 test('bitmaps are described in their order', async () => {
   const entries = [
     encodeEntry({ name: 'daily', flags: 2 }),
-    encodeEntry({ name: 'hourly, ünbroken', flags: 3, granularityBits: 9, extraBytes: 5 }),
+    encodeEntry({ name: 'hourly, ünbroken', flags: 3, granularityBits: 9 }),
     encodeEntry({ name: '' }),
   ];
   const { storage, header } = imageWith(Buffer.concat(entries), { count: 3 });
-  const table = { tableOffset: 65536, tableBytes: 40 };
-  expect(await readBitmaps(storage, header)).toEqual([
-    { name: 'daily', flags: ['auto'], granularity: 65536, ...table },
-    { name: 'hourly, ünbroken', flags: ['in-use', 'auto'], granularity: 512, ...table },
-    { name: '', flags: [], granularity: 65536, ...table },
+  const found = await readBitmapDirectory(storage, header);
+  const table = { tableOffset: 65536, tableEntries: 5 };
+  expect(found.map(({ nameBytes: _bytes, position: _position, ...rest }) => rest)).toEqual([
+    { name: 'daily', inUse: false, enabled: true, granularity: 65536, ...table },
+    { name: 'hourly, ünbroken', inUse: true, enabled: true, granularity: 512, ...table },
+    { name: '', inUse: false, enabled: false, granularity: 65536, ...table },
   ]);
+});
+
+test('what is encoded again is the same, bytes that are no UTF-8 included', async () => {
+  const directory = encodeEntry({ name: 'bitmap' });
+  directory[24] = 0xff;
+  const { storage, header } = imageWith(directory);
+  expect(encodeBitmapDirectory(await readBitmapDirectory(storage, header))).toEqual(directory);
 });
 
 test('without the autoclear bit the directory is not trusted', async () => {
   const { storage, header } = imageWith(encodeEntry({ name: 'old' }));
   const cleared: Header = { ...header, autoclearFeatures: 0n };
-  expect(await readBitmaps(storage, cleared)).toEqual([]);
-  expect(await readBitmapDirectory(storage, cleared)).toHaveLength(1);
+  expect(await readBitmapDirectory(storage, cleared)).toEqual([]);
 });
 
 test('without the extension there are none', async () => {
   const bytes = encodeHeader({ ...SOUND, autoclearFeatures: AUTOCLEAR.bitmaps });
-  expect(await readBitmaps(new MemoryStorage(bytes), parseHeader(bytes))).toEqual([]);
+  expect(await readBitmapDirectory(new MemoryStorage(bytes), parseHeader(bytes))).toEqual([]);
 });
 
 test.each<[string, Pointer, string]>([
-  ['more bitmaps than its bytes hold', { count: 2 }, 'The bitmap directory is cut short'],
-  ['a number of bitmaps that no file holds', { count: 0xffff_ffff }, 'cut short'],
-  ['an end past the file', { size: 33 }, 'The bitmap directory ends past the file'],
-  ['a length beyond the limit', { size: 2 ** 40 }, 'The bitmap directory ends past the file'],
-  ['an offset past the file', { offset: 2 ** 52 }, 'The bitmap directory ends past the file'],
+  ['more bitmaps than its bytes hold', { count: 2 }, 'Less bitmaps found than specified'],
+  ['fewer', { count: 0 }, 'found bitmaps extension with zero bitmaps'],
+  ['a number of bitmaps that no file holds', { count: 0xffff_ffff }, '4294967295 bitmaps'],
+  ['half an entry at its end', { size: 33 }, 'Broken bitmap directory'],
+  ['nothing in it', { size: 0 }, 'Requested bitmap directory size is zero'],
+  ['a length beyond the limit', { size: 2 ** 40 }, 'exceeds the maximum supported size'],
+  ['an end past the file', { size: 2 ** 26 - 2 ** 20, count: 9 }, "Bitmap '' doesn't satisfy"],
+  ['an offset past the file', { offset: 2 ** 52 }, "Bitmap '' doesn't satisfy the constraints"],
 ])('a directory with %s is refused', async (_what, pointer, message) => {
   const { storage, header } = imageWith(encodeEntry({ name: 'bitmap' }), pointer);
-  await expect(readBitmaps(storage, header)).rejects.toMatchObject({
+  await expect(readBitmapDirectory(storage, header)).rejects.toMatchObject({
     code: 'corrupt',
     message: expect.stringContaining(message),
+  });
+});
+
+test('extra data is not understood', async () => {
+  const { storage, header } = imageWith(encodeEntry({ name: 'bitmap', extraBytes: 8 }));
+  await expect(readBitmapDirectory(storage, header)).rejects.toMatchObject({
+    message: 'Bitmap extra data is not supported',
   });
 });
 
@@ -98,7 +115,7 @@ test('an entry whose extra data reaches past the directory is refused', async ()
   const entry = encodeEntry({ name: 'bitmap' });
   viewOf(entry).setUint32(20, 0xffff_ffff);
   const { storage, header } = imageWith(entry);
-  await expect(readBitmaps(storage, header)).rejects.toMatchObject({ code: 'corrupt' });
+  await expect(readBitmapDirectory(storage, header)).rejects.toMatchObject({ code: 'corrupt' });
 });
 
 test('any directory gives bitmaps or an ImageError', async () => {
@@ -107,7 +124,7 @@ test('any directory gives bitmaps or an ImageError', async () => {
       // Small lengths, or nearly all of them are refused.
       const small = directory.map((byte, i) => (i % 24 >= 18 ? byte % 2 : byte));
       const { storage, header } = imageWith(small, { count });
-      const outcome = await readBitmaps(storage, header).catch((error: unknown) => error);
+      const outcome = await readBitmapDirectory(storage, header).catch((error: unknown) => error);
       if (!Array.isArray(outcome)) expect(outcome).toBeInstanceOf(ImageError);
     }),
   );

@@ -94,7 +94,7 @@ test('the bitmaps extension has 24 bytes, the encryption pointer 16', () => {
   new DataView(data.buffer).setUint32(0, 3);
   new DataView(data.buffer).setBigUint64(8, 96n);
   new DataView(data.buffer).setBigUint64(16, 65536n);
-  const bitmaps = { nbBitmaps: 3, directorySize: 96, directoryOffset: 65536 };
+  const bitmaps = { nbBitmaps: 3, reserved: 0, directorySize: 96, directoryOffset: 65536 };
   expect(parseBitmapsExtension(data)).toEqual(bitmaps);
   expect(parseEncryptionHeader(data.subarray(8))).toEqual({ offset: 96, length: 65536 });
   const corrupt = expect.objectContaining({ code: 'corrupt' });

@@ -2,6 +2,7 @@
 
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { addBitmap } from '../../src/qcow2/bitmap-edit.ts';
 import { alignUp } from '../../src/units.ts';
 import { expectSound, memoryImage } from '../support/memory-images.ts';
 import { pattern } from '../support/storage-contract.ts';
@@ -22,14 +23,14 @@ const ranges = fc
 
 test('nothing to write takes no room', async () => {
   const image = await memoryImage({ size: SIZE, clusterSize: 512 });
-  expect(await image.growthCounter().bytes()).toBe(0);
+  expect(await image.growthCounter(image.size, []).bytes()).toBe(0);
 });
 
 test('a cluster is counted once, however many writes touch it', async () => {
   const image = await memoryImage({ size: SIZE, clusterSize: 4096 });
-  const once = image.growthCounter();
+  const once = image.growthCounter(image.size, []);
   await once.addData(0, 4096);
-  const often = image.growthCounter();
+  const often = image.growthCounter(image.size, []);
   for (let at = 0; at < 4096; at += 512) await often.addData(at, 512);
   expect(await often.bytes()).toBe(await once.bytes());
 });
@@ -37,14 +38,14 @@ test('a cluster is counted once, however many writes touch it', async () => {
 test('clusters that are there already take no room', async () => {
   const image = await memoryImage({ size: SIZE, clusterSize: 4096 });
   await image.write(0, pattern(SIZE, 1));
-  const counter = image.growthCounter();
+  const counter = image.growthCounter(image.size, []);
   await counter.addData(0, SIZE);
   expect(await counter.bytes()).toBe(0);
 });
 
 test('zeros take room for tables alone', async () => {
   const image = await memoryImage({ size: SIZE, clusterSize: 512 });
-  const counter = image.growthCounter();
+  const counter = image.growthCounter(image.size, []);
   await counter.addTables(0, SIZE);
   // An L2 table covers 64 clusters: seven of them, and a block of refcounts at most.
   expect(await counter.bytes()).toBe(8 * 512);
@@ -64,7 +65,7 @@ test('the file grows by no more than was counted', () =>
       await image.flush();
       // The last cluster is taken whole, though the file may have it in part.
       const end = alignUp(image.storage.size, shape.clusterSize);
-      const counter = image.growthCounter();
+      const counter = image.growthCounter(image.size, []);
       for (const [at, length] of after) await counter.addData(at, length);
       const { inFile, beyond } = await image.freeClusters();
       const atMost = await counter.bytes();
@@ -73,6 +74,36 @@ test('the file grows by no more than was counted', () =>
       await image.flush();
       await expectSound(image.storage);
       expect(counted).toBeLessThanOrEqual(atMost);
+      expect(image.storage.size - end).toBeLessThanOrEqual(counted);
+    }),
+  ));
+
+test('storing bitmaps makes it grow by no more than was counted', () =>
+  fc.assert(
+    fc.asyncProperty(shapes, ranges, fc.boolean(), async (shape, after, grows) => {
+      const image = await memoryImage({ size: SIZE, ...shape });
+      await image.changeBitmaps(async (bitmaps) => {
+        for (const granularity of [512, 4096]) {
+          addBitmap(bitmaps, image, `${granularity}`, granularity);
+        }
+      });
+      const end = alignUp(image.storage.size, shape.clusterSize);
+      const size = grows ? 40 * SIZE : SIZE;
+      const growing = image.bitmaps.list.map(({ nameBytes, granularity }) => ({
+        nameBytes,
+        granularity,
+        records: true,
+        rewritten: false,
+      }));
+      const counter = image.growthCounter(size, growing);
+      counter.addL1(size);
+      for (const [at, length] of after) await counter.addData(at, length);
+      const counted = await counter.bytes();
+      await image.grow(size);
+      for (const [at, length] of after) await image.write(at, pattern(length, 2));
+      await image.flush();
+      await image.storeBitmaps();
+      await expectSound(image.storage);
       expect(image.storage.size - end).toBeLessThanOrEqual(counted);
     }),
   ));

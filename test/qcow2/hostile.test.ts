@@ -3,7 +3,6 @@
 
 import { describe, expect, test } from 'vitest';
 import { MemoryStorage } from '../../src/io/memory.ts';
-import { checkImage } from '../../src/qcow2/check.ts';
 import { encodeExtensions } from '../../src/qcow2/extensions.ts';
 import { viewOf as dataView, writeField, writeU64 } from '../../src/qcow2/fields.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
@@ -84,9 +83,8 @@ test('a bitmap table that no bitmap can need is refused before it is read', asyn
       await super.read(offset, target);
     }
   }
-  const image = await Qcow2Image.open(new Sparse(bytes));
-  await expect(checkImage(image, () => undefined)).rejects.toMatchObject(corrupt);
-  expect(largest).toBeLessThan(2 ** 30);
+  await expect(Qcow2Image.open(new Sparse(bytes))).rejects.toMatchObject(corrupt);
+  expect(largest).toBeLessThan(2 ** 20);
 });
 
 test('a dirty image with a huge refcount is rebuilt in no more time than any other', async () => {
@@ -98,15 +96,4 @@ test('a dirty image with a huge refcount is rebuilt in no more time than any oth
   const started = performance.now();
   await image.write(0, pattern(512, 2));
   expect(performance.now() - started).toBeLessThan(500);
-});
-
-test('an image with bitmaps is not written to after it was emptied either', async () => {
-  const { bytes } = await sound();
-  const data = new Uint8Array(24);
-  bytes.set(encodeExtensions([{ type: EXTENSION.bitmaps, data }]), 112);
-  writeField(bytes, HEADER.autoclearFeatures, AUTOCLEAR.bitmaps);
-  const image = await Qcow2Image.open(new MemoryStorage(bytes));
-  await image.empty();
-  const written = image.write(0, pattern(512, 2));
-  await expect(written).rejects.toMatchObject({ code: 'unsupported' });
 });

@@ -5,10 +5,11 @@ import { describe, expect, test } from 'vitest';
 import { ImageError } from '../../src/errors.ts';
 import { MemoryStorage } from '../../src/io/memory.ts';
 import type { CreateOptions } from '../../src/qcow2/create.ts';
-import { viewOf as dataView } from '../../src/qcow2/fields.ts';
+import { viewOf as dataView, writeField } from '../../src/qcow2/fields.ts';
 import { geometryOf } from '../../src/qcow2/geometry.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { l2EntryAt } from '../../src/qcow2/l2-table.ts';
+import { HEADER } from '../../src/qcow2/spec.ts';
 import { alikeFrom, bitsBetween, highest, lowest } from '../../src/qcow2/subclusters.ts';
 import { RawImage } from '../../src/raw/raw.ts';
 import { alignUp } from '../../src/units.ts';
@@ -232,6 +233,8 @@ describe('damaged entries', () => {
     await expect(image.write(0, new Uint8Array(1))).rejects.toMatchObject(corrupt);
     await expect(image.zero(512, 512)).rejects.toMatchObject(corrupt);
     await expect(image.growthCounter().addData(0, 1)).rejects.toMatchObject(corrupt);
+    // But for the bit that says that it is corrupt.
+    writeField(before, HEADER.incompatibleFeatures, 0x12n);
     expectBytes((image.storage as MemoryStorage).bytes(), before);
   });
 
