@@ -7,9 +7,10 @@ import { RateLimit as EngineRateLimit } from '../io/throttle.ts';
 import type { Cancellable, LayerFormat } from './chain.ts';
 import { checkCache } from './checks.ts';
 import type { ImageDescription } from './description.ts';
+import { secretsFor } from './engine-secrets.ts';
 import { asJson } from './located.ts';
 import { nodeHost } from './node-host.ts';
-import { type Secrets, secretsFor } from './secrets.ts';
+import type { Secrets } from './secrets.ts';
 import { forPrograms, inOptionNames } from './words.ts';
 
 /** What {@link commit} merges into what, and what becomes of the rest. */

@@ -1,10 +1,6 @@
 // What a new image is encrypted with, as users of the library say it.
 
 import type { HashName } from '../io/host.ts';
-import { HASHES, IVGENS, MODES } from '../qcow2/encryption/cipher-spec.ts';
-import type { NewEncryption as EngineEncryption } from '../qcow2/encryption/encrypt-empty.ts';
-import { checkChoice, checkCount } from './checks.ts';
-import { toBytes } from './secrets.ts';
 
 /** What a new image is encrypted with. Defaults are QEMU's. Source: QEMU's QCryptoBlockCreateOptions. */
 export interface NewEncryption {
@@ -24,22 +20,4 @@ export interface NewEncryption {
   readonly hash?: HashName;
   /** Milliseconds that opening takes on a machine like this; `luks` only. Default 2000. */
   readonly iterTime?: number;
-}
-
-const CIPHERS = ['aes-128', 'aes-192', 'aes-256'];
-
-export function toEngine(encryption: NewEncryption): EngineEncryption {
-  const { format, cipher = 'aes-256', mode = 'xts', ivgen = 'plain64' } = encryption;
-  const { ivgenHash = 'sha256', hash = 'sha256', iterTime = 2000 } = encryption;
-  checkChoice('format', format, ['luks', 'aes']);
-  const passphrase = toBytes(encryption.passphrase);
-  if (format === 'aes') return { format, passphrase };
-  checkChoice('cipher', cipher, CIPHERS);
-  checkChoice('mode', mode, MODES);
-  checkChoice('ivgen', ivgen, IVGENS);
-  checkChoice('ivgenHash', ivgenHash, HASHES);
-  checkChoice('hash', hash, HASHES);
-  checkCount('iterTime', iterTime);
-  const spec = { cipher, mode, ivgen, ivgenHash: ivgen === 'essiv' ? ivgenHash : null, hash };
-  return { format, passphrase, spec, iterTime };
 }

@@ -8,9 +8,9 @@ import { COMPATIBLE } from '../qcow2/spec.ts';
 import { alignUp, checkOffset, MIB } from '../units.ts';
 import type { Cancellable, Chain, Layer, OpenOptions, Qcow2Details, ViewOptions } from './chain.ts';
 import { checkCache, checkCount } from './checks.ts';
+import { secretsFor } from './engine-secrets.ts';
 import { chainExtents, chainStatus, layerExtents, rangeOf } from './extents.ts';
 import { isStorage, located } from './located.ts';
-import { secretsFor } from './secrets.ts';
 import type { ImageSource } from './source.ts';
 
 export async function openEngine(

@@ -81,6 +81,8 @@ async function secretOf(parsed: ParsedSecret, known: Known): Promise<Uint8Array>
 
 function fromOptions(text: string): Members {
   const members: Members = new Map();
+  // Doubled commas count in values alone.
+  if (/^[^,=]*,,/.test(text)) throw invalid("Invalid parameter ''");
   for (const [i, member] of splitOptions(text).entries()) {
     if (member.includes('=')) {
       const [name, value] = splitOnce(member, '=');

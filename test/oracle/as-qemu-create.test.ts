@@ -225,7 +225,6 @@ create -f qcow2 -o extended_l2=maybe x.qcow2 1M
 create -f qcow2 -o encryption=off x.qcow2 1M
 create -f qcow2 -o data_file_raw=off x.qcow2 1M
 create -f qcow2 -o data_file_raw=on x.qcow2 1M
-create -f qcow2 -o data_file=x x.qcow2 1M
 create -f qcow2 -o data_file=x,compat=0.10 x.qcow2 1M
 create -f qcow2 -o encrypt.foo=foo x.qcow2 1M
 create -f qcow2 -o encrypt.iter-time=foo x.qcow2 1M

@@ -55,7 +55,8 @@ test.each(BASES)('into a base with %s', async (options) => {
   }
   await plain.commit('top.qcow2');
   const blocks = (from: Images) => statSync(from.path('base.qcow2')).blocks;
-  expect(blocks(images)).toBeLessThanOrEqual(blocks(plain));
+  // Clusters that share none have a few tables more at the end.
+  expect(blocks(images)).toBeLessThanOrEqual(blocks(plain) + 16);
   // The guest may write again over what is compressed now.
   await images.io('base.qcow2', 'write -P 9 3100k 100k', 'write -z 3500k 300k');
   await checkClean(images.path('base.qcow2'));
