@@ -4,6 +4,7 @@ import type { ChainLayer } from '../chain/chain.ts';
 import { resolveName } from '../chain/filename.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError } from '../errors.ts';
+import { createNodeHost } from '../io/node-host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Description, describeImage } from './describe-image.ts';
 import { infoText } from './info-text.ts';
@@ -12,6 +13,9 @@ import { openNamed, warner } from './open-named.ts';
 import { type NamedImage, namedImage, newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
+
+/** A few short reads of headers: the thread pool would take longer to start. */
+const host = createNodeHost({ waits: true });
 
 interface Flags {
   readonly object?: readonly string[];
@@ -61,6 +65,7 @@ async function describeChain(
   let next: Next | undefined = named;
   while (next !== undefined) {
     const chain = await openNamed(next, {
+      host,
       forceShare: flags.forceShare === true,
       secrets,
       onWarning: warner(program),

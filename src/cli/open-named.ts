@@ -5,12 +5,14 @@ import type { Chain } from '../chain/chain.ts';
 import { type OnWarning, openChain } from '../chain/open.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError } from '../errors.ts';
-import type { CacheMode } from '../io/host.ts';
+import type { CacheMode, Host } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import type { NamedImage } from './options.ts';
 import type { ProgramContext } from './program.ts';
 
 export interface OpenNamedOptions {
+  /** Where files are. Default: this machine. */
+  readonly host?: Host;
   readonly forceShare: boolean;
   readonly cache?: CacheMode;
   /** What `--object` defined. */
@@ -38,13 +40,13 @@ type Operand = Pick<NamedImage, 'filename' | 'format' | 'label' | 'options'>;
 /** The image that the operand means. Close it in the end. */
 export async function openNamed(
   named: Operand,
-  { backing = false, describe = !backing, ...options }: OpenNamedOptions,
+  { backing = false, describe = !backing, host, ...options }: OpenNamedOptions,
 ): Promise<Chain> {
   checkNotEmpty(named);
   const { filename, format, label, options: described } = named;
   return await openChain(described ?? filename, {
     ...options,
-    host: nodeHost,
+    host: host ?? nodeHost,
     label,
     single: !backing,
     describe,

@@ -3,7 +3,7 @@
 
 import * as fs from 'node:fs';
 import { ImageError } from '../errors.ts';
-import { MIB } from '../units.ts';
+import { KIB, MIB } from '../units.ts';
 import { Descriptor } from './descriptor.ts';
 import { FileLocks, type Warn, warnOnStderr } from './file-locks.ts';
 import { checkKind, isThrough, measure, type OpenedKind, openFlags } from './file-open.ts';
@@ -13,7 +13,7 @@ import type { Permission } from './locks.ts';
 import type { Storage, StorageExtent, WriteKind } from './storage.ts';
 import { loadSyscalls, type Syscalls } from './syscalls.ts';
 import { errnoException, ioError, openError } from './system-error.ts';
-import { readAll, writeAll } from './transfer.ts';
+import { readAll, readAllAtOnce, writeAll } from './transfer.ts';
 
 const ZEROS = MIB;
 let zeros: Uint8Array | undefined;
@@ -23,7 +23,15 @@ export interface FileMachine {
   readonly syscalls?: Syscalls | null | undefined;
   /** Hears, once, that other processes can't be kept out. Default: standard error. */
   readonly warn?: Warn | undefined;
+  /**
+   * Short reads wait for the file instead of starting the thread pool: for programs that have
+   * nothing else to do meanwhile, and start often.
+   */
+  readonly waits?: boolean;
 }
+
+/** Bytes that are read at once where we wait. */
+const SHORT = 64 * KIB;
 
 export interface FileOptions extends OpenStorageOptions, FileMachine {}
 
@@ -32,6 +40,7 @@ export class FileStorage implements Storage {
   readonly resizable: boolean;
   readonly #cache: CacheMode;
   readonly #locking: boolean;
+  readonly #waits: boolean;
   readonly #calls: () => Promise<Syscalls | null>;
   #descriptor: Descriptor;
   #locks: FileLocks;
@@ -48,6 +57,7 @@ export class FileStorage implements Storage {
     this.#writable = options.writable;
     this.#cache = options.cache ?? 'writeback';
     this.#locking = options.locking ?? true;
+    this.#waits = options.waits === true;
     this.#calls = () => callsOf(options);
     this.#descriptor = new Descriptor(filename, fd);
     this.#locks = new FileLocks(filename, fd, this.#calls, options.warn ?? warnOnStderr);
@@ -106,9 +116,9 @@ export class FileStorage implements Storage {
 
   async read(offset: number, target: Uint8Array): Promise<void> {
     const inside = Math.max(0, Math.min(target.length, this.#size - offset));
-    const done = await this.#descriptor.use((fd) =>
-      readAll(fd, this.filename, offset, target.subarray(0, inside)),
-    );
+    const part = target.subarray(0, inside);
+    const read = this.#waits && inside <= SHORT ? readAllAtOnce : readAll;
+    const done = await this.#descriptor.use((fd) => read(fd, this.filename, offset, part));
     // If somebody else has cut the file, what is missing reads as zeros, like all past the end.
     target.fill(0, done);
   }

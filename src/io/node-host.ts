@@ -2,7 +2,6 @@
 
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { setTimeout as sleepFor } from 'node:timers/promises';
 import { nodeCodecs } from './codecs.ts';
 import { type FileMachine, FileStorage } from './file.ts';
 import type { FileIdentity, Host } from './host.ts';
@@ -17,6 +16,8 @@ export function createNodeHost(machine: FileMachine = {}): Host {
     now: () => performance.now(),
 
     async sleep(milliseconds, signal) {
+      // Seldom needed: most commands end without.
+      const { setTimeout: sleepFor } = await import('node:timers/promises');
       try {
         await sleepFor(milliseconds, undefined, signal && { signal });
       } catch (error) {

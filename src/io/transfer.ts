@@ -34,6 +34,26 @@ export async function readAll(
   return done;
 }
 
+/** The same, waiting for it. */
+export async function readAllAtOnce(
+  fd: number,
+  filename: string,
+  offset: number,
+  target: Uint8Array,
+): Promise<number> {
+  let done = 0;
+  try {
+    while (done < target.length) {
+      const count = fs.readSync(fd, target, done, target.length - done, offset + done);
+      if (count === 0) break;
+      done += count;
+    }
+  } catch (error) {
+    throw ioError('Could not read from', filename, offset + done, error);
+  }
+  return done;
+}
+
 /** Writes all of `source`; `reached` hears the end of each part, also when a later one fails. */
 export async function writeAll(
   fd: number,

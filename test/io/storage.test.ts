@@ -20,15 +20,20 @@ storageContract('memory', async (content) => {
 });
 
 const onFile =
-  (syscalls: Syscalls | null, cache?: CacheMode) =>
+  (syscalls: Syscalls | null, cache?: CacheMode, waits?: boolean) =>
   async (content: Uint8Array): Promise<Place> => {
     const filename = join(tempDir(), 'file');
     writeFileSync(filename, content);
-    return open(filename, syscalls, cache);
+    return open(filename, syscalls, cache, waits);
   };
 
-function open(filename: string, syscalls: Syscalls | null, cache: CacheMode = 'writeback'): Place {
-  const machine = { syscalls, cache, warn: () => {} };
+function open(
+  filename: string,
+  syscalls: Syscalls | null,
+  cache: CacheMode = 'writeback',
+  waits = false,
+): Place {
+  const machine = { syscalls, cache, waits, warn: () => {} };
   return { open: ({ writable }) => FileStorage.open(filename, { writable, ...machine }) };
 }
 
@@ -71,6 +76,7 @@ storageContract('a file, with system calls', onFile(syscalls));
 storageContract('a file, without system calls', onFile(null));
 storageContract('a file, each write durable', onFile(syscalls, 'writethrough'));
 storageContract('a file, flushes ignored', onFile(syscalls, 'unsafe'));
+storageContract('a file that is waited for', onFile(syscalls, undefined, true));
 
 const noDevices = whyNoDevices();
 if (noDevices === undefined) {
