@@ -17,6 +17,16 @@ function otherFormat(match: RegExpExecArray): string {
 /** The first that fits the message. */
 const BY_MESSAGE: readonly (readonly [RegExp, Hint])[] = [
   [
+    /Parameter 'encrypt\.key-secret' is required for cipher/,
+    'It is encrypted. Give its passphrase: --object secret,id=KEY,file=FILE --image-opts ' +
+      'driver=qcow2,file.filename=NAME,encrypt.key-secret=KEY (a backing file: ' +
+      'backing.encrypt.key-secret=KEY).',
+  ],
+  [
+    /^Could not open '[^']*': Invalid password, cannot unlock any keyslot/,
+    'No key slot takes this passphrase; a file with it must not end in a new line.',
+  ],
+  [
     /^Could not open '(.*?)': Could not open backing file: /s,
     ([, name]) =>
       `qimg-ts chain ${shellWord(name ?? '')} shows which layer that is, and what to do.`,

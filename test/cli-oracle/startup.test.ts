@@ -75,6 +75,8 @@ test('a word that is no verb finds the file with all of them', async () => {
 test('no module of Node.js is copied, which would load all that it loads when asked', () => {
   for (const file of readdirSync(FILES)) {
     const text = readFileSync(join(FILES, file), 'utf8');
-    expect(text).not.toMatch(/(?<![\w$]|=>\s*)[\w$]+\(require\("node:(fs|path|os|timers\/promises)"\)/);
+    expect(text).not.toMatch(
+      /(?<![\w$]|=>\s*)[\w$]+\(require\("node:(fs|path|os|timers\/promises)"\)/,
+    );
   }
 });

@@ -34,6 +34,11 @@ test.each<[string, ImageError, RegExp]>([
   ],
   ['permissions', new ImageError('io', "Could not open 'x'", { errno: 'EACCES' }), /permissions/],
   ['an option', new ImageError('invalid', "x: Invalid parameter 'clustersize'"), /'cluster_size'/],
+  [
+    'a key',
+    new ImageError('invalid', "Parameter 'encrypt.key-secret' is required for cipher"),
+    /--object secret,id=KEY/,
+  ],
   ['a lock', new ImageError('busy', "Could not open 'x'"), /-U/],
 ])('%s', (_, error, words) => {
   expect(hintFor(error)).toMatch(words);

@@ -8,9 +8,11 @@ import { commit } from '../../src/commit/commit.ts';
 import type { CommitOptions } from '../../src/commit/options.ts';
 import { nodeCodecs } from '../../src/io/codecs.ts';
 import type { MemoryHost } from '../../src/io/memory-host.ts';
+import { nodeHost } from '../../src/io/node-host.ts';
 import { checkImage } from '../../src/qcow2/check.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { CrashHost, type Files, hostWith, randomFrom } from '../support/crash.ts';
+import { aes, encryptedFile, luks, utf8 } from '../support/encrypted.ts';
 import { Images } from '../support/images.ts';
 
 const CODECS = { codecs: nodeCodecs };
@@ -43,6 +45,20 @@ async function stack(
 }
 
 const SMALL = 'cluster_size=512';
+const SECRETS = new Map([
+  ['l', utf8('one')],
+  ['a', utf8('two')],
+]);
+const BASE = {
+  driver: 'qcow2',
+  encrypt: { 'key-secret': 'l' },
+  file: { driver: 'file', filename: 'base.qcow2' },
+} as const;
+const TOP = {
+  driver: 'qcow2',
+  encrypt: { 'key-secret': 'a' },
+  file: { driver: 'file', filename: 'top.qcow2' },
+} as const;
 const CASES: readonly Case[] = [
   {
     name: 'default, emptied in the fast form',
@@ -157,6 +173,30 @@ const CASES: readonly Case[] = [
     request: { compress: true },
   },
   {
+    name: 'encrypted on both sides, with different keys',
+    build: async (images) => {
+      const disk = { size: 200 * 1024, clusterSize: 1024 };
+      await encryptedFile(images.path('base.qcow2'), { ...disk, encryption: luks('one') });
+      await encryptedFile(images.path('top.qcow2'), {
+        ...disk,
+        encryption: aes('two'),
+        backingFile: 'base.qcow2',
+        backingFormat: 'qcow2',
+      });
+      const host = { host: nodeHost, secrets: SECRETS, writable: true };
+      const base = { ...BASE, file: { driver: 'file', filename: images.path('base.qcow2') } };
+      await using below = await openChain(base, host);
+      await below.write(3000, new Uint8Array(90_000).fill(1));
+      await below.close();
+      const file = { driver: 'file', filename: images.path('top.qcow2') };
+      await using chain = await openChain({ ...TOP, file, backing: base }, host);
+      await chain.write(60_000, new Uint8Array(80_000).fill(2));
+      await chain.zero(10_000, 5000);
+    },
+    filename: `json:${JSON.stringify({ ...TOP, backing: BASE })}`,
+    request: { secrets: SECRETS },
+  },
+  {
     name: '-b with relink and delete',
     build: (images) =>
       stack(images, { 'base.qcow2': SMALL, 'mid.qcow2': SMALL, 'top.qcow2': 'cluster_size=4k' }),
@@ -182,8 +222,12 @@ function load(images: Images): Files {
 }
 
 /** `label`: whose view it is, for the message. */
-async function viewThrough(host: MemoryHost, name: string): Promise<Uint8Array> {
-  await using chain = await openChain(name, { host });
+async function viewThrough(
+  host: MemoryHost,
+  name: string,
+  { secrets }: Partial<CommitOptions> = {},
+): Promise<Uint8Array> {
+  await using chain = await openChain(name, { host, ...(secrets && { secrets }) });
   const view = new Uint8Array(chain.size);
   await chain.read(0, view);
   return view;
@@ -215,14 +259,14 @@ test.each(CASES)('$name', { timeout: 120_000 }, async (each) => {
   const files = load(images);
   const before = new Map<string, Uint8Array>();
   for (const name of tops(each)) {
-    before.set(name, await viewThrough(hostWith(files, CODECS), name));
+    before.set(name, await viewThrough(hostWith(files, CODECS), name, each.request));
   }
   const host = new CrashHost(files, CODECS);
   await commit(each.filename, { ...each.request, host });
 
   const keeps = async (state: MemoryHost, when: string) => {
     for (const [name, view] of before) {
-      const same = Buffer.from(view).equals(await viewThrough(state, name));
+      const same = Buffer.from(view).equals(await viewThrough(state, name, each.request));
       expect(same, `the view through ${name}, ${when}`).toBe(true);
     }
   };
