@@ -38,7 +38,10 @@ export async function* statusSteps(
   yield* steps(layers, offset, length, false);
 }
 
-/** With `whole`, what no layer has a table for is one step, however long. */
+/**
+ * With `whole`, what no layer has a table for is one step, however long, and what lies behind the end
+ * of a file that was cut short is told as the tables have it, as QEMU's map tells it.
+ */
 async function* steps(
   layers: readonly Layer[],
   offset: number,
@@ -46,7 +49,7 @@ async function* steps(
   whole: boolean,
   signal?: AbortSignal,
 ): AsyncGenerator<StatusStep> {
-  const cursors = layers.map((layer) => new LayerCursor(layer));
+  const cursors = layers.map((layer) => new LayerCursor(layer, whole));
   const end = offset + length;
   for (let at = offset; at < end; ) {
     signal?.throwIfAborted();

@@ -29,6 +29,7 @@ const MAX_STEP = 2 ** 31 - 1;
 /** For offsets that never go back. */
 export class LayerCursor {
   readonly layer: Layer;
+  readonly #lenient: boolean;
   /** Bytes of the disk that one slice of an L2 table maps; undefined without such tables. */
   readonly #slice: number | undefined;
   #extents: readonly Extent[] = [];
@@ -36,8 +37,10 @@ export class LayerCursor {
   #preallocated: Promise<boolean> | undefined;
   #emptyEnd = 0;
 
-  constructor(layer: Layer) {
+  /** `lenient`: what lies behind the end of a file that was cut short is told, not refused. */
+  constructor(layer: Layer, lenient: boolean) {
     this.layer = layer;
+    this.#lenient = lenient;
     this.#slice = layer instanceof Qcow2Image ? sliceOf(layer) : undefined;
   }
 
@@ -119,14 +122,21 @@ export class LayerCursor {
     return extent;
   }
 
+  #extentsOf(offset: number, length: number): Promise<readonly Extent[]> {
+    const { layer } = this;
+    return this.#lenient && layer instanceof Qcow2Image
+      ? layer.layout(offset, length)
+      : layer.extents(offset, length);
+  }
+
   async #fetch(offset: number, end: number): Promise<readonly Extent[]> {
     const { layer } = this;
     const ahead = Math.min(layer.size, Math.max(end, offset + LOOK_AHEAD));
-    return await layer.extents(offset, ahead - offset).catch(
+    return await this.#extentsOf(offset, ahead - offset).catch(
       // The broken entry may be further on.
       onlyIfCorrupt(() => {
         const clusterEnd = alignDown(offset, layer.clusterSize) + layer.clusterSize;
-        return layer.extents(offset, Math.min(layer.size, clusterEnd) - offset);
+        return this.#extentsOf(offset, Math.min(layer.size, clusterEnd) - offset);
       }),
     );
   }

@@ -112,6 +112,14 @@ export class Qcow2Image extends ImageState implements Layer {
     return runs.map((run) => extentOf(run, this.data));
   }
 
+  /** The same as the tables have it, also where a cluster lies behind the end of the file. */
+  async layout(offset: number, length: number): Promise<readonly Extent[]> {
+    checkRange(this, offset, length);
+    if (this.refusalToMap !== null) throw this.refusalToMap;
+    const runs = await mapRuns({ ...this.context, lenient: true }, offset, length);
+    return runs.map((run) => extentOf(run, this.data));
+  }
+
   async read(offset: number, target: Uint8Array): Promise<void> {
     checkRange(this, offset, target.length);
     if (this.refusalToRead !== null) throw this.refusalToRead;

@@ -41,6 +41,8 @@ export interface MapContext {
   readonly version: number;
   readonly tables: Tables;
   readonly data: DataStore;
+  /** Clusters behind the end of the file are told like others, not refused. */
+  readonly lenient?: boolean;
 }
 
 /** The map from `offset` (any byte) on, gapless, at least one run, up to `offset + length`. */
@@ -113,7 +115,9 @@ function scanTable(
       const entry = decodeAt(context, table, index, position);
       if (entry.kind === 'compressed') runs.push(compressedRun(entry, position, length));
       else if (entry.kind === 'data') {
-        if (!geometry.externalData) tables.checkInFile('a data cluster', entry.host);
+        if (!geometry.externalData && !context.lenient) {
+          tables.checkInFile('a data cluster', entry.host);
+        }
         append(runs, 'data', position, length, entry.host + within);
       } else {
         const host = entry.kind === 'zero' ? entry.host : null;
@@ -145,7 +149,7 @@ function scanExtended(
     if (entry.kind === 'compressed') {
       runs.push(compressedRun(entry, position, end - position));
     } else {
-      if (entry.kind === 'data' && !geometry.externalData) {
+      if (entry.kind === 'data' && !geometry.externalData && !context.lenient) {
         tables.checkInFile('a data cluster', entry.host);
       }
       const host = entry.kind === 'data' ? entry.host : null;

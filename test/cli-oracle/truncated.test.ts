@@ -3,7 +3,10 @@
 
 import { statSync, truncateSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { qimg } from '../support/cli.ts';
+import { Images } from '../support/images.ts';
 import { limited } from '../support/limited.ts';
+import { run } from '../support/qemu.ts';
 import { expectRefused } from '../support/refusals.ts';
 import { stack, THREE } from '../support/stacks.ts';
 
@@ -57,4 +60,17 @@ test('a dry run lists it', async () => {
   const { code, stdout, stderr } = await limited(['commit', '--dry-run', 'top.qcow2'], images.dir);
   expect(code).toBe(1);
   expect(stdout + stderr).toMatch(/refused: .*top\.qcow2|^qimg-ts: .*top\.qcow2/m);
+});
+
+test('its map is told as QEMU tells it', async () => {
+  const images = new Images();
+  await images.create('cut.qcow2', '1M');
+  await images.io('cut.qcow2', 'write -P 1 0 256k');
+  truncateSync(images.path('cut.qcow2'), 400 * 1024);
+  for (const args of [['map'], ['map', '--output=json']]) {
+    const theirs = await run('qemu-img', [...args, 'cut.qcow2'], { cwd: images.dir });
+    expect(await qimg([...args, 'cut.qcow2'], images.dir)).toEqual(theirs);
+  }
+  const { code, stderr } = await qimg(['compare', 'cut.qcow2', 'cut.qcow2'], images.dir);
+  expect([code, stderr]).toEqual([3, expect.stringContaining('end of the file')]);
 });
