@@ -2,6 +2,7 @@
 
 import type { ChainLayer } from '../chain/chain.ts';
 import { resolveName } from '../chain/filename.ts';
+import { inTableOrder } from '../chain/qemu-json.ts';
 import { NULL_NAME } from '../io/null.ts';
 import type { Layer } from '../layer.ts';
 import type { Bitmap } from '../qcow2/bitmaps.ts';
@@ -41,12 +42,12 @@ export async function describeImage({
   const { header } = layer;
   const snapshots = await layer.snapshots();
   const { backingFile, backingFormat } = header;
-  return {
-    ...(snapshots.length > 0 && { snapshots: snapshots.map(describeSnapshot) }),
+  return ordered({
     ...(backingFile !== null &&
       backingFormat !== null && {
         'backing-filename-format': backingFormat,
       }),
+    ...(snapshots.length > 0 && { snapshots: snapshots.map(describeSnapshot) }),
     'virtual-size': layer.size,
     filename: name,
     'cluster-size': layer.clusterSize,
@@ -59,7 +60,7 @@ export async function describeImage({
     }),
     ...(header.cryptMethod !== CRYPT_NONE && { encrypted: true }),
     'dirty-flag': layer.dirty,
-  };
+  });
 }
 
 /** The image that a raw one shows the bytes of. */
@@ -92,12 +93,17 @@ async function describeFormat(image: Qcow2Image): Promise<Description> {
   const common = { 'compression-type': header.compressionType };
   if (header.version === 2) {
     const encrypt = describeEncryption(image);
-    return { compat: '0.10', ...common, 'refcount-bits': geometry.refcountBits, ...encrypt };
+    return ordered({
+      compat: '0.10',
+      ...common,
+      'refcount-bits': geometry.refcountBits,
+      ...encrypt,
+    });
   }
   const has = (features: bigint, bit: bigint) => (features & bit) !== 0n;
   const external = has(header.incompatibleFeatures, INCOMPATIBLE.externalDataFile);
   const bitmaps = image.bitmaps.list;
-  return {
+  return ordered({
     compat: '1.1',
     ...common,
     'lazy-refcounts': has(header.compatibleFeatures, COMPATIBLE.lazyRefcounts),
@@ -110,7 +116,14 @@ async function describeFormat(image: Qcow2Image): Promise<Description> {
     ...describeEncryption(image),
     corrupt: image.corrupt,
     'extended-l2': has(header.incompatibleFeatures, INCOMPATIBLE.extendedL2),
-  };
+  });
+}
+
+/** As QEMU walks its dictionaries. */
+function ordered(members: Description): Description {
+  return Object.fromEntries(
+    inTableOrder(Object.keys(members)).map((key) => [key, members[key] as Value]),
+  );
 }
 
 function describeBitmap({ name, granularity, enabled, inconsistent }: Bitmap): Description {
