@@ -63,6 +63,7 @@ export interface Qcow2Node extends NodeParts {
   /** Of one that is the file of another: its own chain. Undefined at the top of an image. */
   readonly backing?: BackingOptions;
   readonly cacheBytes: number | undefined;
+  readonly cacheEntryBytes: number | undefined;
   readonly encrypt: EncryptOptions;
   /** Said to be the external data file, whatever the header says. */
   readonly dataFile: BlockNode | undefined;

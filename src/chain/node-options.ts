@@ -45,6 +45,8 @@ export function commonOf(options: OptionDict): CommonOptions {
 
 export interface Qcow2Options {
   readonly cacheBytes: number | undefined;
+  /** Checked against the image's clusters; ours need none. */
+  readonly cacheEntryBytes: number | undefined;
   readonly encrypt: EncryptOptions;
 }
 
@@ -66,9 +68,10 @@ function encryptOptions(options: OptionDict): EncryptOptions {
 export function takeQcow2Options(options: OptionDict): Qcow2Options {
   const encrypt = options.takeBelow('encrypt.');
   const cacheBytes = takeCacheBytes(options);
+  const cacheEntryBytes = options.takeSize('l2-cache-entry-size');
   for (const key of ['lazy-refcounts', ...DISCARDS]) options.takeBool(key);
   takeOverlapCheck(options);
-  return { cacheBytes, encrypt: encryptOptions(encrypt) };
+  return { cacheBytes, cacheEntryBytes, encrypt: encryptOptions(encrypt) };
 }
 
 const DISCARDS = ['pass-discard-request', 'pass-discard-snapshot', 'pass-discard-other'];
@@ -77,7 +80,6 @@ function takeCacheBytes(options: OptionDict): number | undefined {
   const whole = options.takeSize('cache-size');
   const l2 = options.takeSize('l2-cache-size');
   const refcounts = options.takeSize('refcount-cache-size');
-  const entry = options.takeSize('l2-cache-entry-size');
   const interval = options.takeNumber('cache-clean-interval') ?? 0;
   if (interval < 0 || interval > 0xffff_ffff) throw invalid('Cache clean interval too big');
   if (whole !== undefined) {
@@ -90,11 +92,6 @@ function takeCacheBytes(options: OptionDict): number | undefined {
     if (refcounts !== undefined && refcounts > whole) {
       throw invalid('refcount-cache-size may not exceed cache-size');
     }
-  }
-  if (entry !== undefined && (entry < 512 || !Number.isInteger(Math.log2(entry)))) {
-    throw invalid(
-      'L2 cache entry size must be a power of two between 512 and the cluster size (65536)',
-    );
   }
   if (whole === undefined && l2 === undefined) return undefined;
   return whole ?? (l2 ?? 0) + (refcounts ?? 0);

@@ -79,6 +79,7 @@ export async function openQcow2(
   if (writable && image.corrupt) {
     throw image.refusalToWrite({ dataUnchanged: true });
   }
+  checkCacheEntry(node.cacheEntryBytes, image.clusterSize);
   if (node.dataFile !== undefined && !image.geometry.externalData) {
     throw new ImageError(
       'invalid',
@@ -88,6 +89,17 @@ export async function openQcow2(
   const refusal = locked ? image.refusalToMap : image.refusalToRead;
   if (refusal !== null && !describe) throw refusal;
   return image;
+}
+
+/** Of QEMU's cache; ours has whole tables, but what makes no sense is refused. */
+function checkCacheEntry(bytes: number | undefined, clusterSize: number): void {
+  if (bytes === undefined) return;
+  if (bytes >= 512 && bytes <= clusterSize && Number.isInteger(Math.log2(bytes))) return;
+  throw new ImageError(
+    'invalid',
+    'L2 cache entry size must be a power of two between 512 and the cluster size ' +
+      `(${clusterSize})`,
+  );
 }
 
 /** The external data file: as told, or else by the name in the header, seen from the image. */

@@ -85,7 +85,7 @@ const OPTS = [
       'discard=unmap,detect-zeroes=unmap node-name=foo node-name=1foo force-share=on ' +
       'lazy-refcounts=on lazy-refcounts=x overlap-check=all overlap-check=foo ' +
       'overlap-check.template=foo overlap-check.main-header=on overlap-check.foo=on cache-size=1M ' +
-      'cache-size=x l2-cache-entry-size=500 cache-size=1M,l2-cache-size=2M encrypt.format=luks ' +
+      'cache-size=x l2-cache-entry-size=500 l2-cache-entry-size=128k l2-cache-entry-size=4k cache-size=1M,l2-cache-size=2M encrypt.format=luks ' +
       'encrypt.key-secret=foo pass-discard-other=x snapshot=on copy-on-read=on bar nobar foo= ' +
       'file.locking=off file.locking=x file.aio=threads file.aio=native file.pr-manager=x ' +
       'driver=raw file.filename=b.qcow2 id=foo id=1 zoo=1,foo.x=2 backing= backing=b ' +
