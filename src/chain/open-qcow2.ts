@@ -76,19 +76,22 @@ export async function openQcow2(
     },
     cacheBytes: Math.min(CACHE_PER_LAYER, CACHE_TOTAL / (depth + 1), node.cacheBytes ?? cacheBytes),
   });
-  if (writable && image.corrupt) {
-    throw image.refusalToWrite({ dataUnchanged: true });
-  }
-  checkCacheEntry(node.cacheEntryBytes, image.clusterSize);
-  if (node.dataFile !== undefined && !image.geometry.externalData) {
-    throw new ImageError(
-      'invalid',
-      "'data-file' can only be set for images with an external data file",
-    );
-  }
-  const refusal = locked ? image.refusalToMap : image.refusalToRead;
-  if (refusal !== null && !describe) throw refusal;
-  return image;
+  // Its data file, too, is closed where something speaks against it.
+  return await finish(image.storage, async () => {
+    if (writable && image.corrupt) {
+      throw image.refusalToWrite({ dataUnchanged: true });
+    }
+    checkCacheEntry(node.cacheEntryBytes, image.clusterSize);
+    if (node.dataFile !== undefined && !image.geometry.externalData) {
+      throw new ImageError(
+        'invalid',
+        "'data-file' can only be set for images with an external data file",
+      );
+    }
+    const refusal = locked ? image.refusalToMap : image.refusalToRead;
+    if (refusal !== null && !describe) throw refusal;
+    return image;
+  });
 }
 
 /** Of QEMU's cache; ours has whole tables, but what makes no sense is refused. */
