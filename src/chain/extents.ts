@@ -55,6 +55,8 @@ function merge(a: SourceExtent, b: SourceExtent): SourceExtent | undefined {
   if (a.kind === 'zero' && b.kind === 'zero') return { ...a, length: a.length + b.length };
   if (a.kind === 'zero' || b.kind === 'zero') return undefined;
   if (a.layer !== b.layer) return undefined;
+  // Bytes that go through `layer.read` lie together wherever they come from.
+  if (a.host === null && b.host === null) return { ...a, length: a.length + b.length };
   if (a.host === null || b.host === null) return undefined;
   if (a.host.offset + a.length !== b.host.offset) return undefined;
   return { ...a, length: a.length + b.length };

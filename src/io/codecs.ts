@@ -1,8 +1,10 @@
-// Compression of qcow2 clusters by node:zlib, and by npm decoders where Node.js has no zstd. All
-// are loaded when the first compressed cluster is met: most commands meet none.
+// Compression of qcow2 clusters: decompressed by C functions where they can be called, else by
+// node:zlib, or by npm decoders where Node.js has no zstd. All are loaded when the first compressed
+// cluster is met: most commands meet none.
 
 import { ImageError } from '../errors.ts';
 import type { Codecs } from './host.ts';
+import { type DirectDecoder, loadNativeCodecs } from './native-codecs.ts';
 import { loadZstdDecoder } from './zstd-fallback.ts';
 import { zstdFrameLength } from './zstd-frame.ts';
 
@@ -49,7 +51,27 @@ function corrupt(what: string, cause?: unknown): ImageError {
  * The stream may be followed by anything, or be cut once it has given `size` bytes: the bytes count
  * whole sectors. So the end of the output decides, not the end of the stream.
  */
-async function inflateRaw(compressed: Uint8Array, size: number): Promise<Uint8Array> {
+async function inflateRaw(
+  compressed: Uint8Array,
+  size: number,
+  into?: Uint8Array,
+): Promise<Uint8Array> {
+  const decoder = (await loadNativeCodecs())?.inflateRaw;
+  return (await direct(decoder, compressed, size, into)) ?? inflateByZlib(compressed, size);
+}
+
+/** Undefined where it can't be done so, or went wrong: the other way tells what. */
+async function direct(
+  decoder: DirectDecoder | undefined,
+  compressed: Uint8Array,
+  size: number,
+  into: Uint8Array = new Uint8Array(size),
+): Promise<Uint8Array | undefined> {
+  const target = into.subarray(0, size);
+  return (await decoder?.(compressed, target)) ? target : undefined;
+}
+
+async function inflateByZlib(compressed: Uint8Array, size: number): Promise<Uint8Array> {
   const zlib = await import('node:zlib');
   const options = {
     // A stream without its end is no error here.
@@ -94,18 +116,27 @@ function inflateByStream(
 
 type ZstdNative = (
   buffer: Uint8Array,
-  options: { maxOutputLength: number },
+  options: { maxOutputLength: number; chunkSize: number },
   callback: (error: Error | null, result: Uint8Array) => void,
 ) => void;
 
-async function decompressZstd(compressed: Uint8Array, size: number): Promise<Uint8Array> {
+async function decompressZstd(
+  compressed: Uint8Array,
+  size: number,
+  into?: Uint8Array,
+): Promise<Uint8Array> {
   // What follows the frame is padding to the end of the last sector.
   const frame = compressed.subarray(0, zstdFrameLength(compressed, size));
+  const decoder = (await loadNativeCodecs())?.decompressZstd;
+  return (await direct(decoder, frame, size, into)) ?? decompressByModules(frame, size);
+}
+
+async function decompressByModules(frame: Uint8Array, size: number): Promise<Uint8Array> {
   const zlib: unknown = await import('node:zlib');
   const native = (zlib as { zstdDecompress?: ZstdNative }).zstdDecompress;
   if (native !== undefined) {
     return new Promise((resolve, reject) => {
-      native(frame, { maxOutputLength: size }, (error, result) =>
+      native(frame, { maxOutputLength: size, chunkSize: Math.max(64, size) }, (error, result) =>
         error ? reject(corrupt('bad zstd frame', error)) : resolve(result),
       );
     });

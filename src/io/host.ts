@@ -42,13 +42,14 @@ export interface Crypto {
 
 /**
  * Compression and decompression of clusters. What can't be decompressed is rejected with `corrupt`;
- * the ways to compress need not be there.
+ * the ways to compress need not be there. A result may lie in `into`, of `size` bytes, where the
+ * caller has memory for it; also when it fails, `into` may have been written to.
  */
 export interface Codecs {
   /** Inflates a raw deflate stream to at most `size` bytes; fewer when it ends early. Trailing bytes are ignored. */
-  inflateRaw(compressed: Uint8Array, size: number): Promise<Uint8Array>;
+  inflateRaw(compressed: Uint8Array, size: number, into?: Uint8Array): Promise<Uint8Array>;
   /** Decompresses one zstd frame to at most `size` bytes. Trailing bytes are ignored. */
-  decompressZstd(compressed: Uint8Array, size: number): Promise<Uint8Array>;
+  decompressZstd(compressed: Uint8Array, size: number, into?: Uint8Array): Promise<Uint8Array>;
   /** A raw deflate stream whose window is 4 KiB, the most that QEMU inflates. */
   deflateRaw?(plain: Uint8Array): Promise<Uint8Array>;
   /** One zstd frame that tells the size of its content. */

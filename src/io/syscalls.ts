@@ -1,7 +1,8 @@
-// The few system calls that Node.js lacks, reached through koffi, an optional dependency.
-// Loaded when first needed; without it (or off Linux) every caller has another way.
+// The few system calls that Node.js lacks. Loaded when first needed; where they can't be had, every
+// caller has another way.
 
 import { constants } from 'node:os';
+import { type Koffi, loadKoffi } from './koffi.ts';
 import { errnoException } from './system-error.ts';
 
 export const FALLOC_FL_KEEP_SIZE = 0x01;
@@ -55,33 +56,16 @@ export function loadSyscalls(): Promise<Syscalls | null> {
 }
 
 async function tryLoad(): Promise<Syscalls | null> {
-  if (process.platform !== 'linux' || process.env['QIMG_TS_NO_SYSCALLS'] === '1') return null;
+  const koffi = await loadKoffi();
   try {
-    return bind(await loadKoffi());
+    return koffi && bind(koffi);
   } catch {
-    // Not installed, or not for this machine: the callers' other ways are complete.
+    // Not with this C library: the callers' other ways are complete.
     return null;
   }
 }
 
-type Koffi = typeof import('koffi')['default'];
 type KoffiFunction = ReturnType<ReturnType<Koffi['load']>['func']>;
-
-/**
- * koffi's entry loads much of Node.js (worker threads, tracing) to wrap calls that it deprecates, a
- * fifth of what a short command takes. Where its native part can be found by itself, that will do.
- */
-async function loadKoffi(): Promise<Koffi> {
-  if (process.arch === 'x64') {
-    try {
-      // @ts-expect-error It has no types of its own: it is what koffi's entry hands on.
-      return (await import('@koromix/koffi-linux-x64/linux_x64/koffi.node')).default as Koffi;
-    } catch {
-      // Other C libraries; package managers that keep packages apart and show us koffi alone.
-    }
-  }
-  return (await import('koffi')).default;
-}
 
 function bind(koffi: Koffi): Syscalls {
   const libc = koffi.load(null);

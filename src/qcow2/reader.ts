@@ -5,7 +5,7 @@ import { ImageError } from '../errors.ts';
 import type { Codecs } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
 import type { Layer } from '../layer.ts';
-import { decompressCluster } from './compression.ts';
+import { decompressParts } from './compression.ts';
 import type { Header } from './header.ts';
 import { type MapContext, type MapRun, mapRuns } from './mapping.ts';
 
@@ -32,21 +32,35 @@ export class Reader {
   async read(offset: number, target: Uint8Array): Promise<void> {
     for (let done = 0; done < target.length; ) {
       const runs = await mapRuns(this.#image.context(), offset + done, target.length - done);
-      for (const run of runs) {
-        await this.#readRun(run, target.subarray(done, done + run.length));
-        done += run.length;
+      for (let i = 0; i < runs.length; ) {
+        const together = runs[i]?.kind === 'compressed' ? compressedFrom(runs, i) : 1;
+        const parts = runs.slice(i, i + together).map((run) => {
+          done += run.length;
+          return { run, target: target.subarray(done - run.length, done) };
+        });
+        await this.#readParts(parts);
+        i += together;
       }
     }
   }
 
-  async #readRun(run: MapRun, target: Uint8Array): Promise<void> {
-    const { data } = this.#image.context();
+  /** One run, or several of compressed clusters. */
+  async #readParts(parts: readonly Part[]): Promise<void> {
+    const [first] = parts;
+    if (first === undefined) return;
+    const { run, target } = first;
+    const { data, geometry } = this.#image.context();
     if (run.kind === 'zero') target.fill(0);
     else if (run.kind === 'data') {
       this.#image.storage.event?.('read_aio');
       await data.read(run.host, run.offset, target);
     } else if (run.kind === 'unallocated') await this.#readBelow(run.offset, target);
-    else await this.#readCompressed(run, target);
+    else {
+      const { storage, codecs } = this.#image;
+      const type = this.#image.header().compressionType;
+      const { clusterSize } = geometry;
+      await decompressParts({ storage, codecs, type, clusterSize }, parts);
+    }
   }
 
   /** From the layer below; past its end, or without one, there are zeros. */
@@ -79,14 +93,16 @@ export class Reader {
         'is not open; open the image as a chain',
     );
   }
+}
 
-  async #readCompressed(run: MapRun, target: Uint8Array): Promise<void> {
-    const { storage, codecs } = this.#image;
-    storage.event?.('read_compressed');
-    const { clusterSize } = this.#image.context().geometry;
-    const type = this.#image.header().compressionType;
-    const cluster = await decompressCluster(codecs, storage, type, clusterSize, run);
-    const within = run.offset % clusterSize;
-    target.set(cluster.subarray(within, within + run.length));
-  }
+interface Part {
+  readonly run: MapRun;
+  readonly target: Uint8Array;
+}
+
+/** How many compressed clusters follow one another from there on. */
+function compressedFrom(runs: readonly MapRun[], first: number): number {
+  let end = first;
+  while (runs[end]?.kind === 'compressed') end++;
+  return end - first;
 }

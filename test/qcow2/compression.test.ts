@@ -1,10 +1,11 @@
 // One compressed cluster: what is given to the decoder, and what is wrong with what comes back.
 
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { ImageError } from '../../src/errors.ts';
 import type { Codecs } from '../../src/io/host.ts';
 import { MemoryStorage } from '../../src/io/memory.ts';
-import { decompressCluster } from '../../src/qcow2/compression.ts';
+import { decompressParts } from '../../src/qcow2/compression.ts';
+import { MIB } from '../../src/units.ts';
 import { pattern } from '../support/storage-contract.ts';
 
 const CLUSTER = 4096;
@@ -27,13 +28,16 @@ function fakeCodecs(answer: () => Promise<Uint8Array>): Codecs & { readonly aske
   return { asked, inflateRaw: by('zlib'), decompressZstd: by('zstd') };
 }
 
-function decompress(
+async function decompress(
   codecs: Codecs | undefined,
-  run = { host: 100, compressedBytes: 400 },
+  place = { host: 100, compressedBytes: 400 },
   type: 'zlib' | 'zstd' = 'zlib',
 ): Promise<Uint8Array> {
   const storage = new MemoryStorage(FILE, { filename: 'disk' });
-  return decompressCluster(codecs, storage, type, CLUSTER, run);
+  const target = new Uint8Array(CLUSTER);
+  const run = { ...place, offset: 0, length: CLUSTER };
+  await decompressParts({ storage, codecs, type, clusterSize: CLUSTER }, [{ run, target }]);
+  return target;
 }
 
 test.each(['zlib', 'zstd'] as const)('%s gets the bytes of the descriptor', async (type) => {
@@ -86,4 +90,93 @@ test('an error that is not about the bytes is passed on', async () => {
 
 test('without codecs compressed clusters are not supported', async () => {
   await expect(decompress(undefined)).rejects.toMatchObject({ code: 'unsupported' });
+});
+
+describe('several', () => {
+  /** One cluster per 500 bytes of the file, or as `places` say. */
+  function partsAt(places: readonly number[], targets = places.map(() => new Uint8Array(CLUSTER))) {
+    return places.map((host, i) => ({
+      run: { host, compressedBytes: 400, offset: i * CLUSTER, length: CLUSTER },
+      target: targets[i] ?? new Uint8Array(CLUSTER),
+    }));
+  }
+
+  class CountingStorage extends MemoryStorage {
+    readonly reads: [number, number][] = [];
+
+    override async read(offset: number, target: Uint8Array): Promise<void> {
+      this.reads.push([offset, target.length]);
+      await super.read(offset, target);
+    }
+  }
+
+  /** What is decompressed is the compressed bytes, over and over. */
+  const repeated = (bytes: Uint8Array) =>
+    Uint8Array.from({ length: CLUSTER }, (_, i) => bytes[i % bytes.length] ?? 0);
+
+  const codecs: Codecs = {
+    inflateRaw: async (bytes) => repeated(bytes),
+    decompressZstd: async (bytes) => repeated(bytes),
+  };
+
+  test('that lie together are read at once, others by themselves', async () => {
+    const storage = new CountingStorage(FILE, { filename: 'disk' });
+    const parts = partsAt([100, 500, 700, 600, 0]);
+    await decompressParts({ storage, codecs, type: 'zlib', clusterSize: CLUSTER }, parts);
+    for (const { run, target } of parts) {
+      expect(target).toEqual(repeated(FILE.subarray(run.host, run.host + 400)));
+    }
+    expect(storage.reads).toEqual([
+      [100, 1000],
+      [0, 400],
+    ]);
+  });
+
+  test('a read takes a MiB at most, or one cluster', async () => {
+    const storage = new CountingStorage(new Uint8Array(4 * MIB), { filename: 'disk' });
+    const place = (host: number, compressedBytes: number) => ({
+      run: { host, compressedBytes, offset: 0, length: CLUSTER },
+      target: new Uint8Array(CLUSTER),
+    });
+    const parts = [place(0, MIB / 2), place(MIB / 2, MIB / 2), place(MIB, 2 * MIB)];
+    await decompressParts({ storage, codecs, type: 'zlib', clusterSize: CLUSTER }, parts);
+    expect(storage.reads).toEqual([
+      [0, MIB],
+      [MIB, 2 * MIB],
+    ]);
+  });
+
+  test('the first that is bad is told, when no other one is at work any more', async () => {
+    const storage = new MemoryStorage(FILE, { filename: 'disk' });
+    let atWork = 0;
+    const slow: Codecs = {
+      ...codecs,
+      async inflateRaw(bytes) {
+        atWork++;
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        atWork--;
+        if (bytes[0] === FILE[500] || bytes[0] === FILE[900]) throw new Error('bad');
+        return repeated(bytes);
+      },
+    };
+    const parts = partsAt([100, 500, 900, 1300]);
+    const done = decompressParts(
+      { storage, codecs: slow, type: 'zlib', clusterSize: CLUSTER },
+      parts,
+    );
+    await expect(done).rejects.toMatchObject({
+      message: "disk: compressed cluster at offset 0x1f4 can't be decompressed",
+    });
+    expect(atWork).toBe(0);
+  });
+
+  test('a part of a cluster is cut out of the whole', async () => {
+    const storage = new MemoryStorage(FILE, { filename: 'disk' });
+    const target = new Uint8Array(100);
+    const run = { host: 100, compressedBytes: 400, offset: 3 * CLUSTER + 50, length: 100 };
+    await decompressParts({ storage, codecs, type: 'zstd', clusterSize: CLUSTER }, [
+      { run, target },
+    ]);
+    expect(target).toEqual(repeated(FILE.subarray(100, 500)).subarray(50, 150));
+  });
 });

@@ -41,7 +41,7 @@ const SEAM = new Set(
 const PORTABLE = new Set([...SEAM, 'io/memory-host.ts']);
 
 /** Its native part goes by a scope of its own. */
-const NATIVE_CALLS = { library: 'koffi', scope: '@koromix/', onlyIn: 'io/syscalls.ts' };
+const NATIVE_CALLS = { library: 'koffi', scope: '@koromix/', onlyIn: 'io/koffi.ts' };
 /** What a user starts or imports. A file that neither leads to is dead. */
 const ENTRIES = ['index.ts', 'testing.ts', 'cli/main.ts'];
 
