@@ -9,6 +9,13 @@ export interface HostRange {
   readonly offset: number;
 }
 
+/** A range of the guest's disk whose bytes lie, as they are, in a host file. */
+export interface PlacedRange {
+  readonly offset: number;
+  readonly length: number;
+  readonly host: HostRange;
+}
+
 /** What a layer itself says about a range of the guest's disk. */
 export type Extent =
   /** The layer says nothing: the backing file decides. */
@@ -63,6 +70,11 @@ export interface Layer {
   zero(offset: number, length: number): Promise<void>;
   /** Copies bytes that lie in a host file, inside the kernel where it can. */
   writeFrom(offset: number, source: HostRange, length: number): Promise<void>;
+  /**
+   * The same for many short ranges, in the order of the disk, where their extents can be shared
+   * with the other files. Resolves to how many of them are done, from the first on.
+   */
+  cloneRanges?(ranges: readonly PlacedRange[]): Promise<number>;
   /** Grows the virtual disk; the new area reads as zeros, even where a backing file is longer. */
   grow(size: number): Promise<void>;
   /** Everything written before is durable when this resolves. */

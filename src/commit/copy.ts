@@ -3,10 +3,10 @@
 
 import type { Host } from '../io/host.ts';
 import type { RateLimit } from '../io/throttle.ts';
-import type { Layer } from '../layer.ts';
+import type { Layer, PlacedRange } from '../layer.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { alignDown, MIB } from '../units.ts';
-import { type Piece, type PlanStep, slice } from './plan.ts';
+import { MAX_BUFFERED, type Piece, type PlanStep, slice } from './plan.ts';
 
 /** How far a commit is. All amounts in bytes; what is not allocated above base does not count. */
 export interface CommitProgress {
@@ -34,6 +34,10 @@ export interface CopyOptions {
 const IN_FLIGHT = 8;
 /** With a rate limit copies go in small pieces, so that the rate holds within each second. */
 const LIMITED_PIECE = MIB / 2;
+/** Ranges whose extents are shared in one go, which nothing else interrupts. */
+const CLONED_TOGETHER = 256;
+/** So many refusals in a row, and nobody asks any more: the file systems can't. */
+const MAX_REFUSALS = 3;
 /** What is compressed goes through memory; a piece of whole clusters. */
 const COMPRESSED_PIECE = MIB;
 
@@ -49,7 +53,13 @@ export async function carryOut(
   const carrier = new Carrier(base, options);
   try {
     for await (const steps of plan) {
-      for (const step of steps) await carrier.issue(step);
+      for (let i = 0; i < steps.length; ) {
+        const cloned = await carrier.clone(steps, i);
+        for (const step of steps.slice(i + cloned, i + Math.max(1, cloned))) {
+          await carrier.issue(step);
+        }
+        i += Math.max(1, cloned);
+      }
     }
   } finally {
     await carrier.pool.drained();
@@ -66,6 +76,7 @@ class Carrier {
   /** The caller wants no more, or something has failed. */
   readonly #stop: AbortSignal;
   #done = 0;
+  #refusals = 0;
 
   constructor(base: Layer, options: CopyOptions) {
     this.#base = base;
@@ -90,6 +101,32 @@ class Carrier {
     const rate = seconds > 0 ? done / seconds : 0;
     const secondsLeft = rate > 0 ? Math.max(0, total - done) / rate : undefined;
     onProgress?.({ done, total, rate, secondsLeft });
+  }
+
+  /**
+   * Steps from there on whose bytes lie as they are in files, all at once, where base can share their
+   * extents. Resolves to how many are done.
+   */
+  async clone(steps: readonly PlanStep[], first: number): Promise<number> {
+    if (this.#refusals >= MAX_REFUSALS || this.#options.rateLimit.rate > 0) return 0;
+    if (this.#compressing || this.#base.cloneRanges === undefined) return 0;
+    const ends: number[] = [];
+    const ranges: PlacedRange[] = [];
+    for (let i = first; i < steps.length && ranges.length < CLONED_TOGETHER; i++) {
+      const placed = placedIn(steps[i]);
+      if (placed === undefined) break;
+      ranges.push(...placed);
+      ends.push(ranges.length);
+    }
+    if (ranges.length === 0) return 0;
+    this.#stop.throwIfAborted();
+    const done = await this.#base.cloneRanges(ranges);
+    // What is done of a step that is not whole is done again with it.
+    const count = ends.filter((end) => end <= done).length;
+    this.#refusals = count === 0 ? this.#refusals + 1 : 0;
+    const bytes = steps.slice(first, first + count).reduce((sum, { length }) => sum + length, 0);
+    if (bytes > 0) this.#report(bytes);
+    return count;
   }
 
   async issue(step: PlanStep): Promise<void> {
@@ -152,6 +189,17 @@ async function fill(piece: Piece, target: Uint8Array): Promise<void> {
     storage.event?.('read_aio');
     await storage.read(offset, target);
   } else await piece.layer.read(piece.offset, target);
+}
+
+/** The pieces of a step, if all lie as they are in files; undefined for long runs, too. */
+function placedIn(step: PlanStep | undefined): readonly PlacedRange[] | undefined {
+  if (step?.kind !== 'copy' || step.length > MAX_BUFFERED) return undefined;
+  const placed: PlacedRange[] = [];
+  for (const piece of step.pieces) {
+    if (piece.kind !== 'data' || piece.host === null) return undefined;
+    placed.push({ offset: piece.offset, length: piece.length, host: piece.host });
+  }
+  return placed;
 }
 
 /** Where a copy that starts at `at` ends: at the step's end, or after about `most` bytes. */

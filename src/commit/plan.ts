@@ -34,7 +34,7 @@ export function shapeOf(base: Layer, diskSize: number): PlanShape {
 }
 
 /** Copies through memory are cut to about this size, at a border of base's clusters. */
-const MAX_BUFFERED = MIB;
+export const MAX_BUFFERED = MIB;
 /** A copy of one piece that lies in a host file needs no memory and may be long. */
 const MAX_DIRECT = 64 * MIB;
 

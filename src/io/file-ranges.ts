@@ -93,6 +93,28 @@ export async function copyRange(
   }
 }
 
+/**
+ * Has the range share the extents of another file's; waits for it, as no bytes move. False where the
+ * kernel or the file system can't, or not at these offsets. Throws on errors of the disk.
+ */
+export function cloneRange(
+  calls: Syscalls,
+  source: { readonly fd: number; readonly offset: number },
+  target: { readonly fd: number; readonly offset: number },
+  length: number,
+): boolean {
+  for (let interruptions = 0; ; interruptions++) {
+    try {
+      calls.cloneRange(source.fd, source.offset, target.fd, target.offset, length);
+      return true;
+    } catch (error) {
+      if (codeOf(error) === 'EINTR' && interruptions < MAX_INTERRUPTIONS) continue;
+      if (REAL_ERRORS.has(codeOf(error))) throw error;
+      return false;
+    }
+  }
+}
+
 /** Data or hole at `offset`, cut at `size`; data to the end where the file system can't tell. */
 export function extentOf(calls: Syscalls, fd: number, offset: number, size: number): StorageExtent {
   try {

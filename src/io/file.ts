@@ -7,10 +7,17 @@ import { KIB, MIB } from '../units.ts';
 import { Descriptor } from './descriptor.ts';
 import { FileLocks, type Warn, warnOnStderr } from './file-locks.ts';
 import { checkKind, isThrough, measure, type OpenedKind, openFlags } from './file-open.ts';
-import { copyRange, extentOf, releaseRange, reserveRange, zeroRange } from './file-ranges.ts';
+import {
+  cloneRange,
+  copyRange,
+  extentOf,
+  releaseRange,
+  reserveRange,
+  zeroRange,
+} from './file-ranges.ts';
 import type { CacheMode, OpenStorageOptions } from './host.ts';
 import type { Permission } from './locks.ts';
-import type { Storage, StorageExtent, WriteKind } from './storage.ts';
+import type { CloneRange, Storage, StorageExtent, WriteKind } from './storage.ts';
 import { loadSyscalls, type Syscalls } from './syscalls.ts';
 import { errnoException, ioError, openError } from './system-error.ts';
 import { readAll, readAllAtOnce, writeAll } from './transfer.ts';
@@ -180,6 +187,26 @@ export class FileStorage implements Storage {
     }
     if (copied > 0) await this.#settle();
     return copied;
+  }
+
+  async cloneFrom(ranges: readonly CloneRange[]): Promise<number> {
+    const calls = await this.#calls();
+    let done = 0;
+    for (const { source, from, to, length } of ranges) {
+      this.#checkWrite(to, length);
+      if (calls === null || !(source instanceof FileStorage) || from + length > source.size) break;
+      const [origin, target] = [source.#descriptor.fd, this.#descriptor.fd];
+      try {
+        const place = { fd: target, offset: to };
+        if (!cloneRange(calls, { fd: origin, offset: from }, place, length)) break;
+      } catch (error) {
+        throw ioError('Could not copy to', this.filename, to, error);
+      }
+      this.#grown(to + length);
+      done++;
+    }
+    if (done > 0) await this.#settle();
+    return done;
   }
 
   async extentAt(offset: number): Promise<StorageExtent> {

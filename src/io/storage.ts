@@ -23,6 +23,16 @@ export interface StorageExtent {
   readonly end: number;
 }
 
+/** Bytes to be shared with another storage. */
+export interface CloneRange {
+  readonly source: Storage;
+  /** Offset in the source. */
+  readonly from: number;
+  /** Offset here. */
+  readonly to: number;
+  readonly length: number;
+}
+
 /**
  * An array of bytes that lives outside of us: a file, a block device, memory, an object store.
  *
@@ -64,6 +74,12 @@ export interface Storage {
    * where the machine can't: the caller goes on through a buffer. Rejects on real I/O errors only.
    */
   copyFrom(source: Storage, from: number, to: number, length: number): Promise<number>;
+  /**
+   * Has ranges share the extents of their sources, one after the other, so that no bytes move.
+   * Resolves to how many are done: fewer where the machine can't (as where this is not
+   * implemented). Rejects on real I/O errors. Like a write, it is durable with the next flush.
+   */
+  cloneFrom?(ranges: readonly CloneRange[]): Promise<number>;
   /** Data or hole at `offset` (which is below `size`). Without the system call: data to the end. */
   extentAt(offset: number): Promise<StorageExtent>;
   /** Bytes that it takes on its host now (0 for devices); undefined where nobody knows. */

@@ -16,6 +16,7 @@ const F_RDLCK = 0;
 const F_WRLCK = 1;
 const F_UNLCK = 2;
 const BLKGETSIZE64 = 0x80081272;
+const FICLONERANGE = 0x4020940d;
 /** Of glibc's malloc.h. */
 const M_ARENA_MAX = -8;
 
@@ -33,6 +34,8 @@ export interface Syscalls {
     toOffset: number,
     length: number,
   ): Promise<number>;
+  /** Has a range share the extents of another file's. */
+  cloneRange(from: number, fromOffset: number, to: number, toOffset: number, length: number): void;
   blockDeviceSize(fd: number): number;
   /** Shared open-file-description lock on one byte; false where somebody holds it exclusively. */
   lockShared(fd: number, byte: number): boolean;
@@ -72,6 +75,7 @@ function bind(koffi: Koffi): Syscalls {
   const fallocate = libc.func('int fallocate64(int, int, int64_t, int64_t)');
   const lseek = libc.func('int64_t lseek64(int, int64_t, int)');
   const ioctl = libc.func('int ioctl(int, unsigned long, _Out_ uint64_t *)');
+  const clone = libc.func('ioctl', 'int', ['int', 'unsigned long', 'const int64_t *']);
   const copy = libc.func(
     'int64_t copy_file_range(int, _Inout_ int64_t *, int, _Inout_ int64_t *, size_t, unsigned int)',
   );
@@ -114,6 +118,9 @@ function bind(koffi: Koffi): Syscalls {
         };
         copy.async(from, [fromOffset], to, [toOffset], length, 0, done);
       });
+    },
+    cloneRange(from, fromOffset, to, toOffset, length) {
+      if (clone(to, FICLONERANGE, [from, fromOffset, length, toOffset]) !== 0) fail('ioctl');
     },
     blockDeviceSize(fd) {
       const size = [0];

@@ -4,10 +4,11 @@
 import { assert, ImageError } from '../errors.ts';
 import type { Codecs } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
-import { checkRange, type Extent, type HostRange, type Layer } from '../layer.ts';
+import { checkRange, type Extent, type HostRange, type Layer, type PlacedRange } from '../layer.ts';
 import { rewriteBacking } from './backing.ts';
 import { BitmapGrowth, type GrowingBitmap } from './bitmap-growth.ts';
 import { Bitmaps } from './bitmaps.ts';
+import { cloneRanges, countClonable } from './clone-ranges.ts';
 import { CompressedWriter, compressorFor } from './compressed-writer.ts';
 import { corruptionBehind } from './corruption.ts';
 import { emptyImage } from './empty.ts';
@@ -174,6 +175,19 @@ export class Qcow2Image extends ImageState implements Layer {
     await this.writeThrough(offset, length, (host, from, count) =>
       this.data.copyFrom(source, from, host, offset + from, count),
     );
+  }
+
+  async cloneRanges(ranges: readonly PlacedRange[]): Promise<number> {
+    for (const { offset, length } of ranges) checkRange(this, offset, length);
+    const together = ranges.slice(0, countClonable(this.context, ranges));
+    let done = 0;
+    await this.#change(async () => {
+      for (const { offset, length } of together) {
+        await this.#bitmaps.noteWrite(this.#writer.queue, offset, length);
+      }
+      done = await cloneRanges(this.#writer, this.context, together);
+    });
+    return done;
   }
 
   /** Writes a range whose bytes `move` brings to their places in the file. */

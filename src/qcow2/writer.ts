@@ -28,6 +28,21 @@ export interface WriterImage {
 /** Zeros that have to be written as data go in pieces of this size. */
 const ZEROS = MIB;
 
+/**
+ * Lets go of what was taken, at once also of its room: on a full disk the tables of what was
+ * written before need it. Within one turn of the queue: after a checkpoint, the clusters may be
+ * somebody else's.
+ */
+export async function giveUp(
+  context: PlaceContext,
+  placements: readonly Placement[],
+): Promise<void> {
+  abandon(context, placements);
+  for (const { host, clusters, taken } of placements) {
+    if (taken) await context.data.storage.discard(host, clusters * context.geometry.clusterSize);
+  }
+}
+
 export class Writer {
   readonly queue = new Mutex();
   readonly ranges = new RangeLocks();
@@ -66,7 +81,7 @@ export class Writer {
           await this.#fill(placement, offset, offset + length, move, diskEnd);
         }
       } catch (error) {
-        await this.queue.run(() => this.#giveUp(context, placements));
+        await this.queue.run(() => giveUp(context, placements));
         throw error;
       }
       if (placements.every(({ state }) => state === 'in-place')) return;
@@ -75,18 +90,6 @@ export class Writer {
         await this.checkpointIfFull();
       });
     });
-  }
-
-  /**
-   * Lets go of what was taken, at once also of its room: on a full disk the tables of what was
-   * written before need it. Within one turn of the queue: after a checkpoint, the clusters may be
-   * somebody else's.
-   */
-  async #giveUp(context: PlaceContext, placements: readonly Placement[]): Promise<void> {
-    abandon(context, placements);
-    for (const { host, clusters, taken } of placements) {
-      if (taken) await context.data.storage.discard(host, clusters * this.#clusterSize);
-    }
   }
 
   /** Moves the bytes that lie in one placement, and completes the ragged ends of new clusters. */

@@ -3,7 +3,14 @@
 import { ImageError } from '../errors.ts';
 import { copyBytes } from '../io/copy.ts';
 import type { Storage } from '../io/storage.ts';
-import { checkRange, type Extent, type HostRange, type Layer, type LayerFormat } from '../layer.ts';
+import {
+  checkRange,
+  type Extent,
+  type HostRange,
+  type Layer,
+  type LayerFormat,
+  type PlacedRange,
+} from '../layer.ts';
 import { alignUp, SECTOR } from '../units.ts';
 
 /** Holes are asked for one by one; an answer covers at most so many. */
@@ -97,6 +104,14 @@ export class RawImage implements Layer {
   async writeFrom(offset: number, source: HostRange, length: number): Promise<void> {
     checkRange(this, offset, length);
     await copyBytes(source, 0, { storage: this.storage, offset }, length);
+  }
+
+  async cloneRanges(ranges: readonly PlacedRange[]): Promise<number> {
+    for (const { offset, length } of ranges) checkRange(this, offset, length);
+    const wanted = ranges.map(({ offset, length, host }) => {
+      return { source: host.storage, from: host.offset, to: offset, length };
+    });
+    return (await this.storage.cloneFrom?.(wanted)) ?? 0;
   }
 
   async zero(offset: number, length: number): Promise<void> {

@@ -5,6 +5,8 @@
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import { MemoryStorage } from '../../src/io/memory.ts';
+import type { CloneRange, Storage } from '../../src/io/storage.ts';
+import type { PlacedRange } from '../../src/layer.ts';
 import { createImage } from '../../src/qcow2/create.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { RawImage } from '../../src/raw/raw.ts';
@@ -16,7 +18,7 @@ const SECTORS = 300;
 const MOST = 900;
 
 interface RangeOperation {
-  readonly kind: 'write' | 'writeFrom' | 'zero';
+  readonly kind: 'write' | 'writeFrom' | 'clone' | 'zero';
   readonly at: number;
   readonly length: number;
 }
@@ -30,8 +32,8 @@ const range = {
   at: fc.double({ min: 0, max: 0.999, noNaN: true }),
   length: fc.oneof(fc.integer({ min: 1, max: 5000 }), fc.integer({ min: 1, max: 90_000 })),
 };
-const moved = fc.record({
-  kind: fc.constantFrom('write' as const, 'writeFrom' as const, 'zero' as const),
+const moved: fc.Arbitrary<RangeOperation> = fc.record({
+  kind: fc.constantFrom('write', 'writeFrom', 'clone', 'zero'),
   ...range,
 });
 const operation: fc.Arbitrary<Operation> = fc.oneof(
@@ -68,8 +70,24 @@ function imageShape({ version, clusterSize, refcountBits }: Shape) {
   return { version, clusterSize, refcountBits: version === 2 ? 16 : refcountBits };
 }
 
-/** What nobody needs any more may read as anything afterwards. */
+/** What nobody needs any more may read as anything afterwards; now and then it clones no more. */
 class ForgetfulStorage extends MemoryStorage {
+  #clones = 0;
+
+  async cloneFrom(ranges: readonly CloneRange[]): Promise<number> {
+    for (const [done, { source, from, to, length }] of ranges.entries()) {
+      if (++this.#clones % 5 === 0) return done;
+      await this.copyOne(source, from, to, length);
+    }
+    return ranges.length;
+  }
+
+  private async copyOne(source: Storage, from: number, to: number, length: number): Promise<void> {
+    const bytes = new Uint8Array(length);
+    await source.read(from, bytes);
+    await this.write(to, bytes, 'data');
+  }
+
   override async discard(offset: number, length: number): Promise<void> {
     await this.write(offset, new Uint8Array(length).fill(0xdd), 'data');
   }
@@ -112,7 +130,31 @@ async function apply(world: World, op: Operation, seed: number): Promise<void> {
   } else if ('at' in op) await change(world, op, seed);
 }
 
-async function change({ image, model }: World, op: RangeOperation, seed: number): Promise<void> {
+/** Several ranges of whole clusters, of which so many as are done count. */
+async function clone({ image, model }: World, op: RangeOperation, seed: number): Promise<void> {
+  const { clusterSize } = image;
+  const first = Math.floor((op.at * image.size) / clusterSize);
+  const bytes = pattern(op.length + 3 * clusterSize, seed);
+  const storage = new MemoryStorage(bytes);
+  const ranges: PlacedRange[] = [];
+  let [cluster, from] = [first, 0];
+  for (let n = 0; from + 2 * clusterSize <= bytes.length && n < 9; n++) {
+    const length = (1 + (n % 2)) * clusterSize;
+    const offset = cluster * clusterSize;
+    if (offset + length > image.size) break;
+    ranges.push({ offset, length, host: { storage, offset: from } });
+    cluster += length / clusterSize + (n % 3);
+    from += length;
+  }
+  const done = await image.cloneRanges(ranges);
+  for (const { offset, length, host } of ranges.slice(0, done)) {
+    model.set(bytes.subarray(host.offset, host.offset + length), offset);
+  }
+}
+
+async function change(world: World, op: RangeOperation, seed: number): Promise<void> {
+  if (op.kind === 'clone') return clone(world, op, seed);
+  const { image, model } = world;
   const at = Math.floor(op.at * image.size);
   const length = Math.min(op.length, image.size - at);
   const bytes = op.kind === 'zero' ? new Uint8Array(length) : pattern(length, seed);

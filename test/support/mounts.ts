@@ -21,6 +21,36 @@ export function smallDisk(bytes: number): string {
   return dir;
 }
 
+/** An XFS, whose files can share extents, of that many bytes (300 MiB at least). */
+export function sharingDisk(bytes: number): string {
+  const { dir, unmount } = mountXfs(tempDir(), bytes);
+  onTestFinished(unmount);
+  return dir;
+}
+
+function mountXfs(place: string, bytes: number) {
+  const [file, dir] = [join(place, 'xfs'), join(place, 'disk')];
+  writeFileSync(file, '');
+  truncateSync(file, bytes);
+  runSync('mkfs.xfs', '-q', file);
+  mkdirSync(dir);
+  runSync('mount', '-o', 'loop', file, dir);
+  return { dir, unmount: () => void runSync('umount', dir) };
+}
+
+/** Undefined where such a file system can be mounted, else why not. */
+export function whyNoSharing(): string | undefined {
+  const { dir, cleanup } = makeTemp();
+  try {
+    mountXfs(dir, 300 * 1024 * 1024).unmount();
+    return undefined;
+  } catch (error) {
+    return `no XFS here: ${reasonOf(error)}`;
+  } finally {
+    cleanup();
+  }
+}
+
 /** Another size, or other options, for a file system that is mounted. */
 export function remount(dir: string, options: string): void {
   runSync('mount', '-o', `remount,${options}`, dir);
