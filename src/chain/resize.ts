@@ -7,7 +7,12 @@ import { Qcow2Image } from '../qcow2/image.ts';
 import type { Preallocation } from '../qcow2/preallocate.ts';
 import { growthBySize, refusalToResize, resizeImage } from '../qcow2/resize-image.ts';
 import { RawImage } from '../raw/raw.ts';
-import { refusalToResizeRaw, resizeRaw, unsupportedOnDevices, whileReserving } from '../raw/resize.ts';
+import {
+  refusalToResizeRaw,
+  resizeRaw,
+  unsupportedOnDevices,
+  whileReserving,
+} from '../raw/resize.ts';
 import type { Chain } from './chain.ts';
 
 export interface ResizeTopOptions {
