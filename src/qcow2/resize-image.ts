@@ -86,5 +86,9 @@ export async function resizeImage(
     if (preallocation !== 'off') await image.shrink(image.size).catch(() => undefined);
     throw error;
   }
+  const { external, raw, storage } = image.data;
+  // Who reads a raw one alone may have put something there.
+  if (external && !raw && storage.resizable && storage.size > size) await storage.resize(size);
   await image.storeBitmaps();
+  await image.flush();
 }

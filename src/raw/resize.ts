@@ -10,7 +10,7 @@ export type RawPreallocation = 'off' | 'metadata' | Reserve;
 
 /** Why the disk can't get that size, found without a change; undefined if it can. */
 export function refusalToResizeRaw(
-  { storage, format }: RawImage,
+  { storage, format, source }: RawImage,
   size: number,
   preallocation: RawPreallocation,
 ): ImageError | undefined {
@@ -23,6 +23,9 @@ export function refusalToResizeRaw(
     return refuse(unsupportedOnDevices(preallocation));
   }
   if (!storage.resizable && size !== storage.size) return refuse('Cannot resize device files');
+  if (source.image !== undefined && size < storage.size) {
+    return refuse(`${storage.filename}: an image inside of another one can't be made smaller`);
+  }
   return preallocation === 'metadata'
     ? refuse('Unsupported preallocation mode: metadata')
     : undefined;
