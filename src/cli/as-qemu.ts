@@ -21,6 +21,7 @@ const LONG_OPTIONS: Readonly<Record<string, readonly string[]>> = {
   create: ['object'],
   info: ['format', 'output', 'backing-chain', 'object', 'image-opts', 'force-share'],
   map: ['format', 'output', 'object', 'image-opts', 'start-offset', 'max-length', 'force-share'],
+  resize: ['object', 'image-opts', 'preallocation', 'shrink'],
   snapshot: ['object', 'image-opts', 'force-share'],
 };
 
@@ -49,6 +50,9 @@ const SYNTAX: Readonly<Record<string, string>> = {
   map:
     '[--object objectdef] [--image-opts] [-f fmt] [--start-offset=offset] [--max-length=len] ' +
     '[--output=ofmt] [-U] filename',
+  resize:
+    '[--object objectdef] [--image-opts] [-f fmt] [--preallocation=prealloc] [-q] [--shrink] ' +
+    'filename [+ | -]size',
   snapshot:
     '[--object objectdef] [--image-opts] [-U] [-q] [-l | -a snapshot | -c snapshot | -d snapshot] ' +
     'filename',
@@ -81,6 +85,7 @@ export function usage(version: string, verbs: readonly string[]): string {
     "  'cache'       none, writeback (the default), writethrough, directsync or unsafe",
     "  'src_cache'   the same for images that are only read",
     "  'size'        bytes; with suffix k, M, G, T, P or E in powers of 1024",
+    "  'prealloc'    off, metadata, falloc or full: what a larger disk has from the start",
     "  'options'     name=value,...; '-o help' lists those of a format",
     "  'ofmt'        human or json",
     "  'rate_limit'  bytes per second, with the suffixes of sizes",

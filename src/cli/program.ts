@@ -81,9 +81,9 @@ function writeAll(fd: number, data: string | Uint8Array): void {
 
 /** Hints that QEMU prints too. */
 const QEMU_HINTS =
-  /^(Is another process using the image|You can force-remove|Try block-dirty-bitmap-remove|kilobytes, megabytes|Check failed)/;
+  /^(Is another process using the image|You can force-remove|Try block-dirty-bitmap-remove|kilobytes, megabytes|Check failed|warning: Shrinking)/;
 /** Those that it prints as a message of their own. */
-const WITH_NAME = /^(kilobytes|Check failed)/;
+const WITH_NAME = /^(kilobytes|Check failed|warning: Shrinking)/;
 
 /** One that QEMU tells of in two messages. */
 export class TwoLineError extends ImageError {

@@ -53,6 +53,10 @@ export const VERBS: Readonly<Record<string, VerbEntry>> = {
     about: 'show which range of the disk comes from which file',
     load: async () => (await import('./map.ts')).runMap,
   },
+  resize: {
+    about: 'make the disk of an image larger or smaller',
+    load: async () => (await import('./resize.ts')).runResize,
+  },
   snapshot: {
     about: 'list, take, go back to or delete internal snapshots',
     load: async () => (await import('./snapshot.ts')).runSnapshot,

@@ -226,6 +226,8 @@ export class FileStorage implements Storage {
     try {
       if (!reserveRange(calls, this.#descriptor.fd, offset, length)) return false;
     } catch (error) {
+      // What there was of it has made the file longer, and is to be given back.
+      if (offset + length > this.#size) this.#truncate(this.#size);
       throw ioError('Could not allocate space in', this.filename, offset, error);
     }
     this.#grown(offset + length);

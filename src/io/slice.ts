@@ -19,6 +19,11 @@ export class SliceStorage extends FilterStorage {
     return { storage: this.inner, offset: this.#offset + offset };
   }
 
+  /** It has a size of its own, whatever becomes of the other storage. */
+  get isFixed(): boolean {
+    return this.#fixed !== undefined;
+  }
+
   override get size(): number {
     return this.#fixed ?? Math.max(0, this.inner.size - this.#offset);
   }

@@ -56,9 +56,11 @@ export class BitmapWriter {
       replaced: (place) => this.replaced.push([place, 1]),
     });
     if (kept !== null) {
-      table.set(
-        (await readBitmapTable(this.#storage, kept, clusterSize)).subarray(0, table.length),
-      );
+      const old = await readBitmapTable(this.#storage, kept, clusterSize);
+      table.set(old.subarray(0, table.length));
+      for (const place of old.subarray(table.length)) {
+        if (place > ALL_ONES) this.replaced.push([place, 1]);
+      }
       await rewrite.clearBehind(content.keptSize, size);
       this.#replaceTable(kept);
     }
@@ -136,10 +138,13 @@ class Rewrite {
     this.#io = io;
   }
 
-  /** Bits behind the old end of a disk that grew mean nothing yet. */
+  /** Bits behind the old end of a disk that grew mean nothing yet, behind a nearer end no more. */
   async clearBehind(oldSize: number, size: number): Promise<void> {
-    const end = divideUp(bitmapDiskSize(oldSize), this.#granularity);
-    if (end === divideUp(bitmapDiskSize(size), this.#granularity)) return;
+    const [before, now] = [oldSize, size].map((each) =>
+      divideUp(bitmapDiskSize(each), this.#granularity),
+    ) as [number, number];
+    if (before === now) return;
+    const end = Math.min(before, now);
     const index = Math.floor(end / this.#perEntry);
     const within = end % this.#perEntry;
     if (within > 0 && this.#table[index] !== ALL_ZEROS) {

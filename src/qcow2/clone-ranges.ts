@@ -40,7 +40,7 @@ export function cloneRanges(
       });
       const done = await share(context, ranges, places);
       await writer.queue.run(async () => {
-        await publish(context, places.slice(0, done).flat());
+        await publish(context, places.slice(0, done).flat(), false);
         published = done;
         await writer.checkpointIfFull();
       });

@@ -14,12 +14,12 @@ import type { Storage } from '../io/storage.ts';
 import { divideUp, SECTOR } from '../units.ts';
 import { findExtension } from './extensions.ts';
 import { viewOf, writeField, writeU64 } from './fields.ts';
+import { cutFile } from './file-end.ts';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
-import { l2EntryAt } from './l2-table.ts';
 import type { PlaceContext } from './place.ts';
-import { release } from './publish.ts';
 import { setRefcount } from './refcount.ts';
+import { releaseTable } from './shrink.ts';
 import { CRYPT_LUKS, EXTENSION, HEADER, INCOMPATIBLE } from './spec.ts';
 
 /** The tables of an empty image, at one place: refcount table, refcount block, L1 table. */
@@ -165,37 +165,16 @@ async function switchHeader(
 }
 
 async function dropAll(storage: Storage, context: PlaceContext): Promise<void> {
-  const { geometry, tables } = context;
+  const { tables } = context;
   for (let index = 0; ; index++) {
     index = tables.nextL2(index, tables.l1Entries);
     if (index >= tables.l1Entries) break;
     const { offset } = tables.l1Entry(index);
-    const table = await tables.l2Table(offset);
-    for (let entry = 0; entry < geometry.l2Entries; entry++) {
-      release(context, l2EntryAt(table, entry, geometry, context.version), -1);
-    }
+    await releaseTable(context, offset);
     tables.setL1Entry(index, 0);
     tables.dropL2Table(offset);
     if (tables.full) await tables.checkpoint();
   }
   await tables.checkpoint();
-  const end = (await lastUsedCluster(context)) + 1;
-  if (storage.resizable && end * geometry.clusterSize < storage.size) {
-    await storage.resize(end * geometry.clusterSize);
-    await storage.flush();
-  }
-}
-
-async function lastUsedCluster({ geometry, tables }: PlaceContext): Promise<number> {
-  for (let i = tables.refcountTableEntries - 1; i >= 0; i--) {
-    const block = await tables.refcountBlock(i);
-    if (block === null) continue;
-    const last = block.bytes.findLastIndex((byte) => byte !== 0);
-    if (last < 0) continue;
-    const perByte = 8 / geometry.refcountBits;
-    // The last entry that any bit of that byte can belong to.
-    const within = perByte >= 1 ? (last + 1) * perByte - 1 : Math.floor(last * perByte);
-    return i * geometry.refcountBlockEntries + within;
-  }
-  return 0;
+  await cutFile(storage, context);
 }

@@ -20,12 +20,14 @@ import { extentOf, mapRuns } from './mapping.ts';
 import { type OpenedData, openData } from './open-data.ts';
 import { PairedStorage } from './paired-storage.ts';
 import type { PlaceContext } from './place.ts';
+import { type Preallocation, preallocateNew } from './preallocate.ts';
 import { prepareForWriting, refusalToWrite, whyFixedSize } from './prepare.ts';
 import { Reader } from './reader.ts';
+import { shrinkImage } from './shrink.ts';
 import { readSnapshots } from './snapshots.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
-import { type Mover, Writer } from './writer.ts';
+import { type Mover, type WriteAs, Writer } from './writer.ts';
 
 export class Qcow2Image extends ImageState implements Layer {
   backing: Layer | null = null;
@@ -198,13 +200,20 @@ export class Qcow2Image extends ImageState implements Layer {
   }
 
   /**
-   * Takes places for whole clusters and maps them; `move` gets each. They hold what `move` leaves
-   * there, but where they have subclusters, nothing yet.
+   * Takes places for clusters and maps them; `move` gets each. They hold what `move` leaves there,
+   * but where they have subclusters, nothing yet. `diskEnd`: of the disk, later than now while it
+   * grows.
    */
-  async reserve(offset: number, length: number, move: Mover): Promise<void> {
-    checkRange(this, offset, length);
+  async reserve(
+    offset: number,
+    length: number,
+    move: Mover,
+    as: WriteAs = 'reserved',
+    diskEnd = this.sizeNow,
+  ): Promise<void> {
+    checkRange({ filename: this.filename, size: diskEnd }, offset, length);
     await this.prepareToWrite();
-    await this.#writer.write(offset, length, move, this.sizeNow, 'reserved');
+    await this.#writer.write(offset, length, move, diskEnd, as);
   }
 
   /** Writes a range, its whole clusters compressed where that makes them smaller. */
@@ -227,21 +236,43 @@ export class Qcow2Image extends ImageState implements Layer {
     await this.#changeData(offset, length, () => this.#writer.zero(offset, length, this.sizeNow));
   }
 
-  async grow(size: number): Promise<void> {
+  /** `preallocation`: what the new area has from the start. */
+  async grow(size: number, preallocation: Preallocation = 'off'): Promise<void> {
     assert(size >= this.sizeNow, 'grow to a smaller size');
     if (size === this.sizeNow) return;
-    const why = await this.whyFixedSize(size);
-    if (why !== null) {
-      throw new ImageError('unsupported', `${this.filename} can't be resized: ${why}`);
-    }
+    await this.#checkSize(size);
     await this.#change(async () => {
       await this.#writer.queue.run(() => this.#bitmaps.beginToGrow());
-      await this.#writer.grow(size);
+      await this.#writer.grow(size, () => preallocateNew(this, size, preallocation));
     });
     this.sizeNow = size;
   }
 
-  /** Why the disk can't grow to that size; null if it can. */
+  /**
+   * Cuts the disk to `size`, its present size perhaps: what lies past it is gone, also what growing
+   * to a larger size left there. Durable when it resolves.
+   */
+  async shrink(size: number): Promise<void> {
+    assert(size <= this.sizeNow, 'shrink to a larger size');
+    await this.#checkSize(size);
+    await this.prepareToWrite();
+    await this.storeBitmaps();
+    await this.replaceState({ dataUnchanged: false }, async (context, reload) => {
+      await this.#bitmaps.beginToGrow();
+      await shrinkImage(this.storage, context, size, reload);
+      const { external, storage } = this.data;
+      if (external && storage.resizable && storage.size > size) await storage.resize(size);
+    });
+    await this.storeBitmaps();
+  }
+
+  async #checkSize(size: number): Promise<void> {
+    const why = await this.whyFixedSize(size);
+    if (why === null) return;
+    throw new ImageError('unsupported', `${this.filename} can't be resized: ${why}`);
+  }
+
+  /** Why the disk can't get that size; null if it can. */
   async whyFixedSize(size: number): Promise<string | null> {
     return this.#bitmaps.whyFixedSize(size) ?? (await whyFixedSize(this));
   }

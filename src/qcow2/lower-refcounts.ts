@@ -1,5 +1,6 @@
 // Drops one reference of each cluster that was freed: in memory, once nothing durable points there.
 
+import type { Storage } from '../io/storage.ts';
 import { hex } from './corruption.ts';
 import { type Geometry, refcountTableIndexOf } from './geometry.ts';
 import { getRefcount } from './refcount.ts';
@@ -37,4 +38,17 @@ function lowerIn(tables: Tables, geometry: Geometry, block: Table | null, index:
   tables.setRefcountIn(block, within, old - 1);
   if (old === 1) tables.freeHint = Math.min(tables.freeHint, index);
   return old - 1;
+}
+
+/** Gives the room of free clusters back to the file system, as far as the file reaches. */
+export async function punchHoles(
+  storage: Storage,
+  { clusterSize }: Geometry,
+  holes: Runs,
+): Promise<void> {
+  for (const [first, count] of holes) {
+    const start = first * clusterSize;
+    const end = Math.min(start + count * clusterSize, storage.size);
+    if (end > start) await storage.discard(start, end - start);
+  }
 }

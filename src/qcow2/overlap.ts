@@ -58,6 +58,10 @@ export class Structures {
     this.#refcountBlocks.add(offset / this.#clusterSize);
   }
 
+  dropRefcountBlock(offset: number): void {
+    this.#refcountBlocks.delete(offset / this.#clusterSize);
+  }
+
   /** Throws `corrupt` where clusters from `start` on hold a structure. */
   check(start: number, clusters: number, claim: Claim): void {
     const what = this.#at(start, clusters, claim);

@@ -16,10 +16,14 @@ import {
 } from './subclusters.ts';
 import type { Table } from './table-cache.ts';
 
-/** The map now points to the placements; clusters that it pointed to before are let go. */
+/**
+ * The map now points to the placements; clusters that it pointed to before are let go. `zero`: they
+ * are kept for later, and read as zeros (version 3, no subclusters).
+ */
 export async function publish(
   context: PlaceContext,
   placements: readonly Placement[],
+  zero: boolean,
 ): Promise<void> {
   const { geometry, tables } = context;
   const { clusterSize, extendedL2 } = geometry;
@@ -30,7 +34,7 @@ export async function publish(
       const old = entryAt(context, table, at);
       const place = host + i * clusterSize;
       release(context, old, place);
-      encodeEntry(table.view, position, place, { copied: true, zero: false });
+      encodeEntry(table.view, position, place, { copied: true, zero });
       if (extendedL2) {
         const written = within(geometry, at, from, to);
         publishSubclusters(geometry, table.view, position, old, place, written);

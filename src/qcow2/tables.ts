@@ -24,7 +24,7 @@ import { type Geometry, refcountTableIndexOf } from './geometry.ts';
 import type { Header } from './header.ts';
 import { type HeaderPatch, HeaderSector } from './header-sector.ts';
 import { clusterOffset, encodeEntry } from './l2-entry.ts';
-import { lowerRefcounts } from './lower-refcounts.ts';
+import { lowerRefcounts, punchHoles } from './lower-refcounts.ts';
 import { Structures } from './overlap.ts';
 import { getRefcount, setRefcount } from './refcount.ts';
 import { Runs } from './runs.ts';
@@ -223,6 +223,15 @@ export class Tables {
     return this.#cache.create(offset, 'refcount-block');
   }
 
+  /** From step (b) on nothing counts there; the caller sees to the refcount of its cluster. */
+  dropRefcountBlock(index: number): void {
+    const offset = this.refcountBlockOffset(index);
+    this.#cache.forget(offset);
+    this.structures.dropRefcountBlock(offset);
+    writeU64(this.#refcountTable.view, index * 8, 0);
+    this.#refcountTable.touched(index);
+  }
+
   async refcount(clusterIndex: number): Promise<number> {
     const block = await this.refcountBlock(refcountTableIndexOf(clusterIndex, this.#geometry));
     if (block === null) return 0;
@@ -386,11 +395,6 @@ export class Tables {
     await this.#cache.write((table) => table.kind === 'refcount-block');
     await this.#storage.flush();
     this.#cache.settle((table) => table.kind === 'refcount-block');
-    const { clusterSize } = this.#geometry;
-    for (const [first, count] of holes) {
-      const start = first * clusterSize;
-      const end = Math.min(start + count * clusterSize, this.#storage.size);
-      if (end > start) await this.#storage.discard(start, end - start);
-    }
+    await punchHoles(this.#storage, this.#geometry, holes);
   }
 }

@@ -13,6 +13,9 @@ import { growTables } from './resize.ts';
 /** Moves bytes `from .. from + length` of what is being written to `host` in the image's file. */
 export type Mover = (host: number, from: number, length: number) => Promise<void>;
 
+/** What is written: data, or places alone. */
+export type WriteAs = 'data' | 'reserved' | 'zero';
+
 /** What the writer has to know of its image. */
 export interface WriterImage {
   readonly storage: Storage;
@@ -59,14 +62,14 @@ export class Writer {
   /**
    * Writes a range through `move`. `diskEnd`: the end of the disk, later than now while it grows.
    * `reserved`: whole clusters get their places; where they have subclusters, none of these holds
-   * anything yet.
+   * anything yet. `zero`: they get their places, and read as zeros whatever is there.
    */
   async write(
     offset: number,
     length: number,
     move: Mover,
     diskEnd: number,
-    as: 'data' | 'reserved' = 'data',
+    as: WriteAs = 'data',
   ): Promise<void> {
     if (length === 0) return;
     const start = alignDown(offset, this.#clusterSize);
@@ -75,7 +78,7 @@ export class Writer {
       const context = this.#image.context();
       const places = await this.queue.run(() => place(context, offset, length));
       const placements =
-        as === 'data' ? places : places.map((each) => ({ ...each, to: each.from }));
+        as === 'reserved' ? places.map((each) => ({ ...each, to: each.from })) : places;
       try {
         for (const placement of placements) {
           await this.#fill(placement, offset, offset + length, move, diskEnd);
@@ -86,7 +89,7 @@ export class Writer {
       }
       if (placements.every(({ state }) => state === 'in-place')) return;
       await this.queue.run(async () => {
-        await publish(context, placements);
+        await publish(context, placements, as === 'zero');
         await this.checkpointIfFull();
       });
     });
@@ -224,12 +227,16 @@ export class Writer {
     }
   }
 
-  /** The disk gets `size`; the new area reads as zeros, even where a backing file is longer. */
-  async grow(size: number): Promise<void> {
+  /**
+   * The disk gets `size`; the new area reads as zeros, even where a backing file is longer. `fill` is
+   * called before it is there.
+   */
+  async grow(size: number, fill: () => Promise<void>): Promise<void> {
     const old = this.#image.size();
     await this.queue.run(() => growTables(this.#image.context(), size));
     await this.#zeroNewArea(old, size);
     await this.#growDataFile(old, size);
+    await fill();
     // The new area reads as zeros, durably, before the header says that it exists.
     await this.queue.run(async () => {
       const { tables } = this.#image.context();

@@ -55,6 +55,9 @@ const OUTCOMES: Readonly<Record<string, (dir: string, printed: string) => Promis
     expect(printed).toMatch(/sn4\.qcow2 holds 65536 bytes, of which 65536 are seen/);
     expect(printed).toMatch(/base\.qcow2 holds 1048576 bytes, of which 589824 are seen/);
   },
+  'Resize a disk': (_, printed) => {
+    expect(printed).toBe(`the disk has ${64 * 1024 ** 2} bytes\n`);
+  },
   'Compare, and find the bytes': (_, printed) => {
     expect(printed).toMatch(/^differs from byte 0 on\n/);
     expect(printed).toMatch(/\n393216 65536 (.*\/)?sn4\.qcow2 \d+\n/);

@@ -6,6 +6,7 @@ import { expect, test } from 'vitest';
 import { ImageError } from '../../src/errors.ts';
 import { MemoryStorage } from '../../src/io/memory.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
+import { resizeImage } from '../../src/qcow2/resize-image.ts';
 import { expectBytes, findingsIn, memoryImage, viewOf } from '../support/memory-images.ts';
 import { pattern } from '../support/storage-contract.ts';
 import { type Change, WatchedStorage } from '../support/watched-host.ts';
@@ -18,6 +19,8 @@ const WORKS: readonly [string, Work][] = [
   ['writing', (image) => image.write(5000, pattern(60_000, 2))],
   ['zeroing', (image) => image.zero(5000, 60_000)],
   ['growing', (image) => image.grow(4 * SIZE)],
+  ['growing, all of it mapped', (image) => resizeImage(image, 4 * SIZE, 'metadata')],
+  ['shrinking', (image) => resizeImage(image, 45_056, 'off')],
   ['emptying', (image) => image.empty()],
 ];
 
