@@ -66,4 +66,4 @@ export type {
 export type { Permission } from './io/locks.ts';
 export { MemoryStorage, type MemoryStorageOptions } from './io/memory.ts';
 export { MemoryHost, type MemoryHostOptions } from './io/memory-host.ts';
-export type { Storage, StorageExtent, WriteKind } from './io/storage.ts';
+export type { CloneRange, Storage, StorageExtent, WriteKind } from './io/storage.ts';
