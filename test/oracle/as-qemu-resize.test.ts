@@ -5,6 +5,7 @@ import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { sideBySide, wordsOf } from '../support/as-qemu.ts';
+import { encryptedFile, luks } from '../support/encrypted.ts';
 import { mustIn, qemuIo, run } from '../support/qemu.ts';
 
 /** The last byte of the incompatible features; bit 1 is "corrupt". */
@@ -18,8 +19,7 @@ function markInUse(bytes: Buffer): void {
   bytes.writeUInt32BE(bytes.readUInt32BE(directory + 12) | 1, directory + 12);
 }
 
-const LUKS = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10';
-const KEY = '--object secret,id=s,data=abc --image-opts';
+const KEY = '--object secret,id=s,data=geheim --image-opts';
 const LOCKED = 'driver=qcow2,file.filename=locked.qcow2,encrypt.key-secret=s';
 
 type Options = readonly string[];
@@ -105,8 +105,8 @@ const MAKERS: Readonly<Record<string, (make: Maker) => Promise<void>>> = {
   async 'odd.raw'({ dir }) {
     writeFileSync(join(dir, 'odd.raw'), Buffer.alloc(1000, 5));
   },
-  async 'locked.qcow2'({ create }) {
-    await create('1M', '--object', 'secret,id=s,data=abc', '-o', LUKS);
+  async 'locked.qcow2'({ dir }) {
+    await encryptedFile(join(dir, 'locked.qcow2'), { size: 1024 * 1024, encryption: luks() });
   },
   async 'corrupt.qcow2'({ create, change }) {
     await create('1M');
