@@ -30,10 +30,10 @@ export interface ResizeOptions
  * sizes. Durable when it resolves; whatever stops it, whenever, the disk has the old size or the new
  * one, and what is there is unchanged.
  *
- * Rejects, before anything is written, with `invalid` (the size, an option), `unsupported` (version 2
- * with snapshots, an inconsistent bitmap, a device), `no-space` (the message has both numbers),
- * `read-only`, `busy`, `corrupt`, and as `openChain`; later with `no-space` or `io`. A signal is looked
- * at before the first write.
+ * Rejects, before anything is written, with `invalid` (the size, an option, a raw file whose format is
+ * not given), `unsupported` (version 2 with snapshots, an inconsistent bitmap, a device), `no-space`
+ * (the message has both numbers), `read-only`, `busy`, `corrupt`, and as `openChain`; later with
+ * `no-space` or `io`. A signal is looked at before the first write.
  *
  * Source: the specification's "Header" (size, l1_size); what `qemu-img resize` does.
  */
@@ -50,6 +50,10 @@ export async function resizeImage(
   const { host = nodeHost } = rest;
   const chain = await openEngine(source, { ...rest, writable: true, ...(signal && { signal }) });
   try {
+    const { layer, formatKnown, filename } = chain.at(0);
+    if (!formatKnown && layer.format === 'raw') {
+      throw new ImageError('invalid', `The format of '${filename}' was guessed to be raw: give it`);
+    }
     if (size < chain.size && !shrink) {
       throw new ImageError('invalid', `The disk has ${chain.size} bytes, and shrink is not set`);
     }

@@ -60,11 +60,14 @@ export async function growthBySize(
   const counter = image.growthCounter(size, bitmaps);
   counter.addL1(size);
   const reserves = preallocation === 'falloc' || preallocation === 'full';
+  const isOld = header.version < 3;
   const hidden = Math.min(size, backing?.size ?? 0) - old;
-  if (reserves) await counter.addData(old, size - old);
-  else if (preallocation === 'metadata') await counter.addTables(old, size - old);
-  else if (hidden > 0 && header.version < 3) await counter.addData(old, hidden);
+  // What has no zero flag, or decrypts to none, is stored.
+  const stores = reserves || (preallocation === 'metadata' && isOld && data.opaque);
+  if (stores) await counter.addData(old, size - old);
+  else if (hidden > 0 && isOld) await counter.addData(old, hidden);
   else if (hidden > 0) await counter.addTables(old, hidden);
+  if (preallocation === 'metadata') await counter.addTables(old, size - old);
   const dataFileBytes = data.external && reserves ? size - old : 0;
   return { counter, dataFileBytes };
 }

@@ -44,6 +44,10 @@ test('raw files', async () => {
   await resizeImage('disk.raw', 1000, { host, format: 'raw', shrink: true });
   const view = await viewIn(host, 'disk.raw');
   expect(Buffer.compare(view.subarray(0, 1000), pattern(4096, 1).subarray(0, 1000))).toBe(0);
+  await expect(resizeImage('disk.raw', 5000, { host })).rejects.toMatchObject({
+    code: 'invalid',
+    message: "The format of 'disk.raw' was guessed to be raw: give it",
+  });
   await expect(
     resizeImage('disk.raw', 5000, { host, format: 'raw', preallocation: 'metadata' }),
   ).rejects.toMatchObject({ code: 'unsupported' });
