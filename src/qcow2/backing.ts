@@ -40,11 +40,44 @@ export async function rewriteBacking(
   name: string,
   format: string,
 ): Promise<void> {
-  const patches = patchesFor(await readHeaderCluster(storage), name, format, storage.filename);
+  await carryOut(
+    storage,
+    patchesFor(await readHeaderCluster(storage), name, format, storage.filename),
+  );
+}
+
+/** The image stands on nothing any more: the same, in one write. */
+export async function removeBacking(storage: Storage): Promise<void> {
+  await carryOut(storage, [withoutName(await readHeaderCluster(storage))]);
+}
+
+async function carryOut(storage: Storage, patches: readonly Patch[]): Promise<void> {
   for (const { offset, bytes } of patches) {
     await storage.write(offset, bytes, 'header');
     await storage.flush();
   }
+}
+
+/**
+ * The format goes with the name, where the extensions lie in the first sector. Where they don't, it
+ * stays, as does the offset, which may be where they end: an empty name is none.
+ */
+function withoutName(old: Uint8Array): Patch {
+  const sector = old.slice(0, SECTOR);
+  const { headerLength, extensions, extensionsEnd } = parseHeader(old);
+  writeField(sector, HEADER.backingFileSize, 0);
+  const left = encodeExtensions(extensions.filter((extension) => !isFormat(extension)));
+  const end = headerLength + left.length;
+  if (end <= SECTOR) {
+    sector.set(left, headerLength);
+    sector.fill(0, end, Math.max(end, Math.min(extensionsEnd, SECTOR)));
+    writeField(sector, HEADER.backingFileOffset, 0);
+  }
+  return { offset: 0, bytes: sector };
+}
+
+function isFormat({ type }: HeaderExtension): boolean {
+  return type === EXTENSION.backingFormat;
 }
 
 /** The writes that bring the new name in; everything else, unknown extensions too, stays. */
@@ -159,7 +192,6 @@ function equals(a: Uint8Array, b: Uint8Array): boolean {
 /** The format goes first, into the first sector; one that is there is replaced in its place. */
 function withFormat(extensions: readonly HeaderExtension[], format: string): HeaderExtension[] {
   const data = new TextEncoder().encode(format);
-  const isFormat = ({ type }: HeaderExtension) => type === EXTENSION.backingFormat;
   const entry: HeaderExtension = { type: EXTENSION.backingFormat, data };
   if (!extensions.some(isFormat)) return [entry, ...extensions];
   return extensions.map((extension) => (isFormat(extension) ? entry : extension));
