@@ -13,8 +13,8 @@ import { Images } from '../support/images.ts';
 
 const CODECS = { codecs: nodeCodecs };
 /** States looked at for each case, about; the same with the second command on top of them. */
-const STATES = 60;
-const RERUNS = 15;
+const STATES = 45;
+const RERUNS = 11;
 
 const SMALL = 'cluster_size=512';
 
