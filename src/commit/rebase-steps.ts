@@ -1,6 +1,7 @@
 // How many steps QEMU takes for a rebase: its progress adds them up.
 
 import { StatusCursor } from '../chain/block-status.ts';
+import { LayerCursor } from '../chain/layer-status.ts';
 import type { Layer } from '../layer.ts';
 import { MIB } from '../units.ts';
 
@@ -8,57 +9,76 @@ import { MIB } from '../units.ts';
 const STEP = 2 * MIB;
 
 export interface StepSides {
+  readonly overlay: Layer;
   readonly old: readonly Layer[];
   readonly new: readonly Layer[];
   /** The new backing file is this one of the old ones, as QEMU finds it; undefined if it is none. */
   readonly prefix: number | undefined;
 }
 
-/** For stretches of the image that follow each other. */
 export class StepCounter {
-  readonly #sides: StepSides;
+  readonly #prefix: number | undefined;
+  /** Of the backing files: a step ends where one of them does. */
+  readonly #ends: readonly number[];
   readonly #oldSize: number;
-  readonly #newSize: number | undefined;
+  readonly #overlay: LayerCursor;
   readonly #above: StatusCursor;
+  /** Where the step begins that is not over yet. */
   #at = 0;
+  /** How far the disk is known; all between is unallocated. */
+  #end = 0;
 
-  constructor(sides: StepSides) {
-    this.#sides = sides;
-    this.#oldSize = sides.old[0]?.size ?? 0;
-    this.#newSize = sides.new[0]?.size;
-    this.#above = new StatusCursor(sides.old.slice(0, sides.prefix));
+  constructor({ overlay, old, new: now, prefix }: StepSides) {
+    this.#prefix = prefix;
+    this.#oldSize = old[0]?.size ?? 0;
+    this.#ends = [this.#oldSize, now[0]?.size ?? 0];
+    this.#overlay = new LayerCursor(overlay, false);
+    this.#above = new StatusCursor(old.slice(0, prefix));
   }
 
-  /** Of an unallocated range, or the next part of one. */
+  /** That are over with the next unallocated range of the image. */
   async count(offset: number, length: number): Promise<number> {
-    const end = offset + length;
+    const before = offset > this.#end ? await this.finish() : 0;
+    if (before > 0 || offset > this.#end) this.#at = offset;
+    this.#end = offset + length;
+    return before + (await this.#steps(false));
+  }
+
+  /** The last one, which the end of what is unallocated ends. */
+  async finish(): Promise<number> {
+    return await this.#steps(true);
+  }
+
+  async #steps(isEnd: boolean): Promise<number> {
     let count = 0;
-    for (this.#at = offset; this.#at < end; ) {
-      const { stop, counts } = await this.#nextRange(end);
-      if (counts) count += this.#stepsTo(stop);
-      this.#at = stop;
+    while (this.#at < this.#end) {
+      const { stop, counts } = await this.#passedOver();
+      if (counts) {
+        const step = Math.min(this.#stepEnd(), stop);
+        if (step > this.#end && !isEnd) break;
+        this.#at = Math.min(step, this.#end);
+        count++;
+      } else this.#at = stop;
     }
     return count;
   }
 
-  /** What lies on a layer of the same chain, untouched by those above it, is passed over. */
-  async #nextRange(end: number): Promise<{ readonly stop: number; readonly counts: boolean }> {
-    const { prefix } = this.#sides;
-    if (prefix === undefined || this.#at >= this.#oldSize) return { stop: end, counts: true };
-    if (prefix === 0) return { stop: Math.min(end, this.#oldSize), counts: false };
-    const step = await this.#above.at(this.#at, Math.min(end, this.#oldSize));
+  /** What the layer of the same chain has, untouched by those above it, is passed over. */
+  async #passedOver(): Promise<{ readonly stop: number; readonly counts: boolean }> {
+    if (this.#prefix === 0) return { stop: this.#end, counts: false };
+    const isPast = this.#at >= this.#oldSize;
+    if (this.#prefix === undefined || isPast) return { stop: Infinity, counts: true };
+    const step = await this.#above.at(this.#at, this.#oldSize);
     const isAllocated = step.kind !== 'absent' || step.pastBacking;
-    return { stop: this.#at + step.length, counts: isAllocated };
+    const stop = this.#at + step.length;
+    return isAllocated
+      ? { stop, counts: true }
+      : { stop: Math.min(stop, this.#end), counts: false };
   }
 
-  #stepsTo(end: number): number {
-    let count = 0;
-    for (let at = this.#at; at < end; count++) {
-      let stop = Math.min(at + STEP, end);
-      if (at < this.#oldSize) stop = Math.min(stop, this.#oldSize);
-      if (this.#newSize !== undefined && at < this.#newSize) stop = Math.min(stop, this.#newSize);
-      at = stop;
-    }
-    return count;
+  #stepEnd(): number {
+    const at = this.#at;
+    const ends = this.#ends.filter((end) => end > at);
+    return Math.min(at + STEP, this.#overlay.stepEnd(at), ...ends);
   }
 }

@@ -79,6 +79,7 @@ async function run(chain: Chain, options: RebaseOptions, opened: Chain[]): Promi
 async function copyWhatDiffers(prepared: PreparedRebase, options: RebaseOptions): Promise<Copied> {
   const { overlay, sides } = prepared;
   const { signal, dryRun = false } = options;
+  const { passed, finish } = reporter(prepared, options);
   try {
     const copied = await compareSides({
       overlay,
@@ -86,8 +87,9 @@ async function copyWhatDiffers(prepared: PreparedRebase, options: RebaseOptions)
       stretches: stretchesOf(overlay, sides, signal),
       signal,
       take: (each) => (dryRun ? Promise.resolve() : takeOver(overlay, each)),
-      passed: reporter(prepared, options),
+      passed,
     });
+    await finish();
     signal?.throwIfAborted();
     if (!dryRun) await flush(prepared);
     return copied;
@@ -110,19 +112,25 @@ async function flush({ overlay }: PreparedRebase): Promise<void> {
 function reporter(
   { overlay, sides, prefix }: PreparedRebase,
   { host, onProgress, onSteps }: RebaseOptions,
-): (offset: number, length: number) => Promise<void> {
-  const layers = { old: sides.old, new: sides.new };
+): { passed(offset: number, length: number): Promise<void>; finish(): Promise<void> } {
   const steps = new StepCounter({
-    old: layers.old.map(({ layer }) => layer),
-    new: layers.new.map(({ layer }) => layer),
+    overlay,
+    old: sides.old.map(({ layer }) => layer),
+    new: sides.new.map(({ layer }) => layer),
     prefix,
   });
   const total = overlay.size;
   const tell = speedometer(host, total, onProgress);
   tell(0);
-  return async (offset, length) => {
-    onSteps?.(await steps.count(offset, length), total);
-    tell(offset + length);
+  return {
+    async passed(offset, length) {
+      onSteps?.(await steps.count(offset, length), total);
+      tell(offset + length);
+    },
+    async finish() {
+      onSteps?.(await steps.finish(), total);
+      tell(total);
+    },
   };
 }
 
