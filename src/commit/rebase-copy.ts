@@ -33,7 +33,7 @@ export interface CompareSides {
   /** Gets each change, in no certain order. */
   take(change: Change): Promise<void>;
   /** Told of each range whose pieces are under way, in the order of the disk. */
-  passed?(offset: number, length: number): Promise<void>;
+  passed?(stretch: Stretch): Promise<void>;
 }
 
 /** Resolves when all is compared and taken. After an error, or the signal, no new piece starts. */
@@ -42,15 +42,15 @@ export async function compareSides(work: CompareSides): Promise<Copied> {
   const comparison = new Comparison(work);
   const pool = new Pool(IN_FLIGHT);
   try {
-    for await (const { offset, length, pieces } of stretches) {
-      for (const piece of pieces) {
+    for await (const stretch of stretches) {
+      for (const piece of stretch.pieces) {
         signal?.throwIfAborted();
         await pool.start(
           () => comparison.judge(piece),
           () => undefined,
         );
       }
-      await passed?.(offset, length);
+      await passed?.(stretch);
     }
   } finally {
     await pool.drained();

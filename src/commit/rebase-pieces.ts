@@ -5,6 +5,7 @@
 import { StatusCursor } from '../chain/block-status.ts';
 import type { ChainLayer } from '../chain/chain.ts';
 import { protocolOf } from '../chain/filename.ts';
+import type { Extent } from '../layer.ts';
 import type { Qcow2Image } from '../qcow2/image.ts';
 import { alignDown, alignUp, MIB } from '../units.ts';
 
@@ -28,6 +29,8 @@ export interface Stretch {
   readonly offset: number;
   readonly length: number;
   readonly pieces: readonly RebasePiece[];
+  /** It goes on where the one before ended, so that the image's map tells of both as one range. */
+  readonly continues: boolean;
 }
 
 /** Pieces are read into buffers of this size, or of one unit where that is more. */
@@ -42,18 +45,28 @@ export async function* stretchesOf(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Stretch> {
   const comparing = new Comparing(overlay, sides);
+  let last: Extent | undefined;
   for (let at = 0; at < overlay.size; ) {
-    for (const { kind, offset, length } of await overlay.extents(at, overlay.size - at)) {
+    for (const extent of await overlay.extents(at, overlay.size - at)) {
+      const { kind, offset, length } = extent;
       at = offset + length;
       if (kind !== 'unallocated') continue;
       for (let start = offset; start < at; ) {
         signal?.throwIfAborted();
         const end = Math.min(at, start + STRETCH);
-        yield { offset: start, length: end - start, pieces: await comparing.pieces(start, end) };
+        const continues = start > offset || (last !== undefined && isOneRange(last, extent));
+        const pieces = await comparing.pieces(start, end);
+        yield { offset: start, length: end - start, pieces, continues };
         start = end;
       }
+      last = extent;
     }
   }
+}
+
+function isOneRange(a: Extent, b: Extent): boolean {
+  if (a.offset + a.length !== b.offset) return false;
+  return a.host ? a.host.offset + a.length === b.host?.offset : !b.host;
 }
 
 class Comparing {

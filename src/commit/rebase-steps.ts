@@ -4,6 +4,7 @@ import { StatusCursor } from '../chain/block-status.ts';
 import { LayerCursor } from '../chain/layer-status.ts';
 import type { Layer } from '../layer.ts';
 import { MIB } from '../units.ts';
+import type { Stretch } from './rebase-pieces.ts';
 
 /** The most that QEMU compares at once. */
 const STEP = 2 * MIB;
@@ -37,9 +38,9 @@ export class StepCounter {
   }
 
   /** That are over with the next unallocated range of the image. */
-  async count(offset: number, length: number): Promise<number> {
-    const before = offset > this.#end ? await this.finish() : 0;
-    if (before > 0 || offset > this.#end) this.#at = offset;
+  async count({ offset, length, continues }: Omit<Stretch, 'pieces'>): Promise<number> {
+    const before = continues ? 0 : await this.finish();
+    if (!continues) this.#at = offset;
     this.#end = offset + length;
     return before + (await this.#steps(false));
   }

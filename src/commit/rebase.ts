@@ -10,7 +10,7 @@ import { errnoOf, ImageError, strerror } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 import { type Copied, compareSides, takeOver, writeError } from './rebase-copy.ts';
 import type { RebaseOptions, RebaseResult } from './rebase-options.ts';
-import { stretchesOf } from './rebase-pieces.ts';
+import { type Stretch, stretchesOf } from './rebase-pieces.ts';
 import { changeError, type PreparedRebase, prepareRebase } from './rebase-preflight.ts';
 import { StepCounter } from './rebase-steps.ts';
 
@@ -112,7 +112,7 @@ async function flush({ overlay }: PreparedRebase): Promise<void> {
 function reporter(
   { overlay, sides, prefix }: PreparedRebase,
   { host, onProgress, onSteps }: RebaseOptions,
-): { passed(offset: number, length: number): Promise<void>; finish(): Promise<void> } {
+): { passed(stretch: Stretch): Promise<void>; finish(): Promise<void> } {
   const steps = new StepCounter({
     overlay,
     old: sides.old.map(({ layer }) => layer),
@@ -123,9 +123,9 @@ function reporter(
   const tell = speedometer(host, total, onProgress);
   tell(0);
   return {
-    async passed(offset, length) {
-      onSteps?.(await steps.count(offset, length), total);
-      tell(offset + length);
+    async passed(stretch) {
+      onSteps?.(await steps.count(stretch), total);
+      tell(stretch.offset + stretch.length);
     },
     async finish() {
       onSteps?.(await steps.finish(), total);

@@ -3,7 +3,8 @@
 //
 // The switch is one write of the first sector: backing_file_offset, backing_file_size and the
 // extensions that lie there. Before it comes, each made durable, what the old header does not look
-// at: the new name, and extensions that get to lie behind the first sector.
+// at: the new name, and extensions that get to lie behind the first sector. Where some lie there
+// already, the feature name table goes before, so that they don't, and comes back with the switch.
 
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
@@ -103,6 +104,8 @@ class HeaderRewrite {
   readonly #refuse: (why: string) => ImageError;
   /** Where the name lies that the header names after the patches so far. */
   #inUse: Range;
+  /** Where its extensions end. */
+  #usedEnd: number;
 
   constructor(old: Uint8Array, name: string, format: string, filename: string) {
     this.#refuse = (why) =>
@@ -113,6 +116,7 @@ class HeaderRewrite {
     this.#cluster = old.slice();
     this.#header = parseHeader(old);
     this.#inUse = nameOf(this.#header);
+    this.#usedEnd = this.#header.extensionsEnd;
     this.#name = new TextEncoder().encode(name);
     this.#extensions = encodeExtensions(withFormat(this.#header.extensions, format));
     this.#extensionsEnd = this.#header.headerLength + this.#extensions.length;
@@ -126,21 +130,32 @@ class HeaderRewrite {
     const start = Math.max(SECTOR, headerLength);
     const tail = this.#extensions.slice(start - headerLength);
     if (equals(tail, this.#cluster.subarray(start, start + tail.length))) return;
-    if (this.#header.extensionsEnd > SECTOR) {
-      throw this.#refuse('its extensions reach past what can be written at once');
-    }
+    if (this.#header.extensionsEnd > SECTOR) this.#dropFeatureNames();
     if (this.#inUse.end > SECTOR && this.#inUse.start < this.#extensionsEnd) this.#moveName();
     this.#put(start, tail);
+  }
+
+  /**
+   * For a while, the header does without the feature name table, which is there for messages alone,
+   * so that it looks at nothing behind the first sector but the name.
+   */
+  #dropFeatureNames(): void {
+    const { headerLength, extensions } = this.#header;
+    const left = extensions.filter(({ type }) => type !== EXTENSION.featureNameTable);
+    const bytes = encodeExtensions(left);
+    if (headerLength + bytes.length > SECTOR) {
+      throw this.#refuse('its extensions reach past what can be written at once');
+    }
+    this.#cluster.set(bytes, headerLength);
+    this.#usedEnd = headerLength + bytes.length;
+    this.patches.push({ offset: 0, bytes: this.#cluster.slice(0, SECTOR) });
   }
 
   /** The name in use makes room. */
   #moveName(): void {
     const { start, end } = this.#inUse;
     // Without an end marker the extensions end where the name starts: it can't go elsewhere.
-    const marker = this.#cluster.subarray(
-      this.#header.extensionsEnd - 8,
-      this.#header.extensionsEnd,
-    );
+    const marker = this.#cluster.subarray(this.#usedEnd - 8, this.#usedEnd);
     if (marker.some((byte) => byte !== 0)) throw this.#refuse('its extensions have no end');
     const place = this.#roomFor(end - start);
     this.#put(place, this.#cluster.slice(start, end));
