@@ -1,9 +1,16 @@
 // The new backing file: where its name leads as seen from the image, and what it stands on in turn.
 
 import type { Chain, ChainLayer } from '../chain/chain.ts';
-import { isAbsolute, protocolOf, resolveName } from '../chain/filename.ts';
+import {
+  directoryOf,
+  isAbsolute,
+  protocolOf,
+  relativeName,
+  resolveName,
+} from '../chain/filename.ts';
 import { openChain } from '../chain/open.ts';
 import { ImageError } from '../errors.ts';
+import type { Host } from '../io/host.ts';
 import type { RebaseOptions } from './rebase-options.ts';
 
 export interface NewBacking {
@@ -66,7 +73,8 @@ async function openOther(chain: Chain, name: string, options: RebaseOptions): Pr
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
     const isLoop = error.code === 'busy' && !skipAdvice && (await leadsTo(chain, name, options));
-    if (!isLoop) throw openError(error, name, backing);
+    const advice = skipAdvice ? undefined : await asSeenFromHere(chain, backing, host);
+    if (!isLoop) throw openError(error, name, backing, advice);
   }
   throw loopError(chain, backing);
 }
@@ -83,12 +91,33 @@ export async function leadsTo(
   return other?.layers.some(({ id }) => id === chain.at(0).id) === true;
 }
 
-function openError({ code, errno, hint, message }: ImageError, name: string, backing: string) {
+/** Advice on the name to store, where the given one is right from the working directory. */
+export async function asSeenFromHere(
+  chain: Chain,
+  name: string,
+  host: Host,
+): Promise<string | undefined> {
+  if (protocolOf(name) !== null || isAbsolute(name)) return undefined;
+  const identity = await host.identify(name).catch(() => undefined);
+  const { filename, id } = chain.at(0);
+  const directory = directoryOf(filename);
+  if (identity?.kind !== 'file' || identity.id === id || directory === '') return undefined;
+  const near = relativeName(await host.realPath(directory), await host.realPath(name));
+  return `Seen from the directory of the image, that file is '${near}': give this name`;
+}
+
+function openError(
+  { code, errno, hint, message }: ImageError,
+  name: string,
+  backing: string,
+  advice: string | undefined,
+): ImageError {
   const own = `Could not open '${name}': `;
   const why = message.startsWith(own) ? message.slice(own.length) : message;
+  const next = advice === undefined ? hint : `${advice}.`;
   return new ImageError(code, `Could not open new backing file '${backing}': ${why}`, {
     ...(errno !== undefined && { errno }),
-    ...(hint !== undefined && { hint }),
+    ...(next !== undefined && { hint: next }),
   });
 }
 

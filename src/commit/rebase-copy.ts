@@ -102,7 +102,7 @@ class Comparison {
 }
 
 /** Behind the end of a shorter disk, and without one, there are zeros. */
-async function readSide(
+export async function readSide(
   layer: Layer | undefined,
   isZero: boolean,
   offset: number,

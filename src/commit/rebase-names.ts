@@ -2,18 +2,12 @@
 // time. QEMU stores them; here they are refused, unless they are meant so.
 
 import type { Chain } from '../chain/chain.ts';
-import {
-  directoryOf,
-  isAbsolute,
-  protocolOf,
-  relativeName,
-  resolveName,
-} from '../chain/filename.ts';
+import { isAbsolute, protocolOf, resolveName } from '../chain/filename.ts';
 import { openChain } from '../chain/open.ts';
 import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 import type { Refuse } from './range.ts';
-import { resolveBacking } from './rebase-backing.ts';
+import { asSeenFromHere, resolveBacking } from './rebase-backing.ts';
 import type { RebaseOptions } from './rebase-options.ts';
 
 const FORCE = 'or use --force to store it all the same';
@@ -70,36 +64,28 @@ async function checkUnseen(
 ): Promise<void> {
   const why = await whyNotOpened(resolveBacking(chain.at(0), name), options);
   if (why === undefined) return;
-  const near = await asSeenFromHere(chain, name, options.host);
-  const hint =
-    near === undefined
-      ? `Look at the name and the format, ${FORCE}.`
-      : `Seen from the directory of the image, that file is '${near}': give this name, ${FORCE}.`;
-  refuse(nameError(name, why.message, hint));
+  const advice = (await asSeenFromHere(chain, name, options.host)) ?? 'Look at name and format';
+  refuse(nameError(name, why, `${advice}, ${FORCE}.`));
 }
 
 async function whyNotOpened(
   file: string,
   { host, backingFormat: format }: RebaseOptions,
-): Promise<ImageError | undefined> {
-  const look = { host, forceShare: true, describe: true, ...(format !== undefined && { format }) };
+): Promise<string | undefined> {
+  const look = { host, forceShare: true, describe: true, single: true };
   try {
-    await (await openChain(file, look)).close();
-    return undefined;
+    await (await openChain(file, { ...look, ...(format !== undefined && { format }) })).close();
+    if (format !== 'raw') return undefined;
+    const probed = await openChain(file, look);
+    await probed.close();
+    return probed.top.format === 'qcow2'
+      ? 'its content is a qcow2 image, and as raw its tables would be taken for data'
+      : undefined;
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
     // Formats that QEMU has and we don't can't be looked at.
-    return error.code === 'unsupported' ? undefined : error;
+    return error.code === 'unsupported' ? undefined : error.message;
   }
-}
-
-/** The name to store, where the given one is right from the working directory. */
-async function asSeenFromHere(chain: Chain, name: string, host: Host): Promise<string | undefined> {
-  if (protocolOf(name) !== null || isAbsolute(name)) return undefined;
-  if ((await host.identify(name))?.kind !== 'file') return undefined;
-  const directory = directoryOf(chain.at(0).filename);
-  if (directory === '') return undefined;
-  return relativeName(await host.realPath(directory), await host.realPath(name));
 }
 
 function nameError(name: string, why: string, hint: string): ImageError {

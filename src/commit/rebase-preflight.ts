@@ -107,10 +107,11 @@ export function changeError(
   backing: string | undefined,
   why: string,
   code: ImageError['code'],
-  hint?: string,
+  hint: string,
+  errno?: string,
 ): ImageError {
   const message = `Could not change the backing file to '${backing ?? '(null)'}': ${why}`;
-  return new ImageError(code, message, hint === undefined ? {} : { hint });
+  return new ImageError(code, message, { hint, ...(errno !== undefined && { errno }) });
 }
 
 /** What speaks against copying into the image, where there may be anything to copy. */

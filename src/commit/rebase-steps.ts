@@ -1,16 +1,19 @@
 // How many steps QEMU takes for a rebase: its progress adds them up.
 
 import { StatusCursor } from '../chain/block-status.ts';
+import { firstDifference } from '../chain/compare-bytes.ts';
 import { LayerCursor } from '../chain/layer-status.ts';
 import type { Layer } from '../layer.ts';
-import { MIB } from '../units.ts';
+import type { Qcow2Image } from '../qcow2/image.ts';
+import { alignDown, alignUp, MIB } from '../units.ts';
+import { readSide } from './rebase-copy.ts';
 import type { Stretch } from './rebase-pieces.ts';
 
 /** The most that QEMU compares at once. */
 const STEP = 2 * MIB;
 
 export interface StepSides {
-  readonly overlay: Layer;
+  readonly overlay: Qcow2Image;
   readonly old: readonly Layer[];
   readonly new: readonly Layer[];
   /** The new backing file is this one of the old ones, as QEMU finds it; undefined if it is none. */
@@ -18,6 +21,7 @@ export interface StepSides {
 }
 
 export class StepCounter {
+  readonly #sides: StepSides;
   readonly #prefix: number | undefined;
   /** Of the backing files: a step ends where one of them does. */
   readonly #ends: readonly number[];
@@ -29,7 +33,9 @@ export class StepCounter {
   /** How far the disk is known; all between is unallocated. */
   #end = 0;
 
-  constructor({ overlay, old, new: now, prefix }: StepSides) {
+  constructor(sides: StepSides) {
+    const { overlay, old, new: now, prefix } = sides;
+    this.#sides = sides;
     this.#prefix = prefix;
     this.#oldSize = old[0]?.size ?? 0;
     this.#ends = [this.#oldSize, now[0]?.size ?? 0];
@@ -57,7 +63,7 @@ export class StepCounter {
       if (counts) {
         const step = Math.min(this.#stepEnd(), stop);
         if (step > this.#end && !isEnd) break;
-        this.#at = Math.min(step, this.#end);
+        await this.#passStep(Math.min(step, this.#end));
         count++;
       } else this.#at = stop;
     }
@@ -75,6 +81,22 @@ export class StepCounter {
     return isAllocated
       ? { stop, counts: true }
       : { stop: Math.min(stop, this.#end), counts: false };
+  }
+
+  /** What a step writes takes its last unit with it, the rest of which no other step has then. */
+  async #passStep(stop: number): Promise<void> {
+    const unit = this.#sides.overlay.geometry.subclusterSize;
+    const from = Math.max(this.#at, alignDown(stop, unit));
+    const isWhole = stop === this.#end || from === stop;
+    const takesUnit = !isWhole && (await this.#differs(from, stop));
+    this.#at = takesUnit ? Math.min(alignUp(stop, unit), this.#end) : stop;
+  }
+
+  async #differs(from: number, to: number): Promise<boolean> {
+    const [old, now] = [new Uint8Array(to - from), new Uint8Array(to - from)];
+    await readSide(this.#sides.old[0], false, from, old, 'old');
+    await readSide(this.#sides.new[0], false, from, now, 'new');
+    return firstDifference(old, now) !== undefined;
   }
 
   #stepEnd(): number {

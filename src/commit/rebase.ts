@@ -157,6 +157,6 @@ async function change(
   } catch (error) {
     const errno = errnoOf(error);
     if (!(error instanceof ImageError) || errno === undefined) throw error;
-    throw changeError(backing, strerror(errno), error.code, error.message);
+    throw changeError(backing, strerror(errno), error.code, error.message, errno);
   }
 }
