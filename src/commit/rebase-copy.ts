@@ -2,10 +2,10 @@
 // so that it shows the same over either. Several pieces at once; it stops between pieces.
 
 import { firstDifference, firstNonZero } from '../chain/compare-bytes.ts';
-import { ImageError, reworded, strerror } from '../errors.ts';
 import type { Layer } from '../layer.ts';
 import type { Qcow2Image } from '../qcow2/image.ts';
 import { Pool } from './pool.ts';
+import { readError, type Side, writeError } from './rebase-errors.ts';
 import type { RebasePiece, Sides, Stretch } from './rebase-pieces.ts';
 
 /** Memory in use: so many pieces at once, each with a buffer for either side. */
@@ -107,7 +107,7 @@ export async function readSide(
   isZero: boolean,
   offset: number,
   target: Uint8Array,
-  which: 'old' | 'new',
+  which: Side,
 ): Promise<void> {
   const size = layer === undefined || isZero ? 0 : layer.size;
   const inside = Math.max(0, Math.min(target.length, size - offset));
@@ -116,13 +116,7 @@ export async function readSide(
   try {
     await layer.read(offset, target.subarray(0, inside));
   } catch (error) {
-    if (!(error instanceof ImageError)) throw error;
-    const { code, errno, message } = error;
-    throw new ImageError(code, `error while reading from ${which} backing file`, {
-      cause: error,
-      hint: `${message}. The image shows what it did.`,
-      ...(errno !== undefined && { errno }),
-    });
+    throw readError(error, which);
   }
 }
 
@@ -170,19 +164,4 @@ export async function takeOver(overlay: Qcow2Image, change: Change): Promise<voi
   } catch (error) {
     throw writeError(error);
   }
-}
-
-export function writeError(error: unknown): unknown {
-  if (!(error instanceof ImageError)) return error;
-  const { message, errno } = error;
-  const words = errno === undefined ? message : strerror(errno);
-  const told = reworded(error, `Error while writing to COW image: ${words}`);
-  if (errno === undefined) return told;
-  return new ImageError(told.code, told.message, {
-    cause: error,
-    errno,
-    hint:
-      `${message}. The image shows what it did; ` +
-      'once the cause is gone, the same command completes the rebase.',
-  });
 }

@@ -8,6 +8,7 @@ import { protocolOf } from '../chain/filename.ts';
 import type { Extent } from '../layer.ts';
 import type { Qcow2Image } from '../qcow2/image.ts';
 import { alignDown, alignUp, MIB } from '../units.ts';
+import { mapError, readError, type Side } from './rebase-errors.ts';
 
 /** Whole units of the image, or up to the end of its disk. */
 export interface RebasePiece {
@@ -47,7 +48,10 @@ export async function* stretchesOf(
   const comparing = new Comparing(overlay, sides);
   let last: Extent | undefined;
   for (let at = 0; at < overlay.size; ) {
-    for (const extent of await overlay.extents(at, overlay.size - at)) {
+    const extents = await overlay.extents(at, overlay.size - at).catch((error: unknown) => {
+      throw mapError(error);
+    });
+    for (const extent of extents) {
       const { kind, offset, length } = extent;
       at = offset + length;
       if (kind !== 'unallocated') continue;
@@ -76,8 +80,8 @@ class Comparing {
   readonly #pieceSize: number;
 
   constructor(overlay: Qcow2Image, sides: Sides) {
-    this.#old = new View(sides.old);
-    this.#new = new View(sides.new);
+    this.#old = new View(sides.old, 'old');
+    this.#new = new View(sides.new, 'new');
     this.#unit = overlay.geometry.subclusterSize;
     this.#pieceSize = Math.max(PIECE, overlay.clusterSize);
   }
@@ -153,16 +157,20 @@ interface Source {
 class View {
   readonly #layers: readonly ChainLayer[];
   readonly #cursor: StatusCursor;
+  readonly #side: Side;
 
-  constructor(layers: readonly ChainLayer[]) {
+  constructor(layers: readonly ChainLayer[], side: Side) {
     this.#layers = layers;
+    this.#side = side;
     this.#cursor = new StatusCursor(layers.map(({ layer }) => layer));
   }
 
   async at(offset: number, end: number): Promise<Source> {
     const size = this.#layers[0]?.layer.size ?? 0;
     if (offset >= size) return { from: null, end };
-    const step = await this.#cursor.at(offset, Math.min(end, size));
+    const step = await this.#cursor.at(offset, Math.min(end, size)).catch((error: unknown) => {
+      throw readError(error, this.#side);
+    });
     const from = step.kind === 'data' ? (this.#layers[step.depth] ?? null) : null;
     return { from, end: offset + step.length };
   }

@@ -18,6 +18,7 @@ import {
   resolveBacking,
 } from './rebase-backing.ts';
 import { type Change, compareSides } from './rebase-copy.ts';
+import { changeError } from './rebase-errors.ts';
 import { checkName } from './rebase-names.ts';
 import type { RebaseOptions } from './rebase-options.ts';
 import { type Sides, stretchesOf } from './rebase-pieces.ts';
@@ -101,17 +102,6 @@ async function checkPointer(
     throw changeError(backing, 'No space left in the file header', 'invalid', error.message);
   });
   return { overlay: layer, pointer: { name: backing, format: backingFormat } };
-}
-
-export function changeError(
-  backing: string | undefined,
-  why: string,
-  code: ImageError['code'],
-  hint: string,
-  errno?: string,
-): ImageError {
-  const message = `Could not change the backing file to '${backing ?? '(null)'}': ${why}`;
-  return new ImageError(code, message, { hint, ...(errno !== undefined && { errno }) });
 }
 
 /** What speaks against copying into the image, where there may be anything to copy. */

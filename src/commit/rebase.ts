@@ -8,10 +8,11 @@ import type { Chain } from '../chain/chain.ts';
 import { type ChainTarget, openChain } from '../chain/open.ts';
 import { errnoOf, ImageError, strerror } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import { type Copied, compareSides, takeOver, writeError } from './rebase-copy.ts';
+import { type Copied, compareSides, takeOver } from './rebase-copy.ts';
+import { changeError, writeError } from './rebase-errors.ts';
 import type { RebaseOptions, RebaseResult } from './rebase-options.ts';
 import { type Stretch, stretchesOf } from './rebase-pieces.ts';
-import { changeError, type PreparedRebase, prepareRebase } from './rebase-preflight.ts';
+import { type PreparedRebase, prepareRebase } from './rebase-preflight.ts';
 import { StepCounter } from './rebase-steps.ts';
 
 /**
