@@ -1,4 +1,4 @@
-// The engine names the options of a commit as the command does; a program's have no dashes.
+// The engine names options as the command does; a program's have no dashes.
 
 import { ImageError } from '../errors.ts';
 
@@ -8,6 +8,7 @@ export function inOptionNames(text: string): string {
   return text
     .replace(FLAG, (_, name: string) => (name === 'overlay' ? 'overlays' : name))
     .replace(' (-b)', '')
+    .replace(/-F\b/, 'backingFormat')
     .replace('the same command', 'the same call');
 }
 

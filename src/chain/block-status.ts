@@ -59,6 +59,21 @@ async function* steps(
   }
 }
 
+/** The same, at offsets of the caller's choice that never go back. */
+export class StatusCursor {
+  readonly #cursors: readonly LayerCursor[];
+
+  /** Top first; at least one. */
+  constructor(layers: readonly Layer[]) {
+    this.#cursors = layers.map((layer) => new LayerCursor(layer, false));
+  }
+
+  /** From `offset` on, up to `end` at most; both inside the disk of the first layer. */
+  at(offset: number, end: number): Promise<StatusStep> {
+    return stepAt(this.#cursors, offset, end, false);
+  }
+}
+
 async function stepAt(
   cursors: readonly LayerCursor[],
   offset: number,

@@ -42,7 +42,7 @@ export async function prepareRelink(
 
 /** Rewrites the header; durable when it resolves. */
 export async function relink({ overlay, name, format }: Relink): Promise<void> {
-  await overlay.setBackingFile(name, format);
+  await overlay.setBackingFile({ name, format });
 }
 
 /** As base is named now, where that means the same file; else relative, absolute where it was. */

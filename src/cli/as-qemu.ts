@@ -21,6 +21,7 @@ const LONG_OPTIONS: Readonly<Record<string, readonly string[]>> = {
   create: ['object'],
   info: ['format', 'output', 'backing-chain', 'object', 'image-opts', 'force-share'],
   map: ['format', 'output', 'object', 'image-opts', 'start-offset', 'max-length', 'force-share'],
+  rebase: ['object', 'image-opts', 'force-share'],
   resize: ['object', 'image-opts', 'preallocation', 'shrink'],
   snapshot: ['object', 'image-opts', 'force-share'],
 };
@@ -50,6 +51,9 @@ const SYNTAX: Readonly<Record<string, string>> = {
   map:
     '[--object objectdef] [--image-opts] [-f fmt] [--start-offset=offset] [--max-length=len] ' +
     '[--output=ofmt] [-U] filename',
+  rebase:
+    '[--object objectdef] [--image-opts] [-U] [-q] [-f fmt] [-t cache] [-T src_cache] [-p] [-u] ' +
+    '-b backing_file [-F backing_fmt] filename',
   resize:
     '[--object objectdef] [--image-opts] [-f fmt] [--preallocation=prealloc] [-q] [--shrink] ' +
     'filename [+ | -]size',
@@ -92,7 +96,7 @@ export function usage(version: string, verbs: readonly string[]): string {
     "  '-d'          commit: leave the image as it is, do not empty it",
     "  '-p'          show the progress",
     "  '-q'          print errors only",
-    "  '-u'          create: do not look at the backing file",
+    "  '-u'          create, rebase: do not look at the backing file",
     "  '-U'          open the image even while another process writes to it",
     '',
     `Supported formats: ${[...DRIVERS].sort().join(' ')}`,

@@ -27,6 +27,7 @@ import { warnIfTakenForRaw } from './raw-warning.ts';
 import { objects, readSecrets } from './secrets.ts';
 import { sizeArgument } from './size.ts';
 import { stdoutTerminal } from './terminal.ts';
+import { Stopped, untilStopped } from './until-stopped.ts';
 
 interface Flags {
   readonly object?: readonly string[];
@@ -160,19 +161,11 @@ async function commitUntilDone(
   report: CommitReport,
   program: ProgramContext,
 ): Promise<number> {
-  const stop = new AbortController();
-  let stoppedBy: NodeJS.Signals | undefined;
-  const onStop = (signal: NodeJS.Signals): void => {
-    stoppedBy ??= signal;
-    stop.abort(new Error(signal));
-  };
-  const onShow = (): void => report.showNext();
-  process.on('SIGINT', onStop).on('SIGTERM', onStop).on('SIGUSR1', onShow);
   let plan: CommitPlan | undefined;
-  try {
-    const result = await commit(targetOf(named), {
+  const run = (signal: AbortSignal) =>
+    commit(targetOf(named), {
       ...options,
-      signal: stop.signal,
+      signal,
       onProgress: (now) => report.progress(now),
       onWarning: (message, advice) => report.warned(message, advice),
       onPlan: (made) => {
@@ -180,18 +173,16 @@ async function commitUntilDone(
         report.planned(made);
       },
     });
-    if (result.dryRun) return reportPlan(result, flags, program);
-    report.done(result.plan);
-    return 0;
-  } catch (error) {
-    if (stoppedBy === undefined || error !== stop.signal.reason) throw error;
-    const message = stoppedMessage(stoppedBy, plan, named.label);
+  const result = await untilStopped(run, () => report.showNext());
+  if (result instanceof Stopped) {
+    const message = stoppedMessage(result.by, plan, named.label);
     report.stopped(message);
     program.err(`${program.name}: ${message}\n`);
-    return 128 + (stoppedBy === 'SIGINT' ? 2 : 15);
-  } finally {
-    process.off('SIGINT', onStop).off('SIGTERM', onStop).off('SIGUSR1', onShow);
+    return result.exitCode;
   }
+  if (result.dryRun) return reportPlan(result, flags, program);
+  report.done(result.plan);
+  return 0;
 }
 
 function newReport(flags: Flags, program: ProgramContext): CommitReport {

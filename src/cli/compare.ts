@@ -57,7 +57,7 @@ export async function runCompare(
   if (first === undefined || second === undefined || operands.length > 2) {
     return program.usageError('Expecting two image file names');
   }
-  const progress = new StepProgress(program, flags.progress === true && flags.quiet !== true);
+  const progress = new StepProgress(program, flags.progress === true && flags.quiet !== true, 2);
   const onShow = (): void => progress.showNext();
   process.on('SIGUSR1', onShow);
   try {

@@ -1,23 +1,25 @@
-// The progress line of qemu-img where work is counted in steps that are added up: in steps of more
-// than 2 %, and in floats of 32 bits, as QEMU adds them, so that the digits are the same.
+// The progress line of qemu-img where work is counted in steps that are added up, in floats of 32
+// bits, as QEMU adds them, so that the digits are the same.
 
 import { twoDecimals } from './fixed.ts';
 import type { ProgramContext } from './program.ts';
 
-const STEP = 2;
 const float = Math.fround;
 
 export class StepProgress {
   readonly #program: ProgramContext;
   readonly #enabled: boolean;
+  readonly #least: number;
   #percent = 0;
   #shown = 0;
   #done = 0;
   #wanted = false;
 
-  constructor(program: ProgramContext, enabled: boolean) {
+  /** A line is printed when it is `least` percent further than the last one, and more. */
+  constructor(program: ProgramContext, enabled: boolean, least: number) {
     this.#program = program;
     this.#enabled = enabled;
+    this.#least = least;
   }
 
   start(): void {
@@ -25,16 +27,25 @@ export class StepProgress {
   }
 
   reached(done: number, total: number): void {
-    const share = float(float(float(done - this.#done) / float(total)) * 100);
+    this.add(float(float(float(done - this.#done) / float(total)) * 100));
     this.#done = done;
-    const percent = float(this.#percent + float(float(share / 100) * 100));
-    this.#percent = Math.min(100, percent);
-    if (this.#percent > float(this.#shown + STEP) || this.#percent === 100) this.#print();
+  }
+
+  /** `percent` further. */
+  add(percent: number): void {
+    const now = float(this.#percent + float(float(float(percent) / 100) * 100));
+    this.#percent = Math.min(100, now);
+    if (this.#percent > float(this.#shown + this.#least) || this.#percent === 100) this.#print();
   }
 
   /** The next step prints one line, progress wanted or not (SIGUSR1). */
   showNext(): void {
     this.#wanted = true;
+  }
+
+  done(): void {
+    this.#percent = 100;
+    this.#print();
   }
 
   /** Whether or not anything was printed. */

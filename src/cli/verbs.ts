@@ -53,6 +53,10 @@ export const VERBS: Readonly<Record<string, VerbEntry>> = {
     about: 'show which range of the disk comes from which file',
     load: async () => (await import('./map.ts')).runMap,
   },
+  rebase: {
+    about: 'give an image another backing file, or none',
+    load: async () => (await import('./rebase.ts')).runRebase,
+  },
   resize: {
     about: 'make the disk of an image larger or smaller',
     load: async () => (await import('./resize.ts')).runResize,

@@ -119,11 +119,9 @@ export function growingBitmaps(
   { merges }: BitmapPlan,
 ): readonly GrowingBitmap[] {
   const layers = chain.layers.slice(topIndex, baseIndex);
-  const there = bitmapsOf(base).map(({ name, nameBytes, granularity, enabled, inconsistent }) => ({
-    nameBytes,
-    granularity,
-    records: enabled && !inconsistent,
-    rewritten: merges.some((merge) => merge.name === name),
+  const there = recordingIn(base).map((bitmap) => ({
+    ...bitmap,
+    rewritten: merges.some(({ name }) => name === bitmap.name),
   }));
   const created = merges
     .filter(({ creates }) => creates)
@@ -134,6 +132,17 @@ export function growingBitmaps(
       rewritten: true,
     }));
   return [...there, ...created];
+}
+
+/** As writes find them that change nothing but what is dirty. */
+export function recordingIn(layer: ChainLayer): readonly (GrowingBitmap & { name: string })[] {
+  return bitmapsOf(layer).map(({ name, nameBytes, granularity, enabled, inconsistent }) => ({
+    name,
+    nameBytes,
+    granularity,
+    records: enabled && !inconsistent,
+    rewritten: false,
+  }));
 }
 
 /** Base holds everything, durably. Its bitmaps are right in its file when this resolves. */

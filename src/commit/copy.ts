@@ -7,6 +7,7 @@ import type { Layer, PlacedRange } from '../layer.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { alignDown, MIB } from '../units.ts';
 import { MAX_BUFFERED, type Piece, type PlanStep, slice } from './plan.ts';
+import { Pool } from './pool.ts';
 
 /** How far a commit is. All amounts in bytes; what is not allocated above base does not count. */
 export interface CommitProgress {
@@ -218,39 +219,4 @@ function split(pieces: readonly Piece[], at: number): [readonly Piece[], readonl
     if (left < piece.length) after.push(slice(piece, left, piece.length - left));
   }
   return [before, after];
-}
-
-/** At most `limit` pieces of work at once; after the first failure nothing more is started. */
-class Pool {
-  readonly #limit: number;
-  readonly #running = new Set<Promise<void>>();
-  readonly #failure = new AbortController();
-
-  constructor(limit: number) {
-    this.#limit = limit;
-  }
-
-  async start(work: () => Promise<void>, done: () => void): Promise<void> {
-    while (this.#running.size >= this.#limit) await Promise.race(this.#running);
-    this.rethrow();
-    const task: Promise<void> = work()
-      .then(done, (error: unknown) => {
-        if (!this.#failure.signal.aborted) this.#failure.abort(error);
-      })
-      .finally(() => this.#running.delete(task));
-    this.#running.add(task);
-  }
-
-  /** Aborted, with the error, when some work fails. */
-  get failed(): AbortSignal {
-    return this.#failure.signal;
-  }
-
-  async drained(): Promise<void> {
-    while (this.#running.size > 0) await Promise.race(this.#running);
-  }
-
-  rethrow(): void {
-    this.#failure.signal.throwIfAborted();
-  }
 }

@@ -3,7 +3,6 @@
 import { rebaseCommand } from '../chain/advice.ts';
 import { asQcow2, type Chain, type ChainLayer } from '../chain/chain.ts';
 import { allocatedIn } from '../chain/extents.ts';
-import { directoryOf } from '../chain/filename.ts';
 import { WRITER } from '../chain/open-qcow2.ts';
 import type { Relink } from '../chain/relink.ts';
 import { ImageError, reworded } from '../errors.ts';
@@ -17,7 +16,7 @@ import type { CommitOptions, CommitPlan } from './options.ts';
 import { type PlanStep, planSteps, shapeOf, untilAborted } from './plan.ts';
 import type { Range, Refuse } from './range.ts';
 import { prepareRelinks } from './relinks.ts';
-import { type Measured, measure, shortage } from './space.ts';
+import { type Measured, measure, shortage, spaceError } from './space.ts';
 
 export interface Prepared extends Range {
   readonly plan: CommitPlan;
@@ -239,15 +238,5 @@ async function checkSpace(
 ): Promise<void> {
   if (options.force || options.skipAdvice) return;
   const short = await shortage(options.host, base.layer, measured);
-  if (short === undefined) return;
-  const place = base.layer.storage.resizable
-    ? `in '${directoryOf(short.filename) || './'}', and`
-    : 'on the device, where';
-  refuse(
-    new ImageError(
-      'no-space',
-      `'${short.filename}' needs ${short.needed} bytes more ${place} ${short.free} are free`,
-      { errno: 'ENOSPC', hint: 'Make room, or use --force to try all the same.' },
-    ),
-  );
+  if (short !== undefined) refuse(spaceError(base.layer, short));
 }

@@ -1,5 +1,7 @@
 // What a plan amounts to, and the space that it needs in base's file system.
 
+import { directoryOf } from '../chain/filename.ts';
+import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
 import type { Layer } from '../layer.ts';
@@ -173,6 +175,18 @@ export interface Shortage {
   readonly filename: string;
   readonly needed: number;
   readonly free: number;
+}
+
+/** With both numbers, and what to do. */
+export function spaceError(base: Layer, { filename, needed, free }: Shortage): ImageError {
+  const place = base.storage.resizable
+    ? `in '${directoryOf(filename) || './'}', and`
+    : 'on the device, where';
+  return new ImageError(
+    'no-space',
+    `'${filename}' needs ${needed} bytes more ${place} ${free} are free`,
+    { errno: 'ENOSPC', hint: 'Make room, or use --force to try all the same.' },
+  );
 }
 
 /** Undefined where all fits or nobody can know. */

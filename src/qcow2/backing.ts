@@ -3,7 +3,8 @@
 //
 // The switch is one write of the first sector: backing_file_offset, backing_file_size and the
 // extensions that lie there. Before it comes, each made durable, what the old header does not look
-// at: the new name, and extensions that get to lie behind the first sector.
+// at: the new name, and extensions that get to lie behind the first sector. Where some lie there
+// already, the feature name table goes before, so that they don't, and comes back with the switch.
 
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
@@ -40,11 +41,44 @@ export async function rewriteBacking(
   name: string,
   format: string,
 ): Promise<void> {
-  const patches = patchesFor(await readHeaderCluster(storage), name, format, storage.filename);
+  await carryOut(
+    storage,
+    patchesFor(await readHeaderCluster(storage), name, format, storage.filename),
+  );
+}
+
+/** The image stands on nothing any more: the same, in one write. */
+export async function removeBacking(storage: Storage): Promise<void> {
+  await carryOut(storage, [withoutName(await readHeaderCluster(storage))]);
+}
+
+async function carryOut(storage: Storage, patches: readonly Patch[]): Promise<void> {
   for (const { offset, bytes } of patches) {
     await storage.write(offset, bytes, 'header');
     await storage.flush();
   }
+}
+
+/**
+ * The format goes with the name, where the extensions lie in the first sector. Where they don't, it
+ * stays, as does the offset, which may be where they end: an empty name is none.
+ */
+function withoutName(old: Uint8Array): Patch {
+  const sector = old.slice(0, SECTOR);
+  const { headerLength, extensions, extensionsEnd } = parseHeader(old);
+  writeField(sector, HEADER.backingFileSize, 0);
+  const left = encodeExtensions(extensions.filter((extension) => !isFormat(extension)));
+  const end = headerLength + left.length;
+  if (end <= SECTOR) {
+    sector.set(left, headerLength);
+    sector.fill(0, end, Math.max(end, Math.min(extensionsEnd, SECTOR)));
+    writeField(sector, HEADER.backingFileOffset, 0);
+  }
+  return { offset: 0, bytes: sector };
+}
+
+function isFormat({ type }: HeaderExtension): boolean {
+  return type === EXTENSION.backingFormat;
 }
 
 /** The writes that bring the new name in; everything else, unknown extensions too, stays. */
@@ -70,6 +104,8 @@ class HeaderRewrite {
   readonly #refuse: (why: string) => ImageError;
   /** Where the name lies that the header names after the patches so far. */
   #inUse: Range;
+  /** Where its extensions end. */
+  #usedEnd: number;
 
   constructor(old: Uint8Array, name: string, format: string, filename: string) {
     this.#refuse = (why) =>
@@ -80,6 +116,7 @@ class HeaderRewrite {
     this.#cluster = old.slice();
     this.#header = parseHeader(old);
     this.#inUse = nameOf(this.#header);
+    this.#usedEnd = this.#header.extensionsEnd;
     this.#name = new TextEncoder().encode(name);
     this.#extensions = encodeExtensions(withFormat(this.#header.extensions, format));
     this.#extensionsEnd = this.#header.headerLength + this.#extensions.length;
@@ -93,21 +130,32 @@ class HeaderRewrite {
     const start = Math.max(SECTOR, headerLength);
     const tail = this.#extensions.slice(start - headerLength);
     if (equals(tail, this.#cluster.subarray(start, start + tail.length))) return;
-    if (this.#header.extensionsEnd > SECTOR) {
-      throw this.#refuse('its extensions reach past what can be written at once');
-    }
+    if (this.#header.extensionsEnd > SECTOR) this.#dropFeatureNames();
     if (this.#inUse.end > SECTOR && this.#inUse.start < this.#extensionsEnd) this.#moveName();
     this.#put(start, tail);
+  }
+
+  /**
+   * For a while, the header does without the feature name table, which is there for messages alone,
+   * so that it looks at nothing behind the first sector but the name.
+   */
+  #dropFeatureNames(): void {
+    const { headerLength, extensions } = this.#header;
+    const left = extensions.filter(({ type }) => type !== EXTENSION.featureNameTable);
+    const bytes = encodeExtensions(left);
+    if (headerLength + bytes.length > SECTOR) {
+      throw this.#refuse('its extensions reach past what can be written at once');
+    }
+    this.#cluster.set(bytes, headerLength);
+    this.#usedEnd = headerLength + bytes.length;
+    this.patches.push({ offset: 0, bytes: this.#cluster.slice(0, SECTOR) });
   }
 
   /** The name in use makes room. */
   #moveName(): void {
     const { start, end } = this.#inUse;
     // Without an end marker the extensions end where the name starts: it can't go elsewhere.
-    const marker = this.#cluster.subarray(
-      this.#header.extensionsEnd - 8,
-      this.#header.extensionsEnd,
-    );
+    const marker = this.#cluster.subarray(this.#usedEnd - 8, this.#usedEnd);
     if (marker.some((byte) => byte !== 0)) throw this.#refuse('its extensions have no end');
     const place = this.#roomFor(end - start);
     this.#put(place, this.#cluster.slice(start, end));
@@ -159,7 +207,6 @@ function equals(a: Uint8Array, b: Uint8Array): boolean {
 /** The format goes first, into the first sector; one that is there is replaced in its place. */
 function withFormat(extensions: readonly HeaderExtension[], format: string): HeaderExtension[] {
   const data = new TextEncoder().encode(format);
-  const isFormat = ({ type }: HeaderExtension) => type === EXTENSION.backingFormat;
   const entry: HeaderExtension = { type: EXTENSION.backingFormat, data };
   if (!extensions.some(isFormat)) return [entry, ...extensions];
   return extensions.map((extension) => (isFormat(extension) ? entry : extension));

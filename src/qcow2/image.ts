@@ -5,7 +5,7 @@ import { assert, ImageError } from '../errors.ts';
 import type { Codecs } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
 import { checkRange, type Extent, type HostRange, type Layer, type PlacedRange } from '../layer.ts';
-import { rewriteBacking } from './backing.ts';
+import { removeBacking, rewriteBacking } from './backing.ts';
 import { BitmapGrowth, type GrowingBitmap } from './bitmap-growth.ts';
 import { Bitmaps } from './bitmaps.ts';
 import { cloneRanges, countClonable } from './clone-ranges.ts';
@@ -310,14 +310,15 @@ export class Qcow2Image extends ImageState implements Layer {
   }
 
   /**
-   * Makes the header name another backing file; durable when it resolves. What the guest sees must
-   * be the same over either: `backing`, the open layer, stays as it is.
+   * Makes the header name another backing file, or none; durable when it resolves. What the guest
+   * sees must be the same over either: `backing`, the open layer, stays as it is.
    */
-  async setBackingFile(name: string, format: string): Promise<void> {
+  async setBackingFile(backing: { name: string; format: string } | null): Promise<void> {
     await this.prepareToWrite({ dataUnchanged: true });
     await this.#writer.queue.run(async () => {
       await this.tables.checkpoint();
-      await rewriteBacking(this.storage, name, format);
+      if (backing === null) await removeBacking(this.storage);
+      else await rewriteBacking(this.storage, backing.name, backing.format);
       await this.reload();
     });
   }

@@ -6,7 +6,7 @@ import { keptOutput } from '../support/output.ts';
 
 test('a line for more than 2 %, and for the end', () => {
   const output = keptOutput();
-  const progress = new StepProgress(output, true);
+  const progress = new StepProgress(output, true, 2);
   progress.start();
   for (const done of [2, 4, 5, 99, 100]) progress.reached(done, 100);
   progress.end();
@@ -17,7 +17,7 @@ test('a line for more than 2 %, and for the end', () => {
 
 test('floats of 32 bits, added up', () => {
   const output = keptOutput();
-  const progress = new StepProgress(output, true);
+  const progress = new StepProgress(output, true, 2);
   for (let done = 1; done <= 30_000; done++) progress.reached(done, 30_000);
   // Exact sums would give 8.00, and 100.00 once.
   expect(output.stdout).toContain('(8.01/100%)');
@@ -26,7 +26,7 @@ test('floats of 32 bits, added up', () => {
 
 test('without -p one line where it is asked for', () => {
   const output = keptOutput();
-  const progress = new StepProgress(output, false);
+  const progress = new StepProgress(output, false, 2);
   progress.start();
   progress.reached(10, 100);
   progress.showNext();

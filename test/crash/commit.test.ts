@@ -1,7 +1,6 @@
 // A commit, a power cut at any moment: whatever is left, the guest's view through the top is what it
 // was, no image has a corruption, and the same command again finishes the job.
 
-import { readdirSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { openChain } from '../../src/chain/open.ts';
 import { commit } from '../../src/commit/commit.ts';
@@ -9,9 +8,8 @@ import type { CommitOptions } from '../../src/commit/options.ts';
 import { nodeCodecs } from '../../src/io/codecs.ts';
 import type { MemoryHost } from '../../src/io/memory-host.ts';
 import { nodeHost } from '../../src/io/node-host.ts';
-import { checkImage } from '../../src/qcow2/check.ts';
-import { Qcow2Image } from '../../src/qcow2/image.ts';
-import { CrashHost, type Files, hostWith, randomFrom } from '../support/crash.ts';
+import { CrashHost, hostWith, randomFrom } from '../support/crash.ts';
+import { checkAll, crashedView, load, stack } from '../support/crash-chains.ts';
 import { aes, encryptedFile, luks, utf8 } from '../support/encrypted.ts';
 import { Images } from '../support/images.ts';
 
@@ -25,23 +23,6 @@ interface Case {
   build(images: Images): Promise<void>;
   readonly filename: string;
   readonly request?: Omit<CommitOptions, 'host'>;
-}
-
-async function stack(
-  images: Images,
-  options: Readonly<Record<string, string | undefined>>,
-  size = '200k',
-): Promise<void> {
-  let backing: string | undefined;
-  for (const [i, [name, option]] of Object.entries(options).entries()) {
-    await images.create(name, size, {
-      ...(option !== undefined && { options: option }),
-      ...(backing !== undefined && { backing }),
-    });
-    await images.io(name, `write -P ${i + 1} ${i * 13}k 70k`, `write -P ${i + 50} 150k 5k`);
-    if (i > 0 && !name.endsWith('.raw')) await images.io(name, `write -z ${20 + i * 9}k 11k`);
-    backing = name;
-  }
 }
 
 const SMALL = 'cluster_size=512';
@@ -216,38 +197,6 @@ const CASES: readonly Case[] = [
   },
 ];
 
-function load(images: Images): Files {
-  const names = readdirSync(images.dir).filter((name) => /\.(qcow2|raw|data)$/.test(name));
-  return new Map(names.map((name) => [name, new Uint8Array(readFileSync(images.path(name)))]));
-}
-
-/** `label`: whose view it is, for the message. */
-async function viewThrough(
-  host: MemoryHost,
-  name: string,
-  { secrets }: Partial<CommitOptions> = {},
-): Promise<Uint8Array> {
-  await using chain = await openChain(name, { host, ...(secrets && { secrets }) });
-  const view = new Uint8Array(chain.size);
-  await chain.read(0, view);
-  return view;
-}
-
-async function checkAll(host: MemoryHost, files: Files): Promise<void> {
-  for (const name of files.keys()) {
-    if (!name.endsWith('.qcow2')) continue;
-    const openDataFile = (data: string | null) => host.openStorage(data ?? '', { writable: false });
-    const storage = await host.openStorage(name, { writable: false });
-    const image = await Qcow2Image.open(storage, { openDataFile });
-    // Refcounts of a dirty image wait to be rebuilt.
-    if (image.dirty) continue;
-    const findings: string[] = [];
-    const { corruptions, checkErrors } = await checkImage(image, (text) => findings.push(text));
-    const found = corruptions + checkErrors > 0 ? findings : [];
-    expect(found, name).toEqual([]);
-  }
-}
-
 /** Images that nothing stands on: what guests see. */
 function tops({ filename, request }: Case): readonly string[] {
   return [filename, ...(request?.overlays ?? [])];
@@ -259,14 +208,14 @@ test.each(CASES)('$name', { timeout: 120_000 }, async (each) => {
   const files = load(images);
   const before = new Map<string, Uint8Array>();
   for (const name of tops(each)) {
-    before.set(name, await viewThrough(hostWith(files, CODECS), name, each.request));
+    before.set(name, await crashedView(hostWith(files, CODECS), name, each.request));
   }
   const host = new CrashHost(files, CODECS);
   await commit(each.filename, { ...each.request, host });
 
   const keeps = async (state: MemoryHost, when: string) => {
     for (const [name, view] of before) {
-      const same = Buffer.from(view).equals(await viewThrough(state, name, each.request));
+      const same = Buffer.from(view).equals(await crashedView(state, name, each.request));
       expect(same, `the view through ${name}, ${when}`).toBe(true);
     }
   };

@@ -48,6 +48,12 @@ const OUTCOMES: Readonly<Record<string, (dir: string, printed: string) => Promis
     expect(printed).toMatch(/^\d+ bytes to copy\n0 of/);
     return merged(at, printed);
   },
+  'Give an image another backing file': async (at, printed) => {
+    expect(printed).toBe('1048576 bytes copied\n');
+    await sameView(at, 'sn4.qcow2', '../chains/sn4.qcow2');
+    const info = await mustIn(at, 'qemu-img', 'info', 'sn4.qcow2');
+    expect(info).toMatch(/backing file: sn2\.qcow2/);
+  },
   'Inspect an image in memory': (_, printed) => {
     expect(printed).toBe('qcow2 8388608 65536 base.qcow2 3 false\n0 0 []\n');
   },

@@ -15,7 +15,7 @@ test('changing the backing file clears unknown autoclear bits', async () => {
   await made.storage.read(0, bytes);
   writeField(bytes, HEADER.autoclearFeatures, 0b1001n);
   const image = await Qcow2Image.open(new MemoryStorage(bytes));
-  await image.setBackingFile('b', 'qcow2');
+  await image.setBackingFile({ name: 'b', format: 'qcow2' });
   const { autoclearFeatures, backingFile } = await Qcow2Image.readHeader(image.storage);
   expect({ autoclearFeatures, backingFile }).toEqual({ autoclearFeatures: 0b1n, backingFile: 'b' });
 });

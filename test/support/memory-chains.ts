@@ -67,20 +67,33 @@ export async function buildChain(
   layers: readonly MemoryLayer[],
 ): Promise<readonly string[]> {
   for (const [i, layer] of layers.entries()) {
-    const size = layer.sectors * 512;
-    if (layer.raw) host.addFile(nameOf(i), new Uint8Array(size));
-    else {
-      const { clusterSize, version, refcountBits } = layer;
-      const below = {
-        backingFile: `layer${i - 1}`,
-        backingFormat: layers[i - 1]?.raw ? 'raw' : 'qcow2',
-      };
-      const options = { size, clusterSize, version, refcountBits, ...(i > 0 && below) };
-      await (await createImage(await host.createStorage(nameOf(i)), options)).close();
-    }
-    await fill(host, nameOf(i), layer, i);
+    const below = layers[i - 1];
+    const backing = below && { name: `layer${i - 1}`, raw: below.raw };
+    await addLayer(host, nameOf(i), layer, backing, i);
   }
   return layers.map((_, i) => nameOf(i));
+}
+
+/** One layer, over another one beside it. What it holds depends on `seed`. */
+export async function addLayer(
+  host: MemoryHost,
+  name: string,
+  layer: MemoryLayer,
+  backing: { readonly name: string; readonly raw: boolean } | undefined,
+  seed: number,
+): Promise<void> {
+  const size = layer.sectors * 512;
+  if (layer.raw) host.addFile(name, new Uint8Array(size));
+  else {
+    const { clusterSize, version, refcountBits } = layer;
+    const below = backing && {
+      backingFile: backing.name,
+      backingFormat: backing.raw ? 'raw' : 'qcow2',
+    };
+    const options = { size, clusterSize, version, refcountBits, ...below };
+    await (await createImage(await host.createStorage(name), options)).close();
+  }
+  await fill(host, name, layer, seed);
 }
 
 async function fill(

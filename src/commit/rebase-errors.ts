@@ -1,0 +1,46 @@
+// The words in which a rebase that has begun tells what stopped it; they are QEMU's.
+
+import { ImageError, strerror } from '../errors.ts';
+
+/** Which backing file. */
+export type Side = 'old' | 'new';
+
+/** In other words, what was found as the hint. */
+function told(error: unknown, words: (why: string) => string, next = ''): unknown {
+  if (!(error instanceof ImageError)) return error;
+  const { code, message, errno } = error;
+  const why = errno === undefined ? message : strerror(errno);
+  return new ImageError(code, words(why), {
+    cause: error,
+    hint: `${message}. The image shows what it did${next}.`,
+    ...(errno !== undefined && { errno }),
+  });
+}
+
+export function readError(error: unknown, side: Side): unknown {
+  return told(error, () => `error while reading from ${side} backing file`);
+}
+
+/** The image's own map. */
+export function mapError(error: unknown): unknown {
+  return told(error, (why) => `error while reading image metadata: ${why}`);
+}
+
+export function writeError(error: unknown): unknown {
+  return told(
+    error,
+    (why) => `Error while writing to COW image: ${why}`,
+    '; once the cause is gone, the same command completes the rebase',
+  );
+}
+
+export function changeError(
+  backing: string | undefined,
+  why: string,
+  code: ImageError['code'],
+  hint: string,
+  errno?: string,
+): ImageError {
+  const message = `Could not change the backing file to '${backing ?? '(null)'}': ${why}`;
+  return new ImageError(code, message, { hint, ...(errno !== undefined && { errno }) });
+}
