@@ -26,21 +26,24 @@ const COUNTER_BYTES = 64 * 1024 * 1024;
 /** Clusters of a file: what QEMU takes for a check. */
 const MAX_CLUSTERS = 2 ** 31 - 1;
 
-/** The ranges that the clusters of a file are counted in; each is a whole number of blocks. */
-export function rangesOf({
-  storage,
-  geometry,
-}: {
+interface SizedImage {
   readonly storage: Storage;
   readonly geometry: Geometry;
-}): ClusterRange[] {
+}
+
+/** Clusters of the file. Throws `unsupported` for more than can be checked. */
+export function checkClusterCount({ storage, geometry }: SizedImage): number {
+  const clusters = divideUp(storage.size, geometry.clusterSize);
+  if (clusters <= MAX_CLUSTERS) return clusters;
+  throw new ImageError('unsupported', `${storage.filename} has too many clusters`, {
+    errno: 'EFBIG',
+  });
+}
+
+/** The ranges that the clusters of a file are counted in; each is a whole number of blocks. */
+export function rangesOf({ storage, geometry }: SizedImage): ClusterRange[] {
   // One more: something may reach into the rest of the last one.
-  const clusters = divideUp(storage.size, geometry.clusterSize) + 1;
-  if (clusters > MAX_CLUSTERS) {
-    throw new ImageError('unsupported', `${storage.filename} has too many clusters`, {
-      errno: 'EFBIG',
-    });
-  }
+  const clusters = checkClusterCount({ storage, geometry }) + 1;
   const count = clustersPerRange(geometry, COUNTER_BYTES);
   const ranges: ClusterRange[] = [];
   for (let first = 0; first < clusters; first += count) ranges.push({ first, count });

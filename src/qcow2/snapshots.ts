@@ -57,15 +57,29 @@ export async function readSnapshots(
   return [...(await readSnapshotTable(storage, header)).snapshots];
 }
 
+/** Who hears of what breaks the table's limits, and takes the rest for the table. */
+export interface SnapshotLeniency {
+  /** Unknown data of an entry past 1024 bytes is left out. */
+  tooMuchExtraData(index: number, size: number): void;
+  /** So many entries at the end, with which the table would be too large, are left out. */
+  tooLong(count: number): void;
+}
+
+/** Throws `corrupt` where a limit is broken and nobody hears of it. */
 export async function readSnapshotTable(
   storage: Storage,
   header: SnapshotsHeader,
+  lenient?: SnapshotLeniency,
 ): Promise<SnapshotTable> {
   const snapshots: Snapshot[] = [];
   let length = 0;
   for (let i = 0; i < header.nbSnapshots; i++) {
     // What lies past the end of the file reads as zeros: entries without a name.
-    const entry = await readEntry(storage, header.snapshotsOffset + length, header, i);
+    const entry = await readEntry(storage, header.snapshotsOffset + length, header, i, lenient);
+    if (lenient !== undefined && length + entry.length > MAX_SNAPSHOT_TABLE_BYTES) {
+      lenient.tooLong(header.nbSnapshots - i);
+      break;
+    }
     snapshots.push(entry.snapshot);
     length += entry.length;
     if (length > MAX_SNAPSHOT_TABLE_BYTES) {
@@ -83,11 +97,12 @@ async function readEntry(
   offset: number,
   header: SnapshotsHeader,
   index: number,
+  lenient: SnapshotLeniency | undefined,
 ): Promise<{ snapshot: Snapshot; length: number }> {
   const fixed = new Uint8Array(SNAPSHOT_FIXED_LENGTH);
   await storage.read(offset, fixed);
   const fields = readFields(SNAPSHOT, fixed);
-  if (fields.extraDataSize > MAX_SNAPSHOT_EXTRA_DATA) {
+  if (fields.extraDataSize > MAX_SNAPSHOT_EXTRA_DATA && lenient === undefined) {
     throw new ImageError('corrupt', `Too much extra metadata in snapshot table entry ${index}`, {
       errno: 'EFBIG',
       hint: 'You can force-remove this extra metadata with qemu-img check -r all',
@@ -96,9 +111,13 @@ async function readEntry(
   const view = viewOf(fixed);
   const idLength = view.getUint16(SNAPSHOT_ID_LENGTH_OFFSET);
   const nameLength = view.getUint16(SNAPSHOT_NAME_LENGTH_OFFSET);
-  const extraEnd = SNAPSHOT_FIXED_LENGTH + fields.extraDataSize;
+  const extraKept = Math.min(fields.extraDataSize, MAX_SNAPSHOT_EXTRA_DATA);
+  const extraLeft = fields.extraDataSize - extraKept;
+  if (extraLeft > 0) lenient?.tooMuchExtraData(index, fields.extraDataSize);
+  const extraEnd = SNAPSHOT_FIXED_LENGTH + extraKept;
   const bytes = new Uint8Array(extraEnd + idLength + nameLength);
-  await storage.read(offset, bytes);
+  await storage.read(offset, bytes.subarray(0, extraEnd));
+  await storage.read(offset + extraEnd + extraLeft, bytes.subarray(extraEnd));
   const whole = viewOf(bytes);
   const has = (position: number) => position + 8 <= extraEnd;
   const stored: StoredParts = {
@@ -124,7 +143,7 @@ async function readEntry(
     hasDiskSize: has(SNAPSHOT_EXTRA.diskSize),
     icount: has(SNAPSHOT_EXTRA.icount) ? whole.getBigUint64(SNAPSHOT_EXTRA.icount) : null,
   };
-  return { snapshot, length: alignUp(bytes.length, 8) };
+  return { snapshot, length: alignUp(bytes.length + extraLeft, 8) };
 }
 
 /** What is not recorded has all bits set. */
