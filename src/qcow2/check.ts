@@ -24,11 +24,16 @@ export type { CheckResult, FindingKind, Tell } from './check-findings.ts';
  * `tell` gets each finding as it is made, in QEMU's words. Looks at the file, so that an image that
  * was written to has to be flushed before.
  */
-export async function checkImage(image: ReferencedImage, tell: Tell): Promise<CheckResult> {
-  checkClusterCount(image);
+export async function checkImage(given: ReferencedImage, tell: Tell): Promise<CheckResult> {
+  const { storage, header, geometry, tables } = given;
+  checkClusterCount(given);
   const findings = new Findings(tell);
-  await checkSnapshotTable(image, findings);
-  const usage = new Usage(image.geometry.clusterSize);
+  const snapshotTable = await readSnapshotTable(storage, header, {}).catch(inTableWords);
+  for (const i of incompleteSnapshots(header.version, snapshotTable.snapshots)) {
+    findings.corrupt(`ERROR snapshot table entry ${i} is incomplete`);
+  }
+  const image = { storage, header, geometry, tables, snapshotTable };
+  const usage = new Usage(geometry.clusterSize);
   const stored = await storedRefcountsOf(image, findings.tell);
   const imageEndOffset = await compareRefcounts(image, stored, findings, usage);
   await new CopiedCheck(image, stored, findings).run();
@@ -60,16 +65,6 @@ export function resultOf(
     compressedClusters: usage.compressed,
     imageEndOffset,
   };
-}
-
-async function checkSnapshotTable(
-  { storage, header }: ReferencedImage,
-  findings: Findings,
-): Promise<void> {
-  const { snapshots } = await readSnapshotTable(storage, header).catch(inTableWords);
-  for (const i of incompleteSnapshots(header.version, snapshots)) {
-    findings.corrupt(`ERROR snapshot table entry ${i} is incomplete`);
-  }
 }
 
 export function inTableWords(error: unknown): never {

@@ -33,7 +33,8 @@ export const REFCOUNTS_ONLY: Renewal = { l1: false, l2Tables: new Set(), snapsho
 /** Durable when it resolves; the state has to be read anew. */
 export async function renew(state: RepairState, renewal: Renewal): Promise<void> {
   const { storage } = state;
-  const space = await FreeSpace.survey(state);
+  const dropped = renewal.snapshotTable ? state.header.snapshotsOffset : undefined;
+  const space = await FreeSpace.survey(state, dropped);
   const patch: HeaderPatch = {};
   if (renewal.l1) patch.l1TableOffset = await moveTables(state, renewal, space);
   const length = renewal.snapshotTable ? await writeSnapshotTable(state, space, patch) : undefined;

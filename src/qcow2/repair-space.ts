@@ -41,14 +41,20 @@ export class FreeSpace {
     this.#fileEnd = Math.floor(storage.size / geometry.clusterSize);
   }
 
-  /** Walks all tables. Throws where they make no sense at all. */
-  static async survey(state: RepairState): Promise<FreeSpace> {
+  /**
+   * Walks all tables. Throws where they make no sense at all. `dropped`: the offset of a structure
+   * of which nobody will miss what lies past the end.
+   */
+  static async survey(state: RepairState, dropped?: number): Promise<FreeSpace> {
     const space = new FreeSpace(state);
     for (const range of rangesOf(state)) {
       const counts = new ReferenceCounts(state.geometry, state.storage.size, range);
       await addReferences(state, counts, {
         ...QUIET,
-        pastEnd: (offset, length) => space.#pastEnd(state, counts, Number(offset), length),
+        pastEnd: (offset, length) => {
+          const inside = offset === dropped ? Math.max(0, state.storage.size - dropped) : length;
+          space.#pastEnd(state, counts, Number(offset), inside);
+        },
       });
       space.#look(counts);
     }

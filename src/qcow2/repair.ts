@@ -137,8 +137,9 @@ async function repairSnapshotTable(
     await storage.flush();
     findings.corruptionsFixed += stored - snapshots.length;
   }
+  const verb = fix === 'all' ? 'Repairing' : 'ERROR';
   for (const i of incompleteSnapshots(state.header.version, snapshots)) {
-    findings.corrupt(`Repairing snapshot table entry ${i} is incomplete`);
+    findings.corrupt(`${verb} snapshot table entry ${i} is incomplete`);
   }
   return state;
 }
