@@ -4,6 +4,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { MemoryStorage } from '../../src/io/memory.ts';
+import type { Storage } from '../../src/io/storage.ts';
 import { checkImage } from '../../src/qcow2/check.ts';
 import { type Fix, repairImage } from '../../src/qcow2/repair.ts';
 import { readState } from '../../src/qcow2/repair-state.ts';
@@ -20,29 +21,23 @@ import {
   soundImage,
 } from '../support/damaged.ts';
 
-interface Left {
-  readonly corruptions: number;
-  readonly leaks: number;
-  readonly checkErrors: number;
-}
-
-async function repaired(bytes: Uint8Array, fix: Fix): Promise<Left | undefined> {
+/** What a check finds after a repair; undefined where there was none. */
+async function leftBy(bytes: Uint8Array, fix: Fix): Promise<number | undefined> {
   const storage = new MemoryStorage(bytes);
   const result = await repairImage(storage, fix, () => undefined).catch(onlyImageErrors);
-  if (result === undefined) return undefined;
-  const { corruptions, leaks, checkErrors } = await checkImage(
-    await readState(storage),
-    () => undefined,
-  );
-  return { corruptions, leaks, checkErrors };
+  return result && (await findings(storage));
 }
 
-async function expectSafe(
-  shape: Shape,
-  changes: Damages,
-  fix: Fix,
-  seed: number,
-): Promise<void> {
+/** What points past the end may come to lie inside a file that grew. */
+async function findings(storage: Storage): Promise<number> {
+  let count = 0;
+  await checkImage(await readState(storage), (message) => {
+    if (!message.includes('exceeding the end')) count++;
+  });
+  return count;
+}
+
+async function expectSafe(shape: Shape, changes: Damages, fix: Fix, seed: number): Promise<void> {
   const bytes = damaged(await soundImage(shape), changes);
   const before = await guestView(bytes).catch(onlyImageErrors);
   if (before === undefined) return;
@@ -50,15 +45,13 @@ async function expectSafe(
   const storage = await host.openStorage('image', { writable: true });
   const whole = await repairImage(storage, fix, () => undefined).catch(onlyImageErrors);
   if (whole === undefined) return;
-  const end = await checkImage(await readState(storage), () => undefined);
+  const end = await findings(storage);
   for (const { at, files } of host.states(3, randomFrom(seed))) {
     const file = files.get('image') ?? new Uint8Array();
     expect({ at, lost: lost(before, await guestView(file)) }).toEqual({ at, lost: [] });
-    const left = await repaired(file, fix);
+    const left = await leftBy(file, fix);
     expect(left, `a repair after a cut at ${at}`).toBeDefined();
-    expect(left?.corruptions).toBeLessThanOrEqual(end.corruptions);
-    expect(left?.leaks).toBeLessThanOrEqual(end.leaks);
-    expect(left?.checkErrors).toBeLessThanOrEqual(end.checkErrors);
+    expect(left).toBeLessThanOrEqual(end);
   }
 }
 
