@@ -101,15 +101,14 @@ async function compareRefcounts(
     mismatch: tellMismatch.bind(null, findings),
     unreadable: tellUnreadable.bind(null, findings),
   };
-  let counts = await countReferences(image, visitor, { first: 0, count });
-  const { end } = counts;
   let last = -1;
-  for (let first = 0; first < end; first += count) {
-    if (first > 0) {
-      const { overflow } = visitor;
-      counts = await countReferences(image, { overflow }, { first, count });
-    }
+  for (let [first, end] = [0, 1]; first < end; first += count) {
+    const { overflow } = visitor;
+    const heard = first === 0 ? visitor : { overflow };
+    const counts = await countReferences(image, heard, { first, count });
+    end = counts.end;
     last = Math.max(last, await compareRange(geometry, stored, counts, hear));
+    counts.release();
   }
   return Math.max(1, last + 1) * geometry.clusterSize;
 }

@@ -50,12 +50,23 @@ export function rangesOf({ storage, geometry }: SizedImage): ClusterRange[] {
   return ranges;
 }
 
+/** What was released last. Where memory is short, collecting it would come too late. */
+let spare: WeakRef<ArrayBuffer> | undefined;
+
+function zeroed(bytes: number): ArrayBuffer {
+  const buffer = spare?.deref();
+  if (buffer === undefined || buffer.byteLength < bytes) return new ArrayBuffer(bytes);
+  spare = undefined;
+  new Uint8Array(buffer).fill(0);
+  return buffer;
+}
+
 export class ReferenceCounts {
   readonly first: number;
   readonly #clusterSize: number;
   readonly #fileSize: number;
   readonly #max: number;
-  readonly #all: Uint8Array | Uint16Array | Uint32Array;
+  #all: Uint8Array | Uint16Array | Uint32Array;
   /** Clusters of the file, and one more once something reaches into the rest of the last one. */
   #end: number;
 
@@ -68,7 +79,13 @@ export class ReferenceCounts {
     const length = Math.min(range.count, this.#end + 1 - range.first);
     const width = bytesPerCount(geometry.refcountBits);
     const CountArray = width === 1 ? Uint8Array : width === 2 ? Uint16Array : Uint32Array;
-    this.#all = new CountArray(length);
+    this.#all = new CountArray(zeroed(length * width), 0, length);
+  }
+
+  /** Nobody looks at it any more: its memory may be used for the next one. */
+  release(): void {
+    spare = new WeakRef(this.#all.buffer as ArrayBuffer);
+    this.#all = this.#all.subarray(0, 0);
   }
 
   /** Index after the last cluster of the file, as far as it is known. */

@@ -116,6 +116,7 @@ async function writeRefcounts(next: RepairState, space: FreeSpace): Promise<Refc
       const block = encodeBlock(index, counts, own.get(index) ?? [], geometry);
       await storage.write(offset, block, 'refcount-block');
     }
+    counts.release();
   }
   const bytes = new Uint8Array(table.clusters * geometry.clusterSize);
   for (const [index, offset] of places) writeU64(viewOf(bytes), index * 8, offset);

@@ -34,7 +34,7 @@ export class RepairRound {
   readonly findings: Findings;
   readonly usage: Usage;
   readonly #fix: Fix;
-  readonly #told: ReferenceVisitor;
+  readonly #told: Told;
   #state: RepairState;
   #last = -1;
   #rebuild = false;
@@ -155,6 +155,7 @@ export class RepairRound {
       await this.#mend(range, counts);
       this.#noteOld(range, counts);
       const last = await compareRange(geometry, stored, counts, { mismatch, unreadable });
+      counts.release();
       this.#last = Math.max(this.#last, last);
     }
     for (const [cluster, references] of [...this.#outside].sort(([a], [b]) => a - b)) {
@@ -164,12 +165,16 @@ export class RepairRound {
     return before ?? countedIn(this.findings);
   }
 
-  /** The first walk tells what it meets. */
-  #count(range: ClusterRange): Promise<ReferenceCounts> {
-    if (range.first > 0) return countReferences(this.#state, this.#quiet(), range);
+  /** The first walk tells what it meets, the others what they alone can. */
+  #count(range: ClusterRange, again = false): Promise<ReferenceCounts> {
+    const { overflow, broken, badBlock, repeated, pastEnd } = this.#told;
+    const overflowing = { ...this.#quiet(), overflow };
+    if (range.first > 0) return countReferences(this.#state, overflowing, range);
     const cluster: ReferenceVisitor['cluster'] = (host, previous, times) =>
       this.usage.add(host, previous, times);
-    return countReferences(this.#state, { ...this.#told, cluster }, range);
+    const told = { broken, badBlock, repeated, pastEnd };
+    const visitor = again ? { ...overflowing, ...told } : { ...this.#told, cluster };
+    return countReferences(this.#state, visitor, range);
   }
 
   #quiet(): ReferenceVisitor {
@@ -225,15 +230,10 @@ export class RepairRound {
     findings.leaks = 0;
     this.#rebuild = false;
     // What the new structure can't help is told again.
-    const { broken, badBlock, repeated, pastEnd, overflow } = this.#told;
-    await countReferences(this.#state, {
-      ...this.#quiet(),
-      ...(broken && { broken }),
-      ...(badBlock && { badBlock }),
-      ...(repeated && { repeated }),
-      ...(pastEnd && { pastEnd }),
-      ...(overflow && { overflow }),
-    });
+    for (const range of rangesOf(this.#state)) {
+      const counts = await this.#count(range, true);
+      counts.release();
+    }
     const stored = await storedRefcountsOf(this.#state, findings.tell);
     for (const [cluster, refcount] of [...this.#old].sort(([a], [b]) => a - b)) {
       const references = await stored.get(cluster);
@@ -278,6 +278,7 @@ export class RepairRound {
       const counts = await countReferences(this.#state, this.#quiet(), range);
       const hear = { mismatch, unreadable, leave };
       this.#last = Math.max(this.#last, await compareRange(geometry, stored, counts, hear));
+      counts.release();
     }
     await storage.flush();
   }
@@ -332,6 +333,9 @@ interface Place {
   readonly offset: number;
   readonly length: number;
 }
+
+type Told = ReferenceVisitor &
+  Required<Pick<ReferenceVisitor, 'overflow' | 'broken' | 'badBlock' | 'repeated' | 'pastEnd'>>;
 
 type Counted = Pick<Findings, 'corruptions' | 'leaks' | 'checkErrors'>;
 

@@ -57,6 +57,7 @@ export class FreeSpace {
         },
       });
       space.#look(counts);
+      counts.release();
     }
     return space;
   }
