@@ -8,6 +8,7 @@ import { OverlayStorage } from '../io/overlay.ts';
 import { type CheckResult, checkImage, type Tell } from '../qcow2/check.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Fix, repairImage } from '../qcow2/repair.ts';
+import { whyNoBitmaps } from '../qcow2/repair-bitmaps.ts';
 import { readState } from '../qcow2/repair-state.ts';
 import { INCOMPATIBLE } from '../qcow2/spec.ts';
 import { checkText, checkToJson, type Fixed, fixedText } from './check-output.ts';
@@ -120,6 +121,7 @@ async function check(
       return NOT_CHECKABLE;
     }
     await checkCompanions(image, named);
+    if (fix !== undefined && program.asQemu) await checkBitmaps(image, named);
     const tell: Tell = (message) => program.err(`${message}\n`);
     const { result, fixed } =
       fix === undefined
@@ -179,6 +181,12 @@ function inCheckWords(error: unknown, label: string): unknown {
   const message = `ERROR snapshot table ${error.message.slice(head.length)}${advice}`;
   const failed = `Check failed: ${strerror(tooLarge ? 'EFBIG' : 'EINVAL')}`;
   return new ImageError(error.code, message, { cause: error, hint: failed });
+}
+
+/** QEMU opens no image with bitmaps that make no sense, not even to repair it. */
+async function checkBitmaps({ storage }: Qcow2Image, { label }: NamedImage): Promise<void> {
+  const why = await whyNoBitmaps(storage);
+  if (why !== undefined) throw new OpenError(why.code, `Could not open '${label}': ${why.message}`);
 }
 
 /** What QEMU opens beside the image: the data file. */

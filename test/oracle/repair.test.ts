@@ -160,7 +160,9 @@ async function expectSameRepair(name: string, damage: Damage, ...args: string[])
   const compared = await run('qemu-img', ['compare', ...images]);
   // Entries that make no sense keep it from being read, before and after.
   if (compared.code > 1)
-    expect(compared.stderr).toMatch(/unaligned|Error while reading|extra metadata|reference count table/);
+    expect(compared.stderr).toMatch(
+      /unaligned|Error while reading|extra metadata|reference count table/,
+    );
   else expect(compared.code, name).toBe(0);
 }
 

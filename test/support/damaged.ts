@@ -24,7 +24,12 @@ export type Shape = typeof shapes extends fc.Arbitrary<infer Value> ? Value : ne
 /** A sound image with data, zeros and snapshots in it. */
 export async function soundImage({ version, refcountBits, snapshots }: Shape): Promise<Uint8Array> {
   const bits = version === 2 ? 16 : refcountBits;
-  const image = await memoryImage({ version, refcountBits: bits, size: SIZE, clusterSize: CLUSTER });
+  const image = await memoryImage({
+    version,
+    refcountBits: bits,
+    size: SIZE,
+    clusterSize: CLUSTER,
+  });
   await image.write(0, pattern(60 * CLUSTER, 1));
   for (let i = 0; i < (bits === 1 ? 0 : snapshots); i++) {
     await createSnapshot(image, { name: `s${i}`, ...NOW });
@@ -38,7 +43,16 @@ export async function soundImage({ version, refcountBits, snapshots }: Shape): P
 /** What is done to a structure of an image. */
 export const damages = fc.array(
   fc.record({
-    where: fc.constantFrom('l1', 'l2', 'l2', 'refcountTable', 'block', 'block', 'snapshots', 'file'),
+    where: fc.constantFrom(
+      'l1',
+      'l2',
+      'l2',
+      'refcountTable',
+      'block',
+      'block',
+      'snapshots',
+      'file',
+    ),
     /** Which of its entries. */
     at: fc.nat(63),
     to: fc.oneof(
