@@ -9,6 +9,7 @@ import { type CheckResult, checkImage, type Tell } from '../qcow2/check.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Fix, repairImage } from '../qcow2/repair.ts';
 import { whyNoBitmaps } from '../qcow2/repair-bitmaps.ts';
+import { NeedsRebuild } from '../qcow2/repair-round.ts';
 import { readState } from '../qcow2/repair-state.ts';
 import { INCOMPATIBLE } from '../qcow2/spec.ts';
 import { checkText, checkToJson, type Fixed, fixedText } from './check-output.ts';
@@ -136,8 +137,7 @@ async function check(
     return result.leaks > 0 ? LEAKED : 0;
   } catch (error) {
     if (!(error instanceof ImageError) || error instanceof OpenError) throw error;
-    const told = program.asQemu && error.message.startsWith(BAD_BITMAP);
-    if (error.message !== '' && !told) reportError(error, program);
+    if (!program.asQemu || hasWords(error)) reportError(error, program);
     program.err(`${program.name}: Check failed: ${strerror(error.errno ?? 'EINVAL')}\n`);
     return FAILED;
   } finally {
@@ -166,8 +166,10 @@ async function repair(
   return { result: await checkImage(await readState(storage), tell), fixed };
 }
 
-/** QEMU has no words for a nonsensical table of a bitmap that it does not use. */
-const BAD_BITMAP = 'Could not read bitmap';
+/** QEMU says nothing of a nonsensical table of a bitmap that it does not use, and no more of others. */
+function hasWords(error: ImageError): boolean {
+  return !error.message.startsWith('Could not read bitmap') && !(error instanceof NeedsRebuild);
+}
 
 class OpenError extends ImageError {}
 
@@ -214,6 +216,8 @@ function report(
 ): void {
   if (flags.quiet) return;
   if (flags.output === 'json') {
-    program.out(`${qemuJson(checkToJson(result, filename, fixed))}\n`);
+    const dryRun = flags.dryRun === true && { 'dry-run': true };
+    const members = { ...checkToJson(result, filename, fixed), ...dryRun };
+    program.out(`${qemuJson(members)}\n`);
   } else program.out(checkText(result));
 }

@@ -30,6 +30,16 @@ import type { StoredRefcounts } from './stored-refcounts.ts';
 /** What is to be put right: space that nothing uses, or everything that can be. */
 export type Fix = 'leaks' | 'all';
 
+/** Leaks alone can't be put right. */
+export class NeedsRebuild extends ImageError {
+  constructor(filename: string) {
+    super('corrupt', `${filename}: its refcounts have to be rebuilt`, {
+      errno: 'EIO',
+      hint: "'qimg-ts check -r all' does that.",
+    });
+  }
+}
+
 export class RepairRound {
   readonly findings: Findings;
   readonly usage: Usage;
@@ -101,7 +111,7 @@ export class RepairRound {
     const before = await this.#compare(stored);
     if (this.#rebuild && this.#fix === 'leaks') {
       this.findings.tell('ERROR need to rebuild refcount structures', 'check-error');
-      throw new ImageError('corrupt', '', { errno: 'EIO' });
+      throw new NeedsRebuild(storage.filename);
     }
     await storage.flush();
     if (this.#rebuild) stored = await this.#renewRefcounts();

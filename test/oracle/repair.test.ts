@@ -213,7 +213,7 @@ test('a dirty image whose refcounts stay wrong is not called clean', async () =>
 
 test('snapshots of an image with bitmaps survive', async () => {
   const prepare: Prepare = async (dir) => {
-    put(REPAIRED['leak'] ?? (() => undefined))(dir);
+    await put(REPAIRED['leak'] ?? (() => undefined))(dir);
     await mustIn(dir, 'qemu-img', 'bitmap', '--add', IMAGE, 'b');
   };
   const { theirDir, myDir } = await both(['check', '-r', 'all', IMAGE], prepare);
