@@ -5,6 +5,7 @@
 // data of the guest is noted, and moves away after the round.
 
 import { ImageError } from '../errors.ts';
+import { SECTOR } from '../units.ts';
 import { storedRefcountsOf } from './check.ts';
 import {
   compareRange,
@@ -23,7 +24,7 @@ import { type ClusterRange, type ReferenceCounts, rangesOf } from './reference-c
 import { type ReferenceVisitor, readTable } from './reference-walk.ts';
 import { countReferences } from './references.ts';
 import { mendZeros } from './repair-mend.ts';
-import { REFCOUNTS_ONLY, renew, writeEntries } from './repair-renew.ts';
+import { REFCOUNTS_ONLY, renew } from './repair-renew.ts';
 import { QUIET, type RepairState, readState } from './repair-state.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
 
@@ -301,9 +302,13 @@ export class RepairRound {
         if (this.#isUnshared(offset, refcount)) await storage.write(offset, table, 'l2');
         else this.l2Tables.add(offset);
       },
-      l1: async (table, changed) => {
-        if (await this.#sharesL1(stored)) this.l1 = true;
-        else await writeEntries(storage, tables.l1Offset, table, changed);
+      l1: async (table, sectors) => {
+        this.l1 = await this.#sharesL1(stored);
+        if (this.l1) return;
+        for (const sector of sectors) {
+          const at = sector * SECTOR;
+          await storage.write(tables.l1Offset + at, table.subarray(at, at + SECTOR), 'l1');
+        }
       },
     };
   }
