@@ -49,6 +49,7 @@ export type { NewEncryption } from './api/encryption.ts';
 export { nodeCodecs, nodeHost } from './api/node-host.ts';
 export { openChain } from './api/open-chain.ts';
 export { planRebase, type RebaseOptions, type RebaseReport, rebase } from './api/rebase.ts';
+export { type RepairOptions, type RepairReport, repairImage } from './api/repair.ts';
 export { type ResizeOptions, resizeImage } from './api/resize.ts';
 export type { Secrets } from './api/secrets.ts';
 export type { ImageSource } from './api/source.ts';

@@ -1,12 +1,13 @@
 // What is said of an image when it is opened, and before it is written.
 
+import type { Checking } from './header.ts';
 import type { OpenDataOptions } from './open-data.ts';
 
 export interface OpenImageOptions extends OpenDataOptions {
   /** Bound for tables in memory, in bytes. Default 16 MiB; at least eight tables are kept. */
   readonly cacheBytes?: number;
   /** It is opened to be checked, and may lack a refcount table or have a broken snapshot table. */
-  readonly checking?: boolean;
+  readonly checking?: Checking;
 }
 
 export interface WriteIntent {

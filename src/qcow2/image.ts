@@ -91,9 +91,10 @@ export class Qcow2Image extends ImageState implements Layer {
       const cacheBytes = options.cacheBytes ?? DEFAULT_CACHE;
       const tables = await Tables.load(paired, geometry, header, cacheBytes);
       // A broken table is found now, and not when it is needed. A check tells of it by itself.
-      if (!checking) await readSnapshots(storage, header);
+      if (checking === false) await readSnapshots(storage, header);
       const image = new Qcow2Image(paired, header, opened, tables, options);
-      await image.#bitmaps.load();
+      // A repair can do without them.
+      if (checking !== 'repair') await image.#bitmaps.load();
       return image;
     } catch (error) {
       if (data.storage !== storage) await data.storage.close();

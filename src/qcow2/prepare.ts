@@ -6,7 +6,7 @@ import type { Qcow2Image } from './image.ts';
 import type { WriteIntent } from './image-options.ts';
 import type { PlaceContext } from './place.ts';
 import type { ReferencedImage } from './references.ts';
-import { rebuildRefcounts } from './repair.ts';
+import { rebuildRefcounts } from './repair-dirty.ts';
 import { INCOMPATIBLE, KNOWN_AUTOCLEAR } from './spec.ts';
 
 /**
@@ -24,7 +24,7 @@ export function refusalToWrite(
   }
   if (image.corrupt) {
     return new ImageError('corrupt', 'qcow2: Image is corrupt; cannot be opened read/write', {
-      hint: `Run 'qemu-img check -r all ${filename}' first.`,
+      hint: `Run 'qimg-ts check -r all ${filename}' first.`,
     });
   }
   if (!what.dataUnchanged && backing !== undefined) return backing;
@@ -49,12 +49,12 @@ export async function prepareForWriting(
   if (incompatibleFeatures & INCOMPATIBLE.dirty) {
     await rebuildRefcounts(image, context);
     // We keep refcounts exact, lazy or not, so that it stays clean.
-    await image.tables.patchHeaderNow({
+    await context.tables.patchHeaderNow({
       incompatibleFeatures: incompatibleFeatures & ~INCOMPATIBLE.dirty,
     });
   }
   const known = autoclearFeatures & KNOWN_AUTOCLEAR;
   if (known !== autoclearFeatures) {
-    await image.tables.patchHeaderNow({ autoclearFeatures: known });
+    await context.tables.patchHeaderNow({ autoclearFeatures: known });
   }
 }

@@ -17,7 +17,7 @@ export async function verifyRefcounts(
 ): Promise<void> {
   const refuse: Refuse = (what) => {
     throw new ImageError('corrupt', `${context.filename}: ${what}`, {
-      hint: `Writing to it could lose data. Run 'qemu-img check -r all' on a copy of it first.`,
+      hint: `Writing to it could lose data. Run 'qimg-ts check -r all' on it first.`,
     });
   };
   await context.tables.loadRefcountTable();
@@ -29,7 +29,9 @@ export async function verifyRefcounts(
     overflow: () => refuse('a cluster is used more often than its refcount can say'),
   };
   for (const range of rangesOf(image)) {
-    await verifyCounts(await countReferences(image, visitor, range), context, refuse);
+    const counts = await countReferences(image, visitor, range);
+    await verifyCounts(counts, context, refuse);
+    counts.release();
   }
 }
 
