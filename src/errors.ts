@@ -27,6 +27,14 @@ export type ImageErrorCode =
   | 'no-space'
   | 'io';
 
+/** A process that has locked a file. */
+export interface LockHolder {
+  /** Its number, as it is seen from here. */
+  readonly pid: number;
+  /** What the kernel calls it: the first 15 characters of its program's name. */
+  readonly name: string;
+}
+
 /** What an {@link ImageError} carries besides code and message. */
 export interface ImageErrorDetails {
   /** The error behind it. */
@@ -35,6 +43,8 @@ export interface ImageErrorDetails {
   readonly errno?: string;
   /** A second line for the user: what to do next. */
   readonly hint?: string;
+  /** With `busy`: who has the file locked, as far as the system tells. */
+  readonly holders?: readonly LockHolder[];
 }
 
 /** Every refusal and failure of this library; codes are stable, messages are for people. */
@@ -47,24 +57,28 @@ export class ImageError extends Error {
   readonly errno: string | undefined;
   /** A second line for the user: what to do next; where there is something. */
   readonly hint: string | undefined;
+  /** With `busy`: who has the file locked, as far as the system tells; else nobody. */
+  readonly holders: readonly LockHolder[];
 
   constructor(code: ImageErrorCode, message: string, details: ImageErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     this.errno = details.errno;
     this.hint = details.hint;
+    this.holders = details.holders ?? [];
   }
 }
 
 /**
- * The same failure told in other words: its code, errno and hint stay.
+ * The same failure told in other words: its code, errno, hint and holders stay.
  *
  * @internal
  */
 export function reworded(error: ImageError, message: string): ImageError {
-  const { code, errno, hint } = error;
+  const { code, errno, hint, holders } = error;
   return new ImageError(code, message, {
     cause: error,
+    holders,
     ...(errno !== undefined && { errno }),
     ...(hint !== undefined && { hint }),
   });

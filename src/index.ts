@@ -50,7 +50,12 @@ export { nodeCodecs, nodeHost } from './api/node-host.ts';
 export { openChain } from './api/open-chain.ts';
 export type { Secrets } from './api/secrets.ts';
 export type { ImageSource } from './api/source.ts';
-export { ImageError, type ImageErrorCode, type ImageErrorDetails } from './errors.ts';
+export {
+  ImageError,
+  type ImageErrorCode,
+  type ImageErrorDetails,
+  type LockHolder,
+} from './errors.ts';
 export { STORAGE_EVENTS, type StorageEvent } from './io/events.ts';
 export type {
   BlockCipher,

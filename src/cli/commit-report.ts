@@ -80,8 +80,9 @@ export class JsonReport implements CommitReport {
 
   failed(error: unknown): void {
     if (!(error instanceof ImageError)) return;
-    const { code, message } = error;
-    this.#line('error', { code, message, hint: error.hint ?? hintFor(error) ?? null });
+    const { code, message, holders } = error;
+    const hint = error.hint ?? hintFor(error) ?? null;
+    this.#line('error', { code, message, hint, ...(holders.length > 0 && { holders }) });
   }
 
   stopped(message: string): void {

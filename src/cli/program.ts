@@ -89,8 +89,9 @@ const WITH_NAME = /^(kilobytes|Check failed)/;
 export class TwoLineError extends ImageError {
   readonly first: string;
 
-  constructor(first: string, { code, message, errno, hint }: ImageError) {
+  constructor(first: string, { code, message, errno, hint, holders }: ImageError) {
     super(code, message, {
+      holders,
       ...(errno !== undefined && { errno }),
       ...(hint !== undefined && { hint }),
     });

@@ -6,11 +6,11 @@
 
 import type { Chain } from '../chain/chain.ts';
 import { type ChainTarget, openChain } from '../chain/open.ts';
-import { WRITER } from '../chain/open-qcow2.ts';
 import { relink } from '../chain/relink.ts';
 import { errnoOf, ImageError, strerror } from '../errors.ts';
 import { RateLimit } from '../io/throttle.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
+import { invalidate, takeAccess } from './access.ts';
 import { settleBitmaps } from './bitmaps.ts';
 import { carryOut } from './copy.ts';
 import { type Finished, findFinished } from './finished.ts';
@@ -46,7 +46,10 @@ export async function commit(target: ChainTarget, options: CommitOptions): Promi
     const finished = await findFinished(chain, options);
     if (finished !== undefined) {
       opened.push(finished.chain);
-      if (!dryRun) await removeDead(finished, options);
+      if (!dryRun) {
+        await invalidate(finished.chain, finished.plan.deletes);
+        await removeDead(finished, options);
+      }
       result = { plan: finished.plan, dryRun };
     } else {
       const prepared = await prepare(chain, options);
@@ -75,10 +78,7 @@ async function prepare(chain: Chain, options: CommitOptions): Promise<Prepared> 
 async function run(prepared: Prepared, options: CommitOptions): Promise<void> {
   const { chain, base, relinks, plan } = prepared;
   // Locks and permissions first: they are what can still refuse.
-  await base.layer.storage.makeWritable(WRITER.use, WRITER.share);
-  for (const { overlay } of relinks) {
-    if (!overlay.writable) await overlay.storage.makeWritable(WRITER.use, WRITER.share);
-  }
+  await takeAccess(prepared, (work) => work());
   options.onPlan?.(plan);
   try {
     await fillBase(prepared, options);

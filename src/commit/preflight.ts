@@ -4,12 +4,12 @@ import { rebaseCommand } from '../chain/advice.ts';
 import { asQcow2, type Chain, type ChainLayer } from '../chain/chain.ts';
 import { allocatedIn } from '../chain/extents.ts';
 import { directoryOf } from '../chain/filename.ts';
-import { WRITER } from '../chain/open-qcow2.ts';
 import type { Relink } from '../chain/relink.ts';
 import { ImageError, reworded } from '../errors.ts';
 import { l1EntriesFor } from '../qcow2/geometry.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { checkReachable } from '../qcow2/resize.ts';
+import { takeAccess } from './access.ts';
 import { growingBitmaps, planBitmaps } from './bitmaps.ts';
 import { findBystanders, neededError, siblingsError } from './bystanders.ts';
 import { changesBase } from './difference.ts';
@@ -64,7 +64,6 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     const parts = { between, deleted: deletes, overlays, done, steps: watched };
     const siblings = await checkSiblings(range, options, parts, refuse);
     await checkSpace(range, options, measured, refuse);
-    if (options.dryRun) await checkAccess(range, relinks, refuse);
     const plan: CommitPlan = {
       top: top.filename,
       base: base.filename,
@@ -86,7 +85,10 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
       bitmapsLeft: bitmaps.left,
       refusals,
     };
-    return { ...range, plan, relinks, overlays, steps };
+    const prepared = { ...range, plan, relinks, overlays, steps };
+    // Taken and given back, nothing is written.
+    if (options.dryRun) await takeAccess(prepared, (work) => collect(work, refuse));
+    return prepared;
   } catch (error) {
     for (const overlay of overlays) await overlay.close().catch(() => undefined);
     throw error;
@@ -149,18 +151,6 @@ async function collect(work: () => Promise<void>, refuse: Refuse): Promise<void>
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
     refuse(error);
-  }
-}
-
-/** Locks and permissions: taken and given back, nothing is written. */
-async function checkAccess(
-  { chain, base }: Range,
-  relinks: readonly Relink[],
-  refuse: Refuse,
-): Promise<void> {
-  const written = [chain.at(0).layer, base.layer, ...relinks.map(({ overlay }) => overlay)];
-  for (const { storage } of new Set(written)) {
-    await collect(() => storage.makeWritable(WRITER.use, WRITER.share), refuse);
   }
 }
 

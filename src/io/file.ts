@@ -10,6 +10,7 @@ import { checkKind, isThrough, measure, type OpenedKind, openFlags } from './fil
 import { copyRange, extentOf, releaseRange, reserveRange, zeroRange } from './file-ranges.ts';
 import type { CacheMode, OpenStorageOptions } from './host.ts';
 import type { Permission } from './locks.ts';
+import { TRUNCATE } from './permissions.ts';
 import type { Storage, StorageExtent, WriteKind } from './storage.ts';
 import { loadSyscalls, type Syscalls } from './syscalls.ts';
 import { errnoException, ioError, openError } from './system-error.ts';
@@ -73,7 +74,7 @@ export class FileStorage implements Storage {
     const doing = 'Could not create';
     const storage = await FileStorage.#openWith(filename, options, doing, fs.constants.O_CREAT);
     try {
-      await storage.lock(['write', 'resize'], ['consistent read']);
+      await storage.lock(TRUNCATE.use, TRUNCATE.share);
       if (storage.resizable) await storage.resize(0);
       return storage;
     } catch (error) {
@@ -220,7 +221,9 @@ export class FileStorage implements Storage {
   }
 
   async lock(use: readonly Permission[], share: readonly Permission[]): Promise<void> {
-    if (this.#locking) await this.#locks.change(use, share);
+    if (!this.#locking) return;
+    await this.#locks.change(use, share);
+    this.#measureAgain();
   }
 
   async makeWritable(use: readonly Permission[], share: readonly Permission[]): Promise<void> {
@@ -239,11 +242,17 @@ export class FileStorage implements Storage {
     }
     this.#descriptor = new Descriptor(this.filename, fd);
     this.#writable = true;
+    this.#measureAgain();
     await old.close();
   }
 
   close(): Promise<void> {
     return this.#descriptor.close();
+  }
+
+  /** Whoever had it before us may have changed its length since it was opened. */
+  #measureAgain(): void {
+    if (this.resizable) this.#size = fs.fstatSync(this.#descriptor.fd).size;
   }
 
   #checkWrite(offset: number, length: number): void {
