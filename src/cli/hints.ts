@@ -94,16 +94,17 @@ const BY_ERRNO: Readonly<Record<string, string>> = {
 };
 
 export function hintFor({ message, errno, code, holders }: ImageError): string | undefined {
+  const held = heldBy(holders);
+  if (held !== '') return held + STOP_IT;
   for (const [pattern, hint] of BY_MESSAGE) {
     const match = pattern.exec(message);
     if (match !== null) return typeof hint === 'string' ? hint : hint(match);
   }
-  if (code === 'busy') {
-    return `${heldBy(holders)}Stop it first; reading commands have -U to look all the same.`;
-  }
+  if (code === 'busy') return STOP_IT;
   return errno === undefined ? undefined : BY_ERRNO[errno];
 }
 
+const STOP_IT = 'Stop it first; reading commands have -U to look all the same.';
 const MOST_HOLDERS = 3;
 
 function heldBy(holders: readonly LockHolder[]): string {

@@ -119,13 +119,13 @@ export class FileLocks {
     for (const byte of bytes) calls.unlock(this.#fd, byte);
   }
 
-  #lookOnly({ probe }: ByteLocks): void {
-    if (process.platform !== 'linux') return;
+  #lookOnly({ probe, keepsOut }: ByteLocks): void {
+    if (process.platform !== 'linux' || probe.length === 0) return;
     const locks = foundTwice(this.#fd);
     for (const { byte, conflict } of probe) {
       if (locks.some((lock) => covers(lock, byte))) throw this.#busy(conflict, byte);
     }
-    if (warned.has(this.#warn)) return;
+    if (!keepsOut || warned.has(this.#warn)) return;
     warned.add(this.#warn);
     this.#warn(CANT_KEEP_OUT);
   }

@@ -22,6 +22,8 @@ const UNSHARED = 200;
 export interface ByteLocks {
   /** Bytes to hold shared locks on. */
   readonly hold: readonly number[];
+  /** There is something that others may not do meanwhile. */
+  readonly keepsOut: boolean;
   /** Bytes that nobody else may hold, and the words for the refusal if somebody does. */
   readonly probe: readonly { readonly byte: number; readonly conflict: string }[];
 }
@@ -41,5 +43,5 @@ export function byteLocks(use: readonly Permission[], share: readonly Permission
     hold.push(UNSHARED + n);
     probe.push({ byte: USED + n, conflict: `Failed to get shared "${permission}" lock` });
   });
-  return { hold, probe };
+  return { hold, probe, keepsOut: share.length < PERMISSIONS.length };
 }

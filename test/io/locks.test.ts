@@ -227,6 +227,14 @@ test('without system calls the user hears once that nobody is kept out', async (
   expect(heard).toEqual([expect.stringMatching(/can not be kept from using the same images/)]);
 });
 
+test('without system calls who keeps nobody out hears nothing', async () => {
+  const heard: string[] = [];
+  const storage = await opened(false, null, (message) => void heard.push(message));
+  const { use, share } = permissionsFor('image', 'read', true);
+  await storage.lock(use, share);
+  expect(heard).toEqual([]);
+});
+
 test('with system calls there is nothing to hear', async () => {
   const heard: string[] = [];
   const storage = await opened(true, undefined, (message) => void heard.push(message));
