@@ -96,6 +96,8 @@ export interface CommitPlan {
   readonly deletes: readonly string[];
   /** Other images whose view changes. Empty unless forced or only planned. */
   readonly siblings: readonly string[];
+  /** Files and directories that could not be read: those, too, may depend on base. */
+  readonly unread: readonly string[];
   /** Bitmaps of base that get the dirty bits of their namesakes in the files `from`. */
   readonly bitmaps: readonly {
     readonly name: string;

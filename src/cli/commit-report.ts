@@ -44,10 +44,7 @@ export class JsonReport implements CommitReport {
   planned(plan: CommitPlan): void {
     this.#planTold = true;
     this.#line('plan', planMembers(plan));
-    for (const sibling of plan.siblings) {
-      this.#line('warning', { message: `'${sibling}' will see other data from now on` });
-    }
-    for (const message of plan.bitmapsLeft) this.#line('warning', { message });
+    for (const message of planWarnings(plan)) this.#line('warning', { message });
   }
 
   warned(message: string, advice: string): void {
@@ -96,6 +93,14 @@ export class JsonReport implements CommitReport {
   }
 }
 
+function planWarnings({ siblings, unread, bitmapsLeft }: CommitPlan): readonly string[] {
+  return [
+    ...siblings.map((name) => `'${name}' will see other data from now on`),
+    ...unread.map((name) => `'${name}' could not be read: it may depend on the base, too`),
+    ...bitmapsLeft,
+  ];
+}
+
 /** The way progress is shown to people. */
 interface Shown {
   update(now: CommitProgress): void;
@@ -116,10 +121,7 @@ export class TextReport implements CommitReport {
 
   planned(plan: CommitPlan): void {
     if (this.#program.asQemu) return;
-    for (const sibling of plan.siblings) {
-      this.#tell(`warning: '${sibling}' will see other data from now on`);
-    }
-    for (const message of plan.bitmapsLeft) this.#tell(`warning: ${message}`);
+    for (const message of planWarnings(plan)) this.#tell(`warning: ${message}`);
   }
 
   warned(message: string, advice: string): void {

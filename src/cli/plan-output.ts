@@ -37,6 +37,7 @@ export function describePlan(plan: CommitPlan): string {
     ),
     ...plan.bitmapsLeft,
     ...list('siblings that would see other data', plan.siblings),
+    ...list('could not be read, and may be siblings', plan.unread),
     ...plan.refusals.map((reason) => `refused: ${reason}`),
     'Nothing was written.',
   ];
@@ -69,6 +70,7 @@ export function planMembers(plan: CommitPlan) {
     invalidates: plan.invalidates,
     deletes: plan.deletes,
     siblings: plan.siblings,
+    unread: plan.unread,
     bitmaps: plan.bitmaps,
     'bitmaps-left': plan.bitmapsLeft,
     refusals: plan.refusals,

@@ -83,6 +83,8 @@ export interface CommitPlan {
   readonly deletes: readonly string[];
   /** Other images whose view changes. Empty unless `force` or `dryRun`. */
   readonly siblings: readonly string[];
+  /** Files and directories that could not be read: they may depend on base as well. */
+  readonly unread: readonly string[];
   /** Bitmaps of base that get the dirty bits of those above. */
   readonly bitmaps: readonly BitmapMerge[];
   /** Bitmaps that are kept as they are, where that may surprise, in words. */

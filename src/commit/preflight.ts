@@ -11,7 +11,7 @@ import { Qcow2Image } from '../qcow2/image.ts';
 import { checkReachable } from '../qcow2/resize.ts';
 import { takeAccess } from './access.ts';
 import { growingBitmaps, planBitmaps } from './bitmaps.ts';
-import { findBystanders, neededError, siblingsError } from './bystanders.ts';
+import { type Found, findBystanders, neededError, siblingsError } from './bystanders.ts';
 import { changesBase } from './difference.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
 import { type PlanStep, planSteps, shapeOf, untilAborted } from './plan.ts';
@@ -62,7 +62,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
       bitmaps: growing,
     });
     const parts = { between, deleted: deletes, overlays, done, steps: watched };
-    const siblings = await checkSiblings(range, options, parts, refuse);
+    const { siblings, unread } = await checkSiblings(range, options, parts, refuse);
     await checkSpace(range, options, measured, refuse);
     const plan: CommitPlan = {
       top: top.filename,
@@ -80,7 +80,8 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
       })),
       invalidates: dead.map(({ filename }) => filename),
       deletes: deletes.map(({ filename }) => filename),
-      siblings,
+      siblings: siblings.map(({ filename }) => filename),
+      unread,
       bitmaps: bitmaps.merges,
       bitmapsLeft: bitmaps.left,
       refusals,
@@ -203,10 +204,10 @@ async function checkSiblings(
     readonly steps: () => AsyncIterable<readonly PlanStep[]>;
   },
   refuse: Refuse,
-): Promise<readonly string[]> {
-  if (options.skipAdvice) return [];
+): Promise<Pick<Found, 'siblings' | 'unread'>> {
+  if (options.skipAdvice) return { siblings: [], unread: [] };
   const { between, deleted, overlays, done, steps } = parts;
-  const { siblings, needing } = await findBystanders({
+  const { siblings, needing, unread } = await findBystanders({
     host: options.host,
     chain,
     search: options.search ?? [],
@@ -214,11 +215,15 @@ async function checkSiblings(
     changing: [base, ...between],
     deleted,
     stable: [...chain.layers.slice(0, topIndex), top, ...overlays.map((each) => each.at(0))],
+    signal: options.signal,
     changesBase: () => changesBase(steps(), base.layer),
   });
   if (needing.length > 0) refuse(neededError(needing));
-  else if (siblings.length > 0 && !options.force) refuse(siblingsError(siblings, base.filename));
-  return siblings;
+  else if (siblings.length > 0 && !options.force) {
+    const names = siblings.map(({ filename }) => filename);
+    refuse(siblingsError(names, base.filename));
+  }
+  return { siblings, unread };
 }
 
 async function checkSpace(

@@ -6,7 +6,7 @@ import { ImageError } from '../errors.ts';
 import { KIB, MIB } from '../units.ts';
 import { Descriptor } from './descriptor.ts';
 import { FileLocks, type Warn, warnOnStderr } from './file-locks.ts';
-import { checkKind, isThrough, measure, type OpenedKind, openFlags } from './file-open.ts';
+import { checkKind, isThrough, measure, type OpenedKind, openFlags, pathOf } from './file-open.ts';
 import { copyRange, extentOf, releaseRange, reserveRange, zeroRange } from './file-ranges.ts';
 import type { CacheMode, OpenStorageOptions } from './host.ts';
 import type { Permission } from './locks.ts';
@@ -93,7 +93,7 @@ export class FileStorage implements Storage {
     const flags = openFlags(options.writable, options.cache ?? 'writeback') | moreFlags;
     let fd: number | undefined;
     try {
-      fd = fs.openSync(filename, flags, 0o644);
+      fd = fs.openSync(pathOf(filename), flags, 0o644);
       const kind = await measure(fd, () => callsOf(options));
       return new FileStorage(filename, fd, kind, options);
     } catch (error) {
@@ -231,7 +231,7 @@ export class FileStorage implements Storage {
     const old = this.#descriptor;
     let fd: number | undefined;
     try {
-      fd = fs.openSync(this.filename, openFlags(true, this.#cache));
+      fd = fs.openSync(pathOf(this.filename), openFlags(true, this.#cache));
       if (!sameFile(fd, old.fd)) {
         throw new ImageError('io', `'${this.filename}' is another file now`);
       }

@@ -6,6 +6,7 @@
 // at: the new name, and extensions that get to lie behind the first sector.
 
 import { ImageError } from '../errors.ts';
+import { encodeName } from '../io/name-bytes.ts';
 import type { Storage } from '../io/storage.ts';
 import { SECTOR } from '../units.ts';
 import { encodeExtensions, type HeaderExtension } from './extensions.ts';
@@ -80,7 +81,7 @@ class HeaderRewrite {
     this.#cluster = old.slice();
     this.#header = parseHeader(old);
     this.#inUse = nameOf(this.#header);
-    this.#name = new TextEncoder().encode(name);
+    this.#name = encodeName(name);
     this.#extensions = encodeExtensions(withFormat(this.#header.extensions, format));
     this.#extensionsEnd = this.#header.headerLength + this.#extensions.length;
     if (this.#name.length > MAX_BACKING_NAME) throw this.#refuse('the name is too long');

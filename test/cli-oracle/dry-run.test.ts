@@ -24,6 +24,7 @@ interface Plan {
   readonly invalidates: readonly string[];
   readonly deletes: readonly string[];
   readonly siblings: readonly string[];
+  readonly unread: readonly string[];
   readonly refusals: readonly string[];
 }
 
@@ -75,6 +76,7 @@ const FORMS: readonly (readonly [string, Partial<Plan>])[] = [
       ],
       deletes: [],
       siblings: [],
+      unread: [],
     },
   ],
 ];
