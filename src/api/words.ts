@@ -2,11 +2,16 @@
 
 import { ImageError } from '../errors.ts';
 
-const FLAG = /--(top|relink|delete|overlay|force)\b/g;
+const FLAG = /--(top|relink|delete|overlay|force|rebase-siblings)\b/g;
+/** Those that are called otherwise. */
+const NAMES: Readonly<Record<string, string>> = {
+  overlay: 'overlays',
+  'rebase-siblings': 'rebaseSiblings',
+};
 
 export function inOptionNames(text: string): string {
   return text
-    .replace(FLAG, (_, name: string) => (name === 'overlay' ? 'overlays' : name))
+    .replace(FLAG, (_, name: string) => NAMES[name] ?? name)
     .replace(' (-b)', '')
     .replace('the same command', 'the same call');
 }
@@ -14,12 +19,13 @@ export function inOptionNames(text: string): string {
 /** The same error, its words for programs. */
 export function forPrograms(error: unknown): unknown {
   if (!(error instanceof ImageError)) return error;
-  const { code, message, errno, hint } = error;
+  const { code, message, errno, hint, holders } = error;
   const said = inOptionNames(message);
   const next = hint === undefined ? undefined : inOptionNames(hint);
   if (said === message && next === hint) return error;
   return new ImageError(code, said, {
     cause: error.cause,
+    holders,
     ...(errno !== undefined && { errno }),
     ...(next !== undefined && { hint: next }),
   });

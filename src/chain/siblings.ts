@@ -103,7 +103,7 @@ export async function directoriesOf(
     const real = directoryOf(await host.realPath(filename));
     const named = directoryOf(filename) || './';
     // As the user named it, where that is the same.
-    directories.set(directoryOf(`${await host.realPath(named)}/`), named);
+    directories.set(asDirectory(await host.realPath(named)), named);
     if (!directories.has(real)) directories.set(real, real);
   }
   return [...new Set([...directories.values(), ...search.map(asDirectory)])];

@@ -5,7 +5,7 @@ import type { CommitPlan } from '../commit/options.ts';
 import { ImageError } from '../errors.ts';
 import { hintFor } from './hints.ts';
 import { warner } from './open-named.ts';
-import { planMembers } from './plan-output.ts';
+import { humanBytes, planMembers } from './plan-output.ts';
 import type { ProgramContext } from './program.ts';
 
 export interface CommitReport {
@@ -136,12 +136,15 @@ export class TextReport implements CommitReport {
     this.#shown.showNext();
   }
 
-  done({ relinks, invalidates, deletes, merged }: CommitPlan): void {
+  done({ relinks, invalidates, deletes, merged, siblingCopies }: CommitPlan): void {
     this.#shown.end(true);
     if (this.#quiet) return;
     this.#program.out('Image committed.\n');
     if (this.#program.asQemu) return;
     const names = (files: readonly string[]) => files.map((name) => `'${name}'`).join(', ');
+    for (const { filename, copyBytes } of siblingCopies) {
+      this.#tell(`'${filename}' keeps what it shows: ${humanBytes(copyBytes)} copied into it`);
+    }
     for (const { overlay, backingFile } of relinks) {
       this.#tell(`'${overlay}' now has the backing file '${backingFile}'`);
     }

@@ -8,10 +8,12 @@ import { fillPermissions, INVALIDATE, permissionsFor } from '../io/permissions.t
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { CommitPlan } from './options.ts';
 import type { Range } from './range.ts';
+import type { SiblingCopy } from './siblings.ts';
 
 export interface Accessed extends Range {
   readonly plan: CommitPlan;
   readonly relinks: readonly Relink[];
+  readonly siblingCopies: readonly SiblingCopy[];
 }
 
 type Take = (work: () => Promise<void>) => Promise<void>;
@@ -21,7 +23,7 @@ type Take = (work: () => Promise<void>) => Promise<void>;
  * for writing what it has only read so far.
  */
 export async function takeAccess(prepared: Accessed, each: Take): Promise<void> {
-  const { chain, base, relinks, plan } = prepared;
+  const { chain, base, relinks, siblingCopies, plan } = prepared;
   const part = base.layer instanceof Qcow2Image ? 'image' : 'raw';
   const filling = fillPermissions(part, plan.newBaseSize > plan.baseSize);
   await each(async () => {
@@ -32,7 +34,9 @@ export async function takeAccess(prepared: Accessed, each: Take): Promise<void> 
     throw new ImageError('busy', message, { hint: 'Run the same command again.' });
   });
   const { use, share } = permissionsFor('image', 'write');
-  for (const { storage, writable } of [...relinks.map(({ overlay }) => overlay), chain.top]) {
+  const overlays = relinks.map(({ overlay }) => overlay);
+  const siblings = siblingCopies.map(({ image }) => image);
+  for (const { storage, writable } of [...overlays, ...siblings, chain.top]) {
     if (!writable) await each(() => storage.makeWritable(use, share));
   }
   await invalidate(chain, [...plan.merged.slice(1), ...plan.deletes], each);

@@ -90,7 +90,9 @@ export function siblingsError(siblings: readonly string[], base: string): ImageE
     `Other images depend on '${base}' or a layer between, and would see other data ` +
       `afterwards: ${names}`,
     {
-      hint: 'Remove those that nobody needs any more, or use --force to commit all the same.',
+      hint:
+        'Remove those that nobody needs any more, use --rebase-siblings to have each of them keep ' +
+        'what it shows, or --force to commit all the same.',
     },
   );
 }

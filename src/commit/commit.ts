@@ -17,6 +17,7 @@ import { type Finished, findFinished } from './finished.ts';
 import { type CommitOptions, type CommitResult, checkOptions } from './options.ts';
 import { type Prepared, preflight } from './preflight.ts';
 import { findRange } from './range.ts';
+import { copiedBytes, fillSiblings } from './siblings.ts';
 
 /**
  * Merges the layers `top .. above base` of the chain of `target` into base.
@@ -81,7 +82,7 @@ async function run(prepared: Prepared, options: CommitOptions): Promise<void> {
   await takeAccess(prepared, (work) => work());
   options.onPlan?.(plan);
   try {
-    await fillBase(prepared, options);
+    await fill(prepared, options);
     for (const each of relinks) await relink(each);
     const top = chain.at(0).layer;
     if (plan.empties !== null && top instanceof Qcow2Image) await empty(top, chain.at(0).name);
@@ -108,19 +109,24 @@ async function empty(top: Qcow2Image, name: string): Promise<void> {
   }
 }
 
-/** Base grown, filled and durable. */
-async function fillBase(prepared: Prepared, options: CommitOptions): Promise<void> {
-  const { base, plan, steps } = prepared;
-  const { host, signal, onProgress, rateLimit } = options;
+/** Siblings have, durably, what they would lose; then base grown, filled and durable. */
+async function fill(prepared: Prepared, options: CommitOptions): Promise<void> {
+  const { base, plan, steps, siblingCopies } = prepared;
+  const { host, signal, onProgress, rateLimit = 0 } = options;
+  const limit = rateLimit instanceof RateLimit ? rateLimit : new RateLimit(rateLimit, host);
+  const total = plan.copyBytes + plan.zeroBytes;
+  const before = copiedBytes(siblingCopies);
+  await fillSiblings(siblingCopies, limit, total, options);
   signal?.throwIfAborted();
   await base.layer.grow(plan.newBaseSize);
   await carryOut(steps(), base.layer, {
     host,
-    total: plan.copyBytes + plan.zeroBytes,
-    rateLimit: rateLimit instanceof RateLimit ? rateLimit : new RateLimit(rateLimit ?? 0, host),
+    total,
+    rateLimit: limit,
     compress: options.compress === true,
     signal,
-    onProgress,
+    onProgress: (now) =>
+      onProgress?.({ ...now, done: now.done + before, total: now.total + before }),
   });
   signal?.throwIfAborted();
   await base.layer.flush();

@@ -94,6 +94,7 @@ async function whatIsLeft(
     invalidates: names,
     deletes: options.delete ? names : [],
     siblings: [],
+    siblingCopies: [],
     unread: [],
     bitmaps: [],
     bitmapsLeft: [],

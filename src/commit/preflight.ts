@@ -17,12 +17,14 @@ import type { CommitOptions, CommitPlan } from './options.ts';
 import { type PlanStep, planSteps, shapeOf, untilAborted } from './plan.ts';
 import type { Range, Refuse } from './range.ts';
 import { prepareRelinks } from './relinks.ts';
+import { describeCopies, prepareSiblings, type SiblingCopy, sharedShortage } from './siblings.ts';
 import { type Measured, measure, shortage } from './space.ts';
 
 export interface Prepared extends Range {
   readonly plan: CommitPlan;
   readonly relinks: readonly Relink[];
-  /** Images outside of the chain that were opened for relinking; the owner closes them. */
+  readonly siblingCopies: readonly SiblingCopy[];
+  /** Images outside of the chain that were opened to be changed; the owner closes them. */
   readonly overlays: readonly Chain[];
   readonly steps: () => AsyncIterable<readonly PlanStep[]>;
 }
@@ -42,7 +44,8 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
   const empties = topIndex === 0 && options.base === undefined && !options.drop;
   if (empties) checkTop(top, refuse);
 
-  const { relinks, overlays, done } = await prepareRelinks(range, options, refuse);
+  const { relinks, done, ...opened } = await prepareRelinks(range, options, refuse);
+  const overlays = [...opened.overlays];
   try {
     const merged = chain.layers.slice(topIndex, baseIndex);
     const between = merged.slice(1);
@@ -63,7 +66,13 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     });
     const parts = { between, deleted: deletes, overlays, done, steps: watched };
     const { siblings, unread } = await checkSiblings(range, options, parts, refuse);
-    await checkSpace(range, options, measured, refuse);
+    const siblingCopies = options.rebaseSiblings
+      ? await prepareSiblings({
+          ...{ range, siblings, options, newBaseSize, refuse },
+          ...{ steps: watched, opened: overlays },
+        })
+      : [];
+    await checkSpace(range, options, measured, siblingCopies, refuse);
     const plan: CommitPlan = {
       top: top.filename,
       base: base.filename,
@@ -80,13 +89,14 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
       })),
       invalidates: dead.map(({ filename }) => filename),
       deletes: deletes.map(({ filename }) => filename),
-      siblings: siblings.map(({ filename }) => filename),
+      siblings: options.rebaseSiblings ? [] : siblings.map(({ filename }) => filename),
+      siblingCopies: describeCopies(siblingCopies),
       unread,
       bitmaps: bitmaps.merges,
       bitmapsLeft: bitmaps.left,
       refusals,
     };
-    const prepared = { ...range, plan, relinks, overlays, steps };
+    const prepared = { ...range, plan, relinks, overlays, siblingCopies, steps };
     // Taken and given back, nothing is written.
     if (options.dryRun) await takeAccess(prepared, (work) => collect(work, refuse));
     return prepared;
@@ -219,7 +229,7 @@ async function checkSiblings(
     changesBase: () => changesBase(steps(), base.layer),
   });
   if (needing.length > 0) refuse(neededError(needing));
-  else if (siblings.length > 0 && !options.force) {
+  else if (siblings.length > 0 && !options.force && !options.rebaseSiblings) {
     const names = siblings.map(({ filename }) => filename);
     refuse(siblingsError(names, base.filename));
   }
@@ -230,19 +240,25 @@ async function checkSpace(
   { base }: Range,
   options: CommitOptions,
   measured: Measured,
+  copies: readonly SiblingCopy[],
   refuse: Refuse,
 ): Promise<void> {
   if (options.force || options.skipAdvice) return;
-  const short = await shortage(options.host, base.layer, measured);
+  const { host } = options;
+  let short = await shortage(host, base.layer, measured);
+  for (const copy of copies) short ??= await shortage(host, copy.image, copy.measured);
+  const all = [{ image: base.layer, measured }, ...copies].map((each) => ({
+    filename: each.image.storage.filename,
+    needed: each.measured.totals.growthBytes,
+  }));
+  if (copies.length > 0) short ??= await sharedShortage(host, all);
   if (short === undefined) return;
+  const { filename, needed, free } = short;
   const place = base.layer.storage.resizable
-    ? `in '${directoryOf(short.filename) || './'}', and`
+    ? `in '${directoryOf(filename) || './'}', and`
     : 'on the device, where';
-  refuse(
-    new ImageError(
-      'no-space',
-      `'${short.filename}' needs ${short.needed} bytes more ${place} ${short.free} are free`,
-      { errno: 'ENOSPC', hint: 'Make room, or use --force to try all the same.' },
-    ),
-  );
+  const who = copies.length > 0 ? `'${filename}', with its siblings,` : `'${filename}'`;
+  const message = `${who} needs ${needed} bytes more ${place} ${free} are free`;
+  const hint = 'Make room, or use --force to try all the same.';
+  refuse(new ImageError('no-space', message, { errno: 'ENOSPC', hint }));
 }

@@ -24,6 +24,7 @@ interface Plan {
   readonly invalidates: readonly string[];
   readonly deletes: readonly string[];
   readonly siblings: readonly string[];
+  readonly 'sibling-copies': readonly unknown[];
   readonly unread: readonly string[];
   readonly refusals: readonly string[];
 }
@@ -76,6 +77,7 @@ const FORMS: readonly (readonly [string, Partial<Plan>])[] = [
       ],
       deletes: [],
       siblings: [],
+      'sibling-copies': [],
       unread: [],
     },
   ],

@@ -78,12 +78,12 @@ export async function buildChain(
       const options = { size, clusterSize, version, refcountBits, ...(i > 0 && below) };
       await (await createImage(await host.createStorage(nameOf(i)), options)).close();
     }
-    await fill(host, nameOf(i), layer, i);
+    await fillLayer(host, nameOf(i), layer, i);
   }
   return layers.map((_, i) => nameOf(i));
 }
 
-async function fill(
+export async function fillLayer(
   host: MemoryHost,
   name: string,
   layer: MemoryLayer,
