@@ -49,7 +49,7 @@ export interface OpenChainOptions {
   /** Opens the top for writing; the layers below stay read-only. Default false. */
   readonly writable?: boolean;
   readonly cache?: CacheMode;
-  /** Takes no locks; for reading only. */
+  /** Keeps nobody out; for reading only. */
   readonly forceShare?: boolean;
   /** Opens the top alone. */
   readonly single?: boolean;
