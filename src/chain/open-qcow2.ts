@@ -15,6 +15,9 @@ import { checkEncryptOptions, passphraseOf, type Secrets } from './secrets.ts';
 const CACHE_TOTAL = 32 * MIB;
 const CACHE_PER_LAYER = 16 * MIB;
 
+/** For an image that was opened for reading, and is to be written to. */
+export const WRITER = permissionsFor('image', 'write');
+
 export interface LayerContext {
   readonly host: Host;
   readonly writable: boolean;

@@ -2,9 +2,10 @@
 // the right to write, and that nobody stands on what becomes invalid.
 
 import type { Chain } from '../chain/chain.ts';
+import { WRITER } from '../chain/open-qcow2.ts';
 import type { Relink } from '../chain/relink.ts';
 import { ImageError } from '../errors.ts';
-import { fillPermissions, INVALIDATE, permissionsFor } from '../io/permissions.ts';
+import { fillPermissions, INVALIDATE } from '../io/permissions.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { CommitPlan } from './options.ts';
 import type { Range } from './range.ts';
@@ -33,11 +34,10 @@ export async function takeAccess(prepared: Accessed, each: Take): Promise<void> 
     const message = `The size of '${base.filename}' has changed meanwhile; nothing was written`;
     throw new ImageError('busy', message, { hint: 'Run the same command again.' });
   });
-  const { use, share } = permissionsFor('image', 'write');
   const overlays = relinks.map(({ overlay }) => overlay);
   const siblings = siblingCopies.map(({ image }) => image);
   for (const { storage, writable } of [...overlays, ...siblings, chain.top]) {
-    if (!writable) await each(() => storage.makeWritable(use, share));
+    if (!writable) await each(() => storage.makeWritable(WRITER.use, WRITER.share));
   }
   await invalidate(chain, [...plan.merged.slice(1), ...plan.deletes], each);
 }
