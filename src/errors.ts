@@ -43,8 +43,8 @@ export interface ImageErrorDetails {
   readonly errno?: string;
   /** A second line for the user: what to do next. */
   readonly hint?: string;
-  /** With `busy`: who has the file locked, as far as the system tells. */
-  readonly holders?: readonly LockHolder[];
+  /** With `busy`: finds out who has the file locked, as far as the system tells. */
+  readonly findHolders?: () => readonly LockHolder[];
 }
 
 /** Every refusal and failure of this library; codes are stable, messages are for people. */
@@ -57,15 +57,24 @@ export class ImageError extends Error {
   readonly errno: string | undefined;
   /** A second line for the user: what to do next; where there is something. */
   readonly hint: string | undefined;
-  /** With `busy`: who has the file locked, as far as the system tells; else nobody. */
-  readonly holders: readonly LockHolder[];
+  readonly #findHolders: () => readonly LockHolder[];
+  #holders: readonly LockHolder[] | undefined;
 
   constructor(code: ImageErrorCode, message: string, details: ImageErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     this.errno = details.errno;
     this.hint = details.hint;
-    this.holders = details.holders ?? [];
+    this.#findHolders = details.findHolders ?? (() => []);
+  }
+
+  /**
+   * With `busy`: who has the file locked, as far as the system tells; else nobody. Looked up when it
+   * is asked for the first time, as that takes a while.
+   */
+  get holders(): readonly LockHolder[] {
+    this.#holders ??= this.#findHolders();
+    return this.#holders;
   }
 }
 
@@ -75,10 +84,10 @@ export class ImageError extends Error {
  * @internal
  */
 export function reworded(error: ImageError, message: string): ImageError {
-  const { code, errno, hint, holders } = error;
+  const { code, errno, hint } = error;
   return new ImageError(code, message, {
     cause: error,
-    holders,
+    findHolders: () => error.holders,
     ...(errno !== undefined && { errno }),
     ...(hint !== undefined && { hint }),
   });

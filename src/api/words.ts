@@ -19,13 +19,13 @@ export function inOptionNames(text: string): string {
 /** The same error, its words for programs. */
 export function forPrograms(error: unknown): unknown {
   if (!(error instanceof ImageError)) return error;
-  const { code, message, errno, hint, holders } = error;
+  const { code, message, errno, hint } = error;
   const said = inOptionNames(message);
   const next = hint === undefined ? undefined : inOptionNames(hint);
   if (said === message && next === hint) return error;
   return new ImageError(code, said, {
     cause: error.cause,
-    holders,
+    findHolders: () => error.holders,
     ...(errno !== undefined && { errno }),
     ...(next !== undefined && { hint: next }),
   });

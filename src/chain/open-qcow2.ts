@@ -61,10 +61,10 @@ export async function lock(
 /** Of a file without tables: it is the layer above that uses it, once it is there itself. */
 export class FileBelowError extends ImageError {
   constructor(cause: ImageError) {
-    const { code, message, errno, hint, holders } = cause;
+    const { code, message, errno, hint } = cause;
     super(code, message, {
       cause,
-      holders,
+      findHolders: () => cause.holders,
       ...(errno !== undefined && { errno }),
       ...(hint !== undefined && { hint }),
     });

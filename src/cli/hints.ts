@@ -93,8 +93,9 @@ const BY_ERRNO: Readonly<Record<string, string>> = {
   ELOOP: 'A symbolic link leads back to itself: ls -l tells where it points.',
 };
 
-export function hintFor({ message, errno, code, holders }: ImageError): string | undefined {
-  const held = heldBy(holders);
+export function hintFor(error: ImageError): string | undefined {
+  const { message, errno, code } = error;
+  const held = code === 'busy' ? heldBy(error.holders) : '';
   if (held !== '') return held + STOP_IT;
   for (const [pattern, hint] of BY_MESSAGE) {
     const match = pattern.exec(message);

@@ -90,9 +90,10 @@ const WITH_NAME = /^(kilobytes|Check failed)/;
 export class TwoLineError extends ImageError {
   readonly first: string;
 
-  constructor(first: string, { code, message, errno, hint, holders }: ImageError) {
+  constructor(first: string, error: ImageError) {
+    const { code, message, errno, hint } = error;
     super(code, message, {
-      holders,
+      findHolders: () => error.holders,
       ...(errno !== undefined && { errno }),
       ...(hint !== undefined && { hint }),
     });

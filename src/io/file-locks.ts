@@ -131,10 +131,11 @@ export class FileLocks {
   }
 
   #busy(conflict: string, byte: number): ImageError {
+    const place = { fd: this.#fd, file: kernelName(this.#fd), byte };
     return new ImageError('busy', conflict, {
       errno: 'EAGAIN',
       hint: `Is another process using the image [${this.#filename}]?`,
-      holders: lockHolders(this.#fd, byte),
+      findHolders: () => lockHolders(place),
     });
   }
 }

@@ -39,34 +39,51 @@ export function covers({ first, last }: KernelLock, byte: number): boolean {
 
 /** The file's name in lists of locks. */
 export function kernelName(fd: number): string {
-  // Where we hold a lock ourselves the kernel says it; some file systems tell another device in stat.
+  // Where we hold a lock ourselves the kernel says it.
   const own = locksOf('self', fd)[0];
   if (own !== undefined) return own.file;
   // An inode may be past 2^53 on XFS.
   const { dev, ino } = fs.fstatSync(fd, { bigint: true });
-  const { major, minor } = deviceNumber(Number(dev));
+  const { major, minor } = mountedDevice(fd) ?? deviceNumber(Number(dev));
   const hex = (value: number) => value.toString(16).padStart(2, '0');
   return `${hex(major)}:${hex(minor)}:${ino}`;
 }
 
-/** Those that hold `byte` of the file, without ourselves through `fd`; none where nobody can tell. */
-export function lockHolders(fd: number, byte: number): readonly LockHolder[] {
+/** That of the file system: in stat, btrfs tells another one for each of its subvolumes. */
+function mountedDevice(fd: number): ReturnType<typeof deviceNumber> | undefined {
+  const mount = /^mnt_id:\s*(\d+)$/m.exec(read(`/proc/self/fdinfo/${fd}`))?.[1];
+  const line = new RegExp(`^${mount} \\d+ (\\d+):(\\d+) `, 'm').exec(read('/proc/self/mountinfo'));
+  return line === null ? undefined : { major: Number(line[1]), minor: Number(line[2]) };
+}
+
+export interface LockPlace {
+  /** Ours, which is none of others. */
+  readonly fd: number;
+  /** See `kernelName`. */
+  readonly file: string;
+  readonly byte: number;
+}
+
+/** Those that hold the byte of the file; none where nobody can tell. */
+export function lockHolders(place: LockPlace): readonly LockHolder[] {
   if (process.platform !== 'linux') return [];
-  const file = kernelName(fd);
   const holders: LockHolder[] = [];
   let left = MAX_DESCRIPTORS;
   for (const pid of list('/proc').filter((name) => /^\d+$/.test(name))) {
-    const mine = Number(pid) === process.pid;
-    for (const other of list(`/proc/${pid}/fdinfo`)) {
-      if (left-- === 0) return holders;
-      if (mine && Number(other) === fd) continue;
-      const locks = locksOf(pid, Number(other));
-      if (!locks.some((lock) => lock.file === file && covers(lock, byte))) continue;
+    const descriptors = list(`/proc/${pid}/fd`).slice(0, left);
+    left -= descriptors.length;
+    if (descriptors.some((fd) => holds(pid, fd, place))) {
       holders.push({ pid: Number(pid), name: nameOf(pid) });
-      break;
     }
   }
   return holders;
+}
+
+function holds(pid: string, fd: string, { fd: own, file, byte }: LockPlace): boolean {
+  if (Number(fd) === own && Number(pid) === process.pid) return false;
+  // Pipes, sockets and the like are most of them, and reading about one takes longer than its name.
+  if (!leadsTo(`/proc/${pid}/fd/${fd}`).startsWith('/')) return false;
+  return locksOf(pid, Number(fd)).some((lock) => lock.file === file && covers(lock, byte));
 }
 
 function locksOf(pid: string, fd: number): readonly KernelLock[] {
@@ -91,6 +108,14 @@ function nameOf(pid: string): string {
 function read(file: string): string {
   try {
     return fs.readFileSync(file, 'latin1');
+  } catch {
+    return '';
+  }
+}
+
+function leadsTo(link: string): string {
+  try {
+    return fs.readlinkSync(link);
   } catch {
     return '';
   }

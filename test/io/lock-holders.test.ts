@@ -1,7 +1,11 @@
 // The kernel's lists of locks.
 
-import { expect, test } from 'vitest';
-import { covers, parseLocks } from '../../src/io/lock-holders.ts';
+import { closeSync, fstatSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { covers, kernelName, parseLocks } from '../../src/io/lock-holders.ts';
+import { loadSyscalls } from '../../src/io/syscalls.ts';
+import { tempDir } from '../support/temp.ts';
 
 const LOCKS = `1: FLOCK  ADVISORY  WRITE 512 fe:00:77 0 EOF
 2: OFDLCK ADVISORY  READ -1 fe:00:1234 100 101
@@ -25,4 +29,14 @@ test('lines of a descriptor', () => {
 test('from the first byte to the last', () => {
   const lock = { file: '', first: 100, last: 101 };
   expect([99, 100, 101, 102].map((byte) => covers(lock, byte))).toEqual([false, true, true, false]);
+});
+
+test('a file has the same name with and without a lock of ours', async () => {
+  const calls = await loadSyscalls();
+  const fd = openSync(join(tempDir(), 'file'), 'w+');
+  onTestFinished(() => closeSync(fd));
+  const before = kernelName(fd);
+  calls?.lockShared(fd, 100);
+  expect(kernelName(fd)).toBe(before);
+  expect(before).toMatch(new RegExp(`^[0-9a-f]{2,}:[0-9a-f]{2,}:${fstatSync(fd).ino}$`));
 });
