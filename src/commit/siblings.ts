@@ -11,6 +11,7 @@ import type { Host } from '../io/host.ts';
 import type { RateLimit } from '../io/throttle.ts';
 import type { Layer } from '../layer.ts';
 import type { Qcow2Image } from '../qcow2/image.ts';
+import { MIB } from '../units.ts';
 import { carryOut } from './copy.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
 import { type PlanStep, untilAborted } from './plan.ts';
@@ -53,6 +54,9 @@ export async function prepareSiblings(task: CopyTask): Promise<readonly SiblingC
   return copies;
 }
 
+/** Tables in memory, in bytes, about. */
+const CACHE_TOTAL = 32 * MIB;
+
 async function prepareOne(filename: string, task: CopyTask): Promise<SiblingCopy> {
   const { range, options, newBaseSize } = task;
   const { host, secrets, dryRun = false } = options;
@@ -60,7 +64,9 @@ async function prepareOne(filename: string, task: CopyTask): Promise<SiblingCopy
   const target = { driver: 'qcow2', file: { driver: 'file', filename } };
   const access = { writable: !dryRun, forceShare: dryRun };
   const keys = secrets !== undefined && { secrets };
-  const open = { host, label: filename, single: true, ...access, ...keys };
+  // All of them are open at once.
+  const cacheBytes = Math.max(MIB, Math.floor(CACHE_TOTAL / task.siblings.length));
+  const open = { host, label: filename, single: true, cacheBytes, ...access, ...keys };
   const chain = await openChain(target, open);
   task.opened.push(chain);
   const image = asQcow2(chain.top);

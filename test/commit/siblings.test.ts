@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { openChain } from '../../src/chain/open.ts';
 import { commit } from '../../src/commit/commit.ts';
+import { ImageError } from '../../src/errors.ts';
 import { MemoryHost } from '../../src/io/memory-host.ts';
 import { createImage } from '../../src/qcow2/create.ts';
 import { alignUp } from '../../src/units.ts';
@@ -18,6 +19,7 @@ import {
 } from '../support/memory-chains.ts';
 import { expectBytes, expectSoundFile, viewThrough } from '../support/memory-images.ts';
 import { pattern } from '../support/storage-contract.ts';
+import { hostWith, WatchedHost } from '../support/watched-host.ts';
 
 interface Other {
   /** A share of the layers below the top. */
@@ -221,4 +223,32 @@ test('progress is that of siblings and base together', async () => {
   expect(new Set(seen.map(([, total]) => total))).toEqual(new Set([16384]));
   const done = seen.map(([bytes]) => bytes);
   expect(done).toEqual([...done].sort((a, b) => a - b));
+});
+
+test('whichever single change fails: all views stay, and another run completes it', async () => {
+  const files = filesOf(await small({ clusterSize: 1024, version: 2 }), [
+    '/disks/layer0',
+    '/disks/layer1',
+    '/disks/sibling',
+  ]);
+  const names = ['/disks/layer1', '/disks/sibling'];
+  const views = await viewsOf(hostWith(new MemoryHost(), files), names);
+  for (let n = 0, reached = true; reached; n++) {
+    const host = hostWith(new WatchedHost(), files);
+    let count = 0;
+    host.watch = () => {
+      if (count++ === n) throw new ImageError('io', 'broken', { errno: 'EIO' });
+    };
+    const request = { host, rebaseSiblings: true };
+    const outcome = await commit('/disks/layer1', request).catch((error: unknown) => error);
+    host.watch = () => undefined;
+    reached = count > n;
+    if (reached) expect(outcome).toMatchObject({ errno: 'EIO' });
+    for (const when of ['failed', 'completed']) {
+      if (when === 'completed') await commit('/disks/layer1', request);
+      for (const [i, view] of (await viewsOf(host, names)).entries()) {
+        expectBytes(view, views[i] ?? new Uint8Array(), `${names[i]}, change ${n} ${when}`);
+      }
+    }
+  }
 });
