@@ -27,6 +27,14 @@ export type ImageErrorCode =
   | 'no-space'
   | 'io';
 
+/** A process that has locked a file. */
+export interface LockHolder {
+  /** Its number, as it is seen from here. */
+  readonly pid: number;
+  /** What the kernel calls it: the first 15 characters of its program's name. */
+  readonly name: string;
+}
+
 /** What an {@link ImageError} carries besides code and message. */
 export interface ImageErrorDetails {
   /** The error behind it. */
@@ -35,6 +43,8 @@ export interface ImageErrorDetails {
   readonly errno?: string;
   /** A second line for the user: what to do next. */
   readonly hint?: string;
+  /** With `busy`: finds out who has the file locked, as far as the system tells. */
+  readonly findHolders?: () => readonly LockHolder[];
 }
 
 /** Every refusal and failure of this library; codes are stable, messages are for people. */
@@ -47,17 +57,29 @@ export class ImageError extends Error {
   readonly errno: string | undefined;
   /** A second line for the user: what to do next; where there is something. */
   readonly hint: string | undefined;
+  readonly #findHolders: () => readonly LockHolder[];
+  #holders: readonly LockHolder[] | undefined;
 
   constructor(code: ImageErrorCode, message: string, details: ImageErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     this.errno = details.errno;
     this.hint = details.hint;
+    this.#findHolders = details.findHolders ?? (() => []);
+  }
+
+  /**
+   * With `busy`: who has the file locked, as far as the system tells; else nobody. Looked up when it
+   * is asked for the first time, as that takes a while.
+   */
+  get holders(): readonly LockHolder[] {
+    this.#holders ??= this.#findHolders();
+    return this.#holders;
   }
 }
 
 /**
- * The same failure told in other words: its code, errno and hint stay.
+ * The same failure told in other words: its code, errno, hint and holders stay.
  *
  * @internal
  */
@@ -65,6 +87,7 @@ export function reworded(error: ImageError, message: string): ImageError {
   const { code, errno, hint } = error;
   return new ImageError(code, message, {
     cause: error,
+    findHolders: () => error.holders,
     ...(errno !== undefined && { errno }),
     ...(hint !== undefined && { hint }),
   });

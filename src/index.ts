@@ -53,7 +53,12 @@ export { type RepairOptions, type RepairReport, repairImage } from './api/repair
 export { type ResizeOptions, resizeImage } from './api/resize.ts';
 export type { Secrets } from './api/secrets.ts';
 export type { ImageSource } from './api/source.ts';
-export { ImageError, type ImageErrorCode, type ImageErrorDetails } from './errors.ts';
+export {
+  ImageError,
+  type ImageErrorCode,
+  type ImageErrorDetails,
+  type LockHolder,
+} from './errors.ts';
 export { STORAGE_EVENTS, type StorageEvent } from './io/events.ts';
 export type {
   BlockCipher,

@@ -48,7 +48,7 @@ export interface OpenOptions extends Cancellable {
   readonly secrets?: Secrets;
   /** Durability of writes. Default `writeback`: durable once `flush` has resolved. */
   readonly cache?: CacheMode;
-  /** Takes no image locks, so that an image that somebody writes to can be read. Default false. */
+  /** Keeps nobody out by image locks, so that an image that somebody writes to can be read. Default false. */
   readonly forceShare?: boolean;
   /**
    * Most bytes of tables in memory, for each layer; a few tables are always kept. Default: up to 16

@@ -50,6 +50,12 @@ export interface CommitOptions extends Cancellable {
   readonly bitmaps?: boolean;
   /** Commits although other images would see other data, or space may not do. Default false. */
   readonly force?: boolean;
+  /**
+   * Copies into other images, first and durably, what they would lose, instead of refusing because
+   * of them. Those that are in use are refused with `busy`, those with internal snapshots with
+   * `unsupported`. Default false.
+   */
+  readonly rebaseSiblings?: boolean;
   /** Further directories to look for images that stand on base in. Default: none. */
   readonly search?: readonly string[];
   /** Bytes of data copied per second, 0 or more; 0: no limit, the default. */
@@ -96,6 +102,15 @@ export interface CommitPlan {
   readonly deletes: readonly string[];
   /** Other images whose view changes. Empty unless forced or only planned. */
   readonly siblings: readonly string[];
+  /** Images that get, first, what they would lose: data copied, zeroed, growth of the file at most. */
+  readonly siblingCopies: readonly {
+    readonly filename: string;
+    readonly copyBytes: number;
+    readonly zeroBytes: number;
+    readonly growthBytes: number;
+  }[];
+  /** Files and directories that could not be read: those, too, may depend on base. */
+  readonly unread: readonly string[];
   /** Bitmaps of base that get the dirty bits of their namesakes in the files `from`. */
   readonly bitmaps: readonly {
     readonly name: string;

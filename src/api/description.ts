@@ -7,7 +7,7 @@ import type { StorageEvent } from '../io/events.ts';
 export interface NodeOptions {
   /** Refused with `read-only` where it would have to be written to. Default false. */
   readonly 'read-only'?: boolean;
-  /** Takes no image locks. Default: as {@link OpenOptions.forceShare}. */
+  /** Keeps nobody out by image locks. Default: as {@link OpenOptions.forceShare}. */
   readonly 'force-share'?: boolean;
   /** Default: as {@link OpenOptions.cache}. */
   readonly cache?: {

@@ -2,11 +2,16 @@
 
 import { ImageError } from '../errors.ts';
 
-const FLAG = /--(top|relink|delete|overlay|force)\b/g;
+const FLAG = /--(top|relink|delete|overlay|force|rebase-siblings)\b/g;
+/** Those that are called otherwise. */
+const NAMES: Readonly<Record<string, string>> = {
+  overlay: 'overlays',
+  'rebase-siblings': 'rebaseSiblings',
+};
 
 export function inOptionNames(text: string): string {
   return text
-    .replace(FLAG, (_, name: string) => (name === 'overlay' ? 'overlays' : name))
+    .replace(FLAG, (_, name: string) => NAMES[name] ?? name)
     .replace(' (-b)', '')
     .replace(/-F\b/, 'backingFormat')
     .replace('the same command', 'the same call');
@@ -21,6 +26,7 @@ export function forPrograms(error: unknown): unknown {
   if (said === message && next === hint) return error;
   return new ImageError(code, said, {
     cause: error.cause,
+    findHolders: () => error.holders,
     ...(errno !== undefined && { errno }),
     ...(next !== undefined && { hint: next }),
   });

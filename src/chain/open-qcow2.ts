@@ -2,7 +2,7 @@
 
 import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import type { Permission } from '../io/locks.ts';
+import { type FilePart, permissionsFor } from '../io/permissions.ts';
 import type { Storage } from '../io/storage.ts';
 import type { Checking } from '../qcow2/header.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
@@ -16,12 +16,8 @@ import { checkEncryptOptions, passphraseOf, type Secrets } from './secrets.ts';
 const CACHE_TOTAL = 32 * MIB;
 const CACHE_PER_LAYER = 16 * MIB;
 
-const SHARED_BY_READER: readonly Permission[] = ['consistent read', 'write unchanged'];
-export const READER = { use: ['consistent read'], share: SHARED_BY_READER } as const;
-export const WRITER = {
-  use: ['consistent read', 'write', 'resize'],
-  share: SHARED_BY_READER,
-} as const;
+/** For an image that was opened for reading, and is to be written to. */
+export const WRITER = permissionsFor('image', 'write');
 
 export interface LayerContext {
   readonly host: Host;
@@ -50,11 +46,30 @@ export async function finish<T>(storage: Storage, work: () => Promise<T>): Promi
 
 export async function lock(
   storage: Storage,
-  { forceShare, writable }: LayerContext,
+  part: FilePart,
+  { forceShare, writable, describe, checking }: LayerContext,
 ): Promise<void> {
-  if (forceShare) return;
-  const { use, share } = writable ? WRITER : READER;
-  await storage.lock(use, share);
+  const access = writable ? 'write' : describe && !checking ? 'describe' : 'read';
+  const { use, share } = permissionsFor(part, access, forceShare);
+  try {
+    await storage.lock(use, share);
+  } catch (error) {
+    if (part === 'image' || !(error instanceof ImageError)) throw error;
+    throw error.message.includes('shared') ? error : new FileBelowError(error);
+  }
+}
+
+/** Of a file without tables: it is the layer above that uses it, once it is there itself. */
+export class FileBelowError extends ImageError {
+  constructor(cause: ImageError) {
+    const { code, message, errno, hint } = cause;
+    super(code, message, {
+      cause,
+      findHolders: () => cause.holders,
+      ...(errno !== undefined && { errno }),
+      ...(hint !== undefined && { hint }),
+    });
+  }
 }
 
 /** The image in `storage`. `nodes`: how files beside it are opened. */
@@ -121,7 +136,7 @@ async function openDataFile(
   const node = dataFile ?? plainFileNode(resolveName(image, name ?? ''));
   const { storage } = await openNode(node, nodes);
   return await finish(storage, async () => {
-    await lock(storage, context);
+    await lock(storage, 'data', context);
     return storage;
   });
 }

@@ -3,6 +3,7 @@
 
 import { assert, ImageError, reworded } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
+import type { FilePart } from '../io/permissions.ts';
 import type { Storage } from '../io/storage.ts';
 import type { Layer } from '../layer.ts';
 import { whyBitmapsVoid } from '../qcow2/bitmap-directory.ts';
@@ -34,7 +35,7 @@ import {
   partOf,
   sliceOf,
 } from './open-node.ts';
-import { finish, lock, openQcow2 } from './open-qcow2.ts';
+import { FileBelowError, finish, lock, openQcow2 } from './open-qcow2.ts';
 import { OptionDict } from './option-dict.ts';
 import { PROBE_BYTES, probeFormat } from './probe.ts';
 import { inTableOrder, type JsonValue } from './qemu-json.ts';
@@ -49,7 +50,7 @@ export interface OpenChainOptions {
   /** Opens the top for writing; the layers below stay read-only. Default false. */
   readonly writable?: boolean;
   readonly cache?: CacheMode;
-  /** Takes no locks; for reading only. */
+  /** Keeps nobody out; for reading only. */
   readonly forceShare?: boolean;
   /** Opens the top alone. */
   readonly single?: boolean;
@@ -114,7 +115,8 @@ function describe(error: unknown, filename: string, opened: readonly ChainLayer[
 }
 
 function ownWords(error: ImageError, opened: readonly ChainLayer[]): string {
-  const depth = error instanceof OwnError ? error.depth : opened.length;
+  const own = error instanceof FileBelowError ? Math.max(0, opened.length - 1) : opened.length;
+  const depth = error instanceof OwnError ? error.depth : own;
   return 'Could not open backing file: '.repeat(depth) + error.message;
 }
 
@@ -293,10 +295,11 @@ async function openLayer({ node }: ParsedImage, context: ChainContext): Promise<
     const own = inContext(commonOf(node.options), above);
     const file = await openNode(node.file, own);
     return await finish(file.storage, async () => {
-      await lock(file.storage, { ...context, forceShare: own.forceShare });
+      // What is locked, and for what, depends on the format. One that lies is found out afterwards.
       const format = await probe(file.storage);
       checkDriver(format);
       const found = parseFormat(format, node.file, node.options);
+      await lock(file.storage, partOfFormat(found), { ...context, forceShare: own.forceShare });
       return { ...(await openFormat(found, file, context, above)), known: false };
     });
   }
@@ -304,12 +307,17 @@ async function openLayer({ node }: ParsedImage, context: ChainContext): Promise<
   const isFormat = node.driver === 'raw' || node.driver === 'qcow2';
   const below = await openNode(isFormat ? node.file : node, isFormat ? own : above);
   return await finish(below.storage, async () => {
-    await lock(below.storage, { ...context, forceShare: isShared(node, context) });
+    const part = isFormat ? partOfFormat(node) : 'raw';
+    await lock(below.storage, part, { ...context, forceShare: isShared(node, context) });
     if (isFormat) return await openFormat(node, below, context, above);
     const layer = new RawImage(below.storage, below.driver, below.source);
     const { name } = below;
     return { layer, node: { ...node, unknown: undefined }, name, below: name, known: true };
   });
+}
+
+function partOfFormat({ driver }: FormatNode): FilePart {
+  return driver === 'raw' ? 'raw' : 'image';
 }
 
 function isShared({ common }: BlockNode, { forceShare = false }: ChainContext): boolean {

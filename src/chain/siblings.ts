@@ -1,40 +1,79 @@
 // Who else stands on a file: images in some directories whose backing chain reaches one of the
 // given files. Reads headers only, of regular files only.
 
-import type { Host } from '../io/host.ts';
-import { backingNameIn } from '../qcow2/header.ts';
-import { readHeaderCluster } from '../qcow2/header-cluster.ts';
+import { ImageError } from '../errors.ts';
+import type { FileIdentity, Host } from '../io/host.ts';
+import { readBackingName } from '../qcow2/header-cluster.ts';
 import { fileBehind } from './file-behind.ts';
 import { directoryOf } from './filename.ts';
 
-export interface SiblingSearch {
+/** Images of some directories, by their identity. */
+export interface Neighbours {
   readonly host: Host;
-  /** Directories to look in, each with its slash at the end. */
-  readonly directories: readonly string[];
-  /** Identities of the files that are about to change. */
-  readonly changing: ReadonlySet<string>;
-  /** Identities of files whose view stays: what stands on them is no sibling. */
-  readonly stable: ReadonlySet<string>;
+  readonly images: Map<string, Neighbour>;
+  /** Files and directories that could not be read: nobody knows what they stand on. Sorted. */
+  readonly unread: readonly string[];
 }
 
-interface Node {
+interface Neighbour {
   readonly filename: string;
-  readonly backing: string | null;
+  /** What it stands on, where that is a file. */
+  readonly backing: { readonly filename: string; readonly id: string } | null;
+}
+
+/** An image that would see other data. */
+export interface Sibling {
+  readonly filename: string;
+  readonly id: string;
+  /** It stands on a file that changes itself; else on another sibling. */
+  readonly direct: boolean;
 }
 
 const READ_AT_ONCE = 8;
 const MAX_CHAIN = 1000;
 
-/** Names of the images that would see other data afterwards, sorted. */
-export async function findSiblings(search: SiblingSearch): Promise<readonly string[]> {
-  const { host, changing, stable } = search;
-  const nodes = await readNodes(host, search.directories);
-  const siblings: string[] = [];
-  for (const [id, node] of nodes) {
-    if (changing.has(id) || stable.has(id)) continue;
-    if (await reaches(node, nodes, search)) siblings.push(node.filename);
+/**
+ * Looks into directories, each named with its slash at the end. Those of `required` have to be
+ * readable; what else can't be read is noted.
+ */
+export async function readNeighbours(
+  host: Host,
+  directories: readonly string[],
+  required: ReadonlySet<string> = new Set(directories),
+  signal?: AbortSignal,
+): Promise<Neighbours> {
+  const reader = new Reader(host);
+  const files: string[] = [];
+  for (const directory of new Set(directories)) {
+    files.push(...(await reader.list(directory, required.has(directory))));
   }
-  return siblings.sort();
+  for (let i = 0; i < files.length; i += READ_AT_ONCE) {
+    signal?.throwIfAborted();
+    await Promise.all(files.slice(i, i + READ_AT_ONCE).map((filename) => reader.read(filename)));
+  }
+  return { host, images: reader.images, unread: reader.unread.sort() };
+}
+
+/**
+ * Those that stand on one of the files `changing`, by name. What stands on one of `stable`, whose view
+ * stays, is none; both are identities.
+ */
+export async function findSiblings(
+  { host, images }: Neighbours,
+  changing: ReadonlySet<string>,
+  stable: ReadonlySet<string>,
+): Promise<readonly Sibling[]> {
+  const reader = new Reader(host, images);
+  const siblings: Sibling[] = [];
+  // Grows meanwhile, by what chains lead to elsewhere.
+  for (const [id, { filename, backing }] of images) {
+    if (changing.has(id) || stable.has(id) || backing === null) continue;
+    const direct = changing.has(backing.id);
+    if (direct || (await reaches(backing, reader, changing, stable))) {
+      siblings.push({ filename, id, direct });
+    }
+  }
+  return siblings.sort((a, b) => (a.filename < b.filename ? -1 : 1));
 }
 
 /** Who stands on which file: identity of a backing file -> names of its overlays, sorted. */
@@ -43,11 +82,10 @@ export async function findOverlays(
   directories: readonly string[],
 ): Promise<ReadonlyMap<string, readonly string[]>> {
   const overlays = new Map<string, string[]>();
-  for (const { filename, backing } of (await readNodes(host, directories)).values()) {
-    const below =
-      backing === null ? undefined : await host.identify(backing).catch(() => undefined);
-    if (below === undefined) continue;
-    overlays.set(below.id, [...(overlays.get(below.id) ?? []), filename].sort());
+  const { images } = await readNeighbours(host, directories);
+  for (const { filename, backing } of images.values()) {
+    if (backing === null) continue;
+    overlays.set(backing.id, [...(overlays.get(backing.id) ?? []), filename].sort());
   }
   return overlays;
 }
@@ -65,73 +103,95 @@ export async function directoriesOf(
     const real = directoryOf(await host.realPath(filename));
     const named = directoryOf(filename) || './';
     // As the user named it, where that is the same.
-    directories.set(directoryOf(`${await host.realPath(named)}/`), named);
+    directories.set(asDirectory(await host.realPath(named)), named);
     if (!directories.has(real)) directories.set(real, real);
   }
-  const more = search.map((name) => (name.endsWith('/') ? name : `${name}/`));
-  return [...new Set([...directories.values(), ...more])];
+  return [...new Set([...directories.values(), ...search.map(asDirectory)])];
 }
 
-/** Images of the directories by their identity. */
-async function readNodes(host: Host, directories: readonly string[]): Promise<Map<string, Node>> {
-  const nodes = new Map<string, Node>();
-  const files = await listAll(host, directories);
-  for (let i = 0; i < files.length; i += READ_AT_ONCE) {
-    const batch = files.slice(i, i + READ_AT_ONCE);
-    await Promise.all(batch.map((filename) => readNode(host, filename, nodes)));
-  }
-  return nodes;
+export function asDirectory(name: string): string {
+  return name.endsWith('/') ? name : `${name}/`;
 }
 
-async function listAll(host: Host, directories: readonly string[]): Promise<string[]> {
-  const files: string[] = [];
-  for (const directory of new Set(directories)) {
-    const prefix = directory === './' ? '' : directory;
-    for (const name of await host.listFiles(directory)) files.push(prefix + name);
-  }
-  return files;
-}
-
-/** What is no qcow2 image, or can't be read, depends on nothing that we could know. */
-async function readNode(host: Host, filename: string, nodes: Map<string, Node>): Promise<void> {
-  try {
-    const identity = await host.identify(filename);
-    if (identity?.kind !== 'file' || nodes.has(identity.id)) return;
-    const storage = await host.openStorage(filename, { writable: false });
-    try {
-      // Only the name counts: features that we don't know change nothing about it.
-      const name = backingNameIn(await readHeaderCluster(storage));
-      const backing = name && (await backingOf(host, filename, name));
-      nodes.set(identity.id, { filename, backing });
-    } finally {
-      await storage.close();
-    }
-  } catch {
-    // Not an image of ours.
-  }
-}
-
-/** As seen from the directory of the name; where that is a link, perhaps from the file's own. */
-async function backingOf(host: Host, filename: string, name: string): Promise<string | null> {
-  const seen = fileBehind(filename, name);
-  if (seen !== null && (await host.identify(seen)) !== undefined) return seen;
-  return fileBehind(await host.realPath(filename), name);
-}
-
+/** Follows a chain down, into directories that nobody looks in if need be. */
 async function reaches(
-  node: Node,
-  nodes: Map<string, Node>,
-  { host, changing, stable }: SiblingSearch,
+  from: { readonly filename: string; readonly id: string },
+  reader: Reader,
+  changing: ReadonlySet<string>,
+  stable: ReadonlySet<string>,
 ): Promise<boolean> {
-  let current = node;
-  for (let depth = 0; depth < MAX_CHAIN && current.backing !== null; depth++) {
-    const below = await host.identify(current.backing).catch(() => undefined);
-    if (below === undefined || stable.has(below.id)) return false;
-    if (changing.has(below.id)) return true;
-    if (!nodes.has(below.id)) await readNode(host, current.backing, nodes);
-    const next = nodes.get(below.id);
-    if (next === undefined) return false;
-    current = next;
+  let current: typeof from | null = from;
+  for (let depth = 0; depth < MAX_CHAIN && current !== null; depth++) {
+    if (stable.has(current.id)) return false;
+    if (changing.has(current.id)) return true;
+    await reader.read(current.filename);
+    current = reader.images.get(current.id)?.backing ?? null;
   }
   return false;
+}
+
+/** Says of a file that it does not depend on anything, as far as we can know. */
+const IS_NO_IMAGE = new Set<string | undefined>(['format', 'not-found']);
+
+class Reader {
+  readonly images: Map<string, Neighbour>;
+  readonly unread: string[] = [];
+  readonly #host: Host;
+  /** Many may stand on one file. */
+  readonly #identities = new Map<string, Promise<FileIdentity | undefined>>();
+
+  constructor(host: Host, images = new Map<string, Neighbour>()) {
+    this.#host = host;
+    this.images = images;
+  }
+
+  async list(directory: string, required: boolean): Promise<readonly string[]> {
+    const prefix = directory === './' ? '' : directory;
+    try {
+      return (await this.#host.listFiles(directory)).map((name) => prefix + name);
+    } catch (error) {
+      if (required || !(error instanceof ImageError)) throw error;
+      this.unread.push(directory);
+      return [];
+    }
+  }
+
+  /** Regular files only: opening others may hang, or have effects. */
+  async read(filename: string): Promise<void> {
+    const identity = await this.#identify(filename);
+    if (identity?.kind !== 'file' || this.images.has(identity.id)) return;
+    try {
+      const storage = await this.#host.openStorage(filename, { writable: false });
+      try {
+        // Only the name counts: features that we don't know change nothing about it.
+        const name = await readBackingName(storage);
+        const backing = name === null ? null : await this.#backingOf(filename, name);
+        this.images.set(identity.id, { filename, backing });
+      } finally {
+        await storage.close();
+      }
+    } catch (error) {
+      if (!(error instanceof ImageError)) throw error;
+      if (!IS_NO_IMAGE.has(error.code)) this.unread.push(filename);
+    }
+  }
+
+  #identify(filename: string): Promise<FileIdentity | undefined> {
+    let identity = this.#identities.get(filename);
+    if (identity === undefined) {
+      identity = this.#host.identify(filename).catch(() => undefined);
+      this.#identities.set(filename, identity);
+    }
+    return identity;
+  }
+
+  /** As seen from the directory of the name; where that is a link, perhaps from the file's own. */
+  async #backingOf(filename: string, name: string): Promise<Neighbour['backing']> {
+    const seen = fileBehind(filename, name);
+    const identity = seen === null ? undefined : await this.#identify(seen);
+    if (seen !== null && identity !== undefined) return { filename: seen, id: identity.id };
+    const other = fileBehind(await this.#host.realPath(filename), name);
+    const found = other === null ? undefined : await this.#identify(other);
+    return other === null || found === undefined ? null : { filename: other, id: found.id };
+  }
 }

@@ -5,7 +5,7 @@ import type { CommitPlan } from '../commit/options.ts';
 import { ImageError } from '../errors.ts';
 import { hintFor } from './hints.ts';
 import { warner } from './open-named.ts';
-import { planMembers } from './plan-output.ts';
+import { humanBytes, planMembers } from './plan-output.ts';
 import type { ProgramContext } from './program.ts';
 
 export interface CommitReport {
@@ -44,10 +44,7 @@ export class JsonReport implements CommitReport {
   planned(plan: CommitPlan): void {
     this.#planTold = true;
     this.#line('plan', planMembers(plan));
-    for (const sibling of plan.siblings) {
-      this.#line('warning', { message: `'${sibling}' will see other data from now on` });
-    }
-    for (const message of plan.bitmapsLeft) this.#line('warning', { message });
+    for (const message of planWarnings(plan)) this.#line('warning', { message });
   }
 
   warned(message: string, advice: string): void {
@@ -80,8 +77,9 @@ export class JsonReport implements CommitReport {
 
   failed(error: unknown): void {
     if (!(error instanceof ImageError)) return;
-    const { code, message } = error;
-    this.#line('error', { code, message, hint: error.hint ?? hintFor(error) ?? null });
+    const { code, message, holders } = error;
+    const hint = error.hint ?? hintFor(error) ?? null;
+    this.#line('error', { code, message, hint, ...(holders.length > 0 && { holders }) });
   }
 
   stopped(message: string): void {
@@ -93,6 +91,14 @@ export class JsonReport implements CommitReport {
     if (this.#quiet && type !== 'warning' && type !== 'error') return;
     this.#program.out(`${JSON.stringify({ type, ...members })}\n`);
   }
+}
+
+function planWarnings({ siblings, unread, bitmapsLeft }: CommitPlan): readonly string[] {
+  return [
+    ...siblings.map((name) => `'${name}' will see other data from now on`),
+    ...unread.map((name) => `'${name}' could not be read: it may depend on the base, too`),
+    ...bitmapsLeft,
+  ];
 }
 
 /** The way progress is shown to people. */
@@ -115,10 +121,7 @@ export class TextReport implements CommitReport {
 
   planned(plan: CommitPlan): void {
     if (this.#program.asQemu) return;
-    for (const sibling of plan.siblings) {
-      this.#tell(`warning: '${sibling}' will see other data from now on`);
-    }
-    for (const message of plan.bitmapsLeft) this.#tell(`warning: ${message}`);
+    for (const message of planWarnings(plan)) this.#tell(`warning: ${message}`);
   }
 
   warned(message: string, advice: string): void {
@@ -133,12 +136,15 @@ export class TextReport implements CommitReport {
     this.#shown.showNext();
   }
 
-  done({ relinks, invalidates, deletes, merged }: CommitPlan): void {
+  done({ relinks, invalidates, deletes, merged, siblingCopies }: CommitPlan): void {
     this.#shown.end(true);
     if (this.#quiet) return;
     this.#program.out('Image committed.\n');
     if (this.#program.asQemu) return;
     const names = (files: readonly string[]) => files.map((name) => `'${name}'`).join(', ');
+    for (const { filename, copyBytes } of siblingCopies) {
+      this.#tell(`'${filename}' keeps what it shows: ${humanBytes(copyBytes)} copied into it`);
+    }
     for (const { overlay, backingFile } of relinks) {
       this.#tell(`'${overlay}' now has the backing file '${backingFile}'`);
     }

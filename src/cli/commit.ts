@@ -46,6 +46,7 @@ interface Flags {
   readonly delete?: boolean;
   readonly bitmaps?: boolean;
   readonly force?: boolean;
+  readonly rebaseSiblings?: boolean;
   readonly search?: readonly string[];
   readonly dryRun?: boolean;
   readonly output?: string;
@@ -71,6 +72,7 @@ function command(program: ProgramContext): Command {
     .option('--compress', 'store clusters compressed in the base, where that makes them smaller')
     .option('--bitmaps', 'merge persistent bitmaps that record into those of the base')
     .option('--force', 'commit in spite of other overlays of the base or too little space')
+    .option('--rebase-siblings', 'first copy into other overlays what they would lose')
     .option('--search <dir>', 'look for other overlays here too (repeatable)', collect)
     .option('--dry-run', 'show what would be done; write nothing')
     .option('--output <format>', 'human (the default) or json: one object for each line');
@@ -137,6 +139,7 @@ function toOptions(
     compress: flags.compress === true,
     bitmaps: flags.bitmaps === true,
     force: flags.force === true,
+    rebaseSiblings: flags.rebaseSiblings === true,
     skipAdvice: program.asQemu && program.env['QIMG_STRICT'] !== '1',
     search: flags.search ?? [],
     rateLimit: flags.rateLimit ?? 0,

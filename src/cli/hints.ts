@@ -2,7 +2,7 @@
 // lines.
 
 import { shellWord } from '../chain/advice.ts';
-import type { ImageError } from '../errors.ts';
+import type { ImageError, LockHolder } from '../errors.ts';
 import { closest } from './suggest.ts';
 
 type Hint = string | ((match: RegExpExecArray) => string | undefined);
@@ -89,11 +89,24 @@ const BY_ERRNO: Readonly<Record<string, string>> = {
   ELOOP: 'A symbolic link leads back to itself: ls -l tells where it points.',
 };
 
-export function hintFor({ message, errno, code }: ImageError): string | undefined {
+export function hintFor(error: ImageError): string | undefined {
+  const { message, errno, code } = error;
+  const held = code === 'busy' ? heldBy(error.holders) : '';
+  if (held !== '') return held + STOP_IT;
   for (const [pattern, hint] of BY_MESSAGE) {
     const match = pattern.exec(message);
     if (match !== null) return typeof hint === 'string' ? hint : hint(match);
   }
-  if (code === 'busy') return 'Stop it first; reading commands have -U to look all the same.';
+  if (code === 'busy') return STOP_IT;
   return errno === undefined ? undefined : BY_ERRNO[errno];
+}
+
+const STOP_IT = 'Stop it first; reading commands have -U to look all the same.';
+const MOST_HOLDERS = 3;
+
+function heldBy(holders: readonly LockHolder[]): string {
+  if (holders.length === 0) return '';
+  const names = holders.slice(0, MOST_HOLDERS).map(({ name, pid }) => `${name} (process ${pid})`);
+  const more = holders.length > MOST_HOLDERS ? ` and ${holders.length - MOST_HOLDERS} more` : '';
+  return `It is held by ${names.join(', ')}${more}. `;
 }

@@ -37,6 +37,12 @@ export function describePlan(plan: CommitPlan): string {
     ),
     ...plan.bitmapsLeft,
     ...list('siblings that would see other data', plan.siblings),
+    ...plan.siblingCopies.map(
+      ({ filename, copyBytes, zeroBytes, growthBytes }) =>
+        `first into ${filename}: copy ${humanBytes(copyBytes)}, zero ${humanBytes(zeroBytes)}, ` +
+        `space needed at most ${humanBytes(growthBytes)}`,
+    ),
+    ...list('could not be read, and may be siblings', plan.unread),
     ...plan.refusals.map((reason) => `refused: ${reason}`),
     'Nothing was written.',
   ];
@@ -69,6 +75,13 @@ export function planMembers(plan: CommitPlan) {
     invalidates: plan.invalidates,
     deletes: plan.deletes,
     siblings: plan.siblings,
+    'sibling-copies': plan.siblingCopies.map(({ filename, copyBytes, zeroBytes, growthBytes }) => ({
+      filename,
+      'copy-bytes': copyBytes,
+      'zero-bytes': zeroBytes,
+      'growth-bytes': growthBytes,
+    })),
+    unread: plan.unread,
     bitmaps: plan.bitmaps,
     'bitmaps-left': plan.bitmapsLeft,
     refusals: plan.refusals,

@@ -3,6 +3,7 @@
 import { fstatSync, writeSync } from 'node:fs';
 import { basename } from 'node:path';
 import { ImageError } from '../errors.ts';
+import { encodeName } from '../io/name-bytes.ts';
 import { corruptionBehind } from '../qcow2/corruption.ts';
 import { hintFor } from './hints.ts';
 import { BlockOutput } from './output.ts';
@@ -65,7 +66,7 @@ export function makeContext(
 
 /** Whole, in order, at once: scripts read both outputs through one file. */
 function writeAll(fd: number, data: string | Uint8Array): void {
-  const bytes = Buffer.from(data);
+  const bytes = typeof data === 'string' ? encodeName(data) : data;
   for (let done = 0; done < bytes.length; ) {
     try {
       done += writeSync(fd, bytes, done);
@@ -89,8 +90,10 @@ const WITH_NAME = /^(kilobytes|Check failed|warning: Shrinking)/;
 export class TwoLineError extends ImageError {
   readonly first: string;
 
-  constructor(first: string, { code, message, errno, hint }: ImageError) {
+  constructor(first: string, error: ImageError) {
+    const { code, message, errno, hint } = error;
     super(code, message, {
+      findHolders: () => error.holders,
       ...(errno !== undefined && { errno }),
       ...(hint !== undefined && { hint }),
     });

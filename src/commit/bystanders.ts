@@ -2,7 +2,14 @@
 // afterwards.
 
 import type { Chain, ChainLayer } from '../chain/chain.ts';
-import { directoriesOf, findSiblings } from '../chain/siblings.ts';
+import { hostFileOf } from '../chain/filename.ts';
+import {
+  asDirectory,
+  directoriesOf,
+  findSiblings,
+  readNeighbours,
+  type Sibling,
+} from '../chain/siblings.ts';
 import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 
@@ -19,38 +26,53 @@ export interface Bystanders {
   readonly deleted: readonly ChainLayer[];
   /** Layers and overlays whose view stays: what stands on them is safe. */
   readonly stable: readonly ChainLayer[];
+  readonly signal?: AbortSignal | undefined;
   /** Whether base shows anything else afterwards; asked when it matters. */
   changesBase(): Promise<boolean>;
 }
 
 export interface Found {
   /** Images that would see other data. */
-  readonly siblings: readonly string[];
+  readonly siblings: readonly Sibling[];
   /** Images that stand on what will be removed: they would not open any more. */
   readonly needing: readonly string[];
+  /** Files and directories that could not be read: they may be siblings, too. */
+  readonly unread: readonly string[];
 }
 
-/** Names, sorted. */
+/** Sorted by name. */
 export async function findBystanders(scene: Bystanders): Promise<Found> {
+  const { host, search, signal } = scene;
   const names = scene.chain.layers.map(({ filename }) => filename);
-  const directories = await directoriesOf(scene.host, names, scene.search);
+  const directories = await directoriesOf(host, names, search);
+  const required = new Set(search.map(asDirectory));
+  const neighbours = await readNeighbours(host, directories, required, signal);
+  const { unread } = neighbours;
   const find = (changing: readonly ChainLayer[]) => {
     const ids = new Set(changing.map(({ id }) => id));
     const stable = scene.stable.map(({ id }) => id).filter((id) => !ids.has(id));
-    return findSiblings({
-      host: scene.host,
-      directories,
-      changing: ids,
-      stable: new Set(stable),
-    });
+    return findSiblings(neighbours, ids, new Set(stable));
   };
-  const found = new Set([...(await find([...scene.changing, ...scene.deleted])), ...scene.known]);
-  const needing = found.size === 0 ? [] : await find(scene.deleted);
-  if (found.size === 0 || (await scene.changesBase())) {
-    return { siblings: [...found].sort(), needing };
+  const found = await withKnown(await find([...scene.changing, ...scene.deleted]), scene);
+  const needing = found.length === 0 ? [] : await find(scene.deleted);
+  const named = needing.map(({ filename }) => filename);
+  if (found.length === 0 || (await scene.changesBase())) {
+    return { siblings: found, needing: named, unread };
   }
   // An interrupted commit that is run again: base holds it all, only removing could hurt anybody.
-  return { siblings: needing, needing };
+  return { siblings: needing, needing: named, unread };
+}
+
+async function withKnown(
+  found: readonly Sibling[],
+  { known, host }: Bystanders,
+): Promise<readonly Sibling[]> {
+  const more: Sibling[] = [];
+  for (const filename of known) {
+    const id = (await host.identify(hostFileOf(filename)))?.id ?? filename;
+    if (!found.some((sibling) => sibling.id === id)) more.push({ filename, id, direct: true });
+  }
+  return [...found, ...more].sort((a, b) => (a.filename < b.filename ? -1 : 1));
 }
 
 /** Not for `force` to overrule: what stands on a file that is gone is lost. */
@@ -68,7 +90,9 @@ export function siblingsError(siblings: readonly string[], base: string): ImageE
     `Other images depend on '${base}' or a layer between, and would see other data ` +
       `afterwards: ${names}`,
     {
-      hint: 'Remove those that nobody needs any more, or use --force to commit all the same.',
+      hint:
+        'Remove those that nobody needs any more, use --rebase-siblings to have each of them keep ' +
+        'what it shows, or --force to commit all the same.',
     },
   );
 }

@@ -6,17 +6,18 @@
 
 import type { Chain } from '../chain/chain.ts';
 import { type ChainTarget, openChain } from '../chain/open.ts';
-import { WRITER } from '../chain/open-qcow2.ts';
 import { relink } from '../chain/relink.ts';
 import { errnoOf, ImageError, strerror } from '../errors.ts';
 import { RateLimit } from '../io/throttle.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
+import { invalidate, takeAccess } from './access.ts';
 import { settleBitmaps } from './bitmaps.ts';
 import { carryOut } from './copy.ts';
 import { type Finished, findFinished } from './finished.ts';
 import { type CommitOptions, type CommitResult, checkOptions } from './options.ts';
 import { type Prepared, preflight } from './preflight.ts';
 import { findRange } from './range.ts';
+import { copiedBytes, fillSiblings } from './siblings.ts';
 
 /**
  * Merges the layers `top .. above base` of the chain of `target` into base.
@@ -46,7 +47,10 @@ export async function commit(target: ChainTarget, options: CommitOptions): Promi
     const finished = await findFinished(chain, options);
     if (finished !== undefined) {
       opened.push(finished.chain);
-      if (!dryRun) await removeDead(finished, options);
+      if (!dryRun) {
+        await invalidate(finished.chain, finished.plan.deletes);
+        await removeDead(finished, options);
+      }
       result = { plan: finished.plan, dryRun };
     } else {
       const prepared = await prepare(chain, options);
@@ -75,13 +79,10 @@ async function prepare(chain: Chain, options: CommitOptions): Promise<Prepared> 
 async function run(prepared: Prepared, options: CommitOptions): Promise<void> {
   const { chain, base, relinks, plan } = prepared;
   // Locks and permissions first: they are what can still refuse.
-  await base.layer.storage.makeWritable(WRITER.use, WRITER.share);
-  for (const { overlay } of relinks) {
-    if (!overlay.writable) await overlay.storage.makeWritable(WRITER.use, WRITER.share);
-  }
+  await takeAccess(prepared, (work) => work());
   options.onPlan?.(plan);
   try {
-    await fillBase(prepared, options);
+    await fill(prepared, options);
     for (const each of relinks) await relink(each);
     const top = chain.at(0).layer;
     if (plan.empties !== null && top instanceof Qcow2Image) await empty(top, chain.at(0).name);
@@ -108,19 +109,24 @@ async function empty(top: Qcow2Image, name: string): Promise<void> {
   }
 }
 
-/** Base grown, filled and durable. */
-async function fillBase(prepared: Prepared, options: CommitOptions): Promise<void> {
-  const { base, plan, steps } = prepared;
-  const { host, signal, onProgress, rateLimit } = options;
+/** Siblings have, durably, what they would lose; then base grown, filled and durable. */
+async function fill(prepared: Prepared, options: CommitOptions): Promise<void> {
+  const { base, plan, steps, siblingCopies } = prepared;
+  const { host, signal, onProgress, rateLimit = 0 } = options;
+  const limit = rateLimit instanceof RateLimit ? rateLimit : new RateLimit(rateLimit, host);
+  const total = plan.copyBytes + plan.zeroBytes;
+  const before = copiedBytes(siblingCopies);
+  await fillSiblings(siblingCopies, limit, total, options);
   signal?.throwIfAborted();
   await base.layer.grow(plan.newBaseSize);
   await carryOut(steps(), base.layer, {
     host,
-    total: plan.copyBytes + plan.zeroBytes,
-    rateLimit: rateLimit instanceof RateLimit ? rateLimit : new RateLimit(rateLimit ?? 0, host),
+    total,
+    rateLimit: limit,
     compress: options.compress === true,
     signal,
-    onProgress,
+    onProgress: (now) =>
+      onProgress?.({ ...now, done: now.done + before, total: now.total + before }),
   });
   signal?.throwIfAborted();
   await base.layer.flush();

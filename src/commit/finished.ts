@@ -94,6 +94,8 @@ async function whatIsLeft(
     invalidates: names,
     deletes: options.delete ? names : [],
     siblings: [],
+    siblingCopies: [],
+    unread: [],
     bitmaps: [],
     bitmapsLeft: [],
     refusals: [],

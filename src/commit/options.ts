@@ -36,6 +36,11 @@ export interface CommitOptions {
   readonly bitmaps?: boolean;
   /** Commits in spite of siblings and too little space. */
   readonly force?: boolean;
+  /**
+   * Copies into siblings, first, what they would lose, instead of refusing because of them: each one
+   * goes on showing what it shows.
+   */
+  readonly rebaseSiblings?: boolean;
   /** Does not look for siblings or at the space at all, as QEMU does not. */
   readonly skipAdvice?: boolean;
   /** Further directories to look for siblings in. */
@@ -83,6 +88,15 @@ export interface CommitPlan {
   readonly deletes: readonly string[];
   /** Other images whose view changes. Empty unless `force` or `dryRun`. */
   readonly siblings: readonly string[];
+  /** Images that get, first, what they would lose: their view stays. Bytes, as of base. */
+  readonly siblingCopies: readonly {
+    readonly filename: string;
+    readonly copyBytes: number;
+    readonly zeroBytes: number;
+    readonly growthBytes: number;
+  }[];
+  /** Files and directories that could not be read: they may depend on base as well. */
+  readonly unread: readonly string[];
   /** Bitmaps of base that get the dirty bits of those above. */
   readonly bitmaps: readonly BitmapMerge[];
   /** Bitmaps that are kept as they are, where that may surprise, in words. */

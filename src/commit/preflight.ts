@@ -3,25 +3,27 @@
 import { rebaseCommand } from '../chain/advice.ts';
 import { asQcow2, type Chain, type ChainLayer } from '../chain/chain.ts';
 import { allocatedIn } from '../chain/extents.ts';
-import { WRITER } from '../chain/open-qcow2.ts';
 import type { Relink } from '../chain/relink.ts';
 import { ImageError, reworded } from '../errors.ts';
 import { l1EntriesFor } from '../qcow2/geometry.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { checkReachable } from '../qcow2/resize.ts';
+import { takeAccess } from './access.ts';
 import { growingBitmaps, planBitmaps } from './bitmaps.ts';
-import { findBystanders, neededError, siblingsError } from './bystanders.ts';
+import { type Found, findBystanders, neededError, siblingsError } from './bystanders.ts';
 import { changesBase } from './difference.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
 import { type PlanStep, planSteps, shapeOf, untilAborted } from './plan.ts';
 import type { Range, Refuse } from './range.ts';
 import { prepareRelinks } from './relinks.ts';
+import { describeCopies, prepareSiblings, type SiblingCopy, sharedShortage } from './siblings.ts';
 import { type Measured, measure, shortage, spaceError } from './space.ts';
 
 export interface Prepared extends Range {
   readonly plan: CommitPlan;
   readonly relinks: readonly Relink[];
-  /** Images outside of the chain that were opened for relinking; the owner closes them. */
+  readonly siblingCopies: readonly SiblingCopy[];
+  /** Images outside of the chain that were opened to be changed; the owner closes them. */
   readonly overlays: readonly Chain[];
   readonly steps: () => AsyncIterable<readonly PlanStep[]>;
 }
@@ -41,7 +43,8 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
   const empties = topIndex === 0 && options.base === undefined && !options.drop;
   if (empties) checkTop(top, refuse);
 
-  const { relinks, overlays, done } = await prepareRelinks(range, options, refuse);
+  const { relinks, done, ...opened } = await prepareRelinks(range, options, refuse);
+  const overlays = [...opened.overlays];
   try {
     const merged = chain.layers.slice(topIndex, baseIndex);
     const between = merged.slice(1);
@@ -61,9 +64,14 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
       bitmaps: growing,
     });
     const parts = { between, deleted: deletes, overlays, done, steps: watched };
-    const siblings = await checkSiblings(range, options, parts, refuse);
-    await checkSpace(range, options, measured, refuse);
-    if (options.dryRun) await checkAccess(range, relinks, refuse);
+    const { siblings, unread } = await checkSiblings(range, options, parts, refuse);
+    const siblingCopies = options.rebaseSiblings
+      ? await prepareSiblings({
+          ...{ range, siblings, options, newBaseSize, refuse },
+          ...{ steps: watched, opened: overlays },
+        })
+      : [];
+    await checkSpace(range, options, measured, siblingCopies, refuse);
     const plan: CommitPlan = {
       top: top.filename,
       base: base.filename,
@@ -80,12 +88,17 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
       })),
       invalidates: dead.map(({ filename }) => filename),
       deletes: deletes.map(({ filename }) => filename),
-      siblings,
+      siblings: options.rebaseSiblings ? [] : siblings.map(({ filename }) => filename),
+      siblingCopies: describeCopies(siblingCopies),
+      unread,
       bitmaps: bitmaps.merges,
       bitmapsLeft: bitmaps.left,
       refusals,
     };
-    return { ...range, plan, relinks, overlays, steps };
+    const prepared = { ...range, plan, relinks, overlays, siblingCopies, steps };
+    // Taken and given back, nothing is written.
+    if (options.dryRun) await takeAccess(prepared, (work) => collect(work, refuse));
+    return prepared;
   } catch (error) {
     for (const overlay of overlays) await overlay.close().catch(() => undefined);
     throw error;
@@ -151,18 +164,6 @@ async function collect(work: () => Promise<void>, refuse: Refuse): Promise<void>
   }
 }
 
-/** Locks and permissions: taken and given back, nothing is written. */
-async function checkAccess(
-  { chain, base }: Range,
-  relinks: readonly Relink[],
-  refuse: Refuse,
-): Promise<void> {
-  const written = [chain.at(0).layer, base.layer, ...relinks.map(({ overlay }) => overlay)];
-  for (const { storage } of new Set(written)) {
-    await collect(() => storage.makeWritable(WRITER.use, WRITER.share), refuse);
-  }
-}
-
 function sizeError(base: ChainLayer, top: ChainLayer, why: string): ImageError {
   return new ImageError(
     'invalid',
@@ -212,10 +213,10 @@ async function checkSiblings(
     readonly steps: () => AsyncIterable<readonly PlanStep[]>;
   },
   refuse: Refuse,
-): Promise<readonly string[]> {
-  if (options.skipAdvice) return [];
+): Promise<Pick<Found, 'siblings' | 'unread'>> {
+  if (options.skipAdvice) return { siblings: [], unread: [] };
   const { between, deleted, overlays, done, steps } = parts;
-  const { siblings, needing } = await findBystanders({
+  const { siblings, needing, unread } = await findBystanders({
     host: options.host,
     chain,
     search: options.search ?? [],
@@ -223,20 +224,33 @@ async function checkSiblings(
     changing: [base, ...between],
     deleted,
     stable: [...chain.layers.slice(0, topIndex), top, ...overlays.map((each) => each.at(0))],
+    signal: options.signal,
     changesBase: () => changesBase(steps(), base.layer),
   });
   if (needing.length > 0) refuse(neededError(needing));
-  else if (siblings.length > 0 && !options.force) refuse(siblingsError(siblings, base.filename));
-  return siblings;
+  else if (siblings.length > 0 && !options.force && !options.rebaseSiblings) {
+    const names = siblings.map(({ filename }) => filename);
+    refuse(siblingsError(names, base.filename));
+  }
+  return { siblings, unread };
 }
 
 async function checkSpace(
   { base }: Range,
   options: CommitOptions,
   measured: Measured,
+  copies: readonly SiblingCopy[],
   refuse: Refuse,
 ): Promise<void> {
   if (options.force || options.skipAdvice) return;
-  const short = await shortage(options.host, base.layer, measured);
-  if (short !== undefined) refuse(spaceError(base.layer, short));
+  const { host } = options;
+  let short = await shortage(host, base.layer, measured);
+  for (const copy of copies) short ??= await shortage(host, copy.image, copy.measured);
+  const all = [{ image: base.layer, measured }, ...copies].map((each) => ({
+    filename: each.image.storage.filename,
+    needed: each.measured.totals.growthBytes,
+  }));
+  if (copies.length > 0) short ??= await sharedShortage(host, all);
+  if (short === undefined) return;
+  refuse(spaceError(base.layer, short, copies.length > 0 ? ', with its siblings,' : ''));
 }

@@ -78,7 +78,7 @@ export async function backingOf(name: string, host: Host): Promise<string | unde
 }
 
 /** Identity of the file that an image names as its backing file. */
-async function backingIdOf(image: Qcow2Image, host: Host): Promise<string | undefined> {
+export async function backingIdOf(image: Qcow2Image, host: Host): Promise<string | undefined> {
   const { backingFile } = image.header;
   if (backingFile === null) return undefined;
   const file = fileBehind(image.filename, backingFile);

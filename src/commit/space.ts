@@ -177,14 +177,18 @@ export interface Shortage {
   readonly free: number;
 }
 
-/** With both numbers, and what to do. */
-export function spaceError(base: Layer, { filename, needed, free }: Shortage): ImageError {
+/** With both numbers, and what to do. `more`: words behind the name. */
+export function spaceError(
+  base: Layer,
+  { filename, needed, free }: Shortage,
+  more = '',
+): ImageError {
   const place = base.storage.resizable
     ? `in '${directoryOf(filename) || './'}', and`
     : 'on the device, where';
   return new ImageError(
     'no-space',
-    `'${filename}' needs ${needed} bytes more ${place} ${free} are free`,
+    `'${filename}'${more} needs ${needed} bytes more ${place} ${free} are free`,
     { errno: 'ENOSPC', hint: 'Make room, or use --force to try all the same.' },
   );
 }

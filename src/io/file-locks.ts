@@ -5,7 +5,7 @@
 
 import * as fs from 'node:fs';
 import { ImageError } from '../errors.ts';
-import { deviceNumber } from './file-open.ts';
+import { covers, type KernelLock, kernelName, lockHolders, parseLocks } from './lock-holders.ts';
 import { type ByteLocks, byteLocks, type Permission } from './locks.ts';
 import type { Syscalls } from './syscalls.ts';
 import { ioError } from './system-error.ts';
@@ -91,7 +91,7 @@ export class FileLocks {
     );
     try {
       for (const { byte, conflict } of probe) {
-        if (calls.lockedByOthers(this.#fd, byte)) throw this.#busy(conflict);
+        if (calls.lockedByOthers(this.#fd, byte)) throw this.#busy(conflict, byte);
       }
     } catch (error) {
       this.#drop(calls, taken);
@@ -104,7 +104,8 @@ export class FileLocks {
     const taken: number[] = [];
     try {
       for (const byte of bytes) {
-        if (!calls.lockShared(this.#fd, byte)) throw this.#busy(`Failed to lock byte ${byte}`);
+        if (!calls.lockShared(this.#fd, byte))
+          throw this.#busy(`Failed to lock byte ${byte}`, byte);
         taken.push(byte);
       }
     } catch (error) {
@@ -118,46 +119,38 @@ export class FileLocks {
     for (const byte of bytes) calls.unlock(this.#fd, byte);
   }
 
-  #lookOnly({ probe }: ByteLocks): void {
-    if (process.platform !== 'linux') return;
-    const locked = lockedBytes(this.#fd);
+  #lookOnly({ probe, keepsOut }: ByteLocks): void {
+    if (process.platform !== 'linux' || probe.length === 0) return;
+    const locks = foundTwice(this.#fd);
     for (const { byte, conflict } of probe) {
-      if (locked.some(({ first, last }) => first <= byte && byte <= last)) {
-        throw this.#busy(conflict);
-      }
+      if (locks.some((lock) => covers(lock, byte))) throw this.#busy(conflict, byte);
     }
-    if (warned.has(this.#warn)) return;
+    if (!keepsOut || warned.has(this.#warn)) return;
     warned.add(this.#warn);
     this.#warn(CANT_KEEP_OUT);
   }
 
-  #busy(conflict: string): ImageError {
+  #busy(conflict: string, byte: number): ImageError {
+    const place = { fd: this.#fd, file: kernelName(this.#fd), byte };
     return new ImageError('busy', conflict, {
       errno: 'EAGAIN',
       hint: `Is another process using the image [${this.#filename}]?`,
+      findHolders: () => lockHolders(place),
     });
   }
 }
 
-/** Byte ranges of open-file-description locks on the file, by anybody; none where unreadable. */
-function lockedBytes(fd: number): { first: number; last: number }[] {
-  // An inode may be past 2^53 on XFS.
-  const { dev, ino } = fs.fstatSync(fd, { bigint: true });
-  const { major, minor } = deviceNumber(Number(dev));
-  const hex = (value: number) => value.toString(16).padStart(2, '0');
-  const wanted = `${hex(major)}:${hex(minor)}:${ino}`;
-  let text: string;
+/**
+ * Locks on the file, by anybody; none where that can't be read. The kernel gives its table in pieces:
+ * an entry may be missing while others come and go, so it is read twice.
+ */
+function foundTwice(fd: number): readonly KernelLock[] {
+  const name = kernelName(fd);
   try {
-    text = fs.readFileSync('/proc/locks', 'utf8');
+    return [1, 2]
+      .flatMap(() => parseLocks(fs.readFileSync('/proc/locks', 'latin1')))
+      .filter(({ file }) => file === name);
   } catch {
     return [];
   }
-  return text
-    .split('\n')
-    .map((line) => line.trim().split(/\s+/))
-    .filter((words) => words[1] === 'OFDLCK' && words[5] === wanted)
-    .map((words) => ({
-      first: Number(words[6]),
-      last: words[7] === 'EOF' ? Number.POSITIVE_INFINITY : Number(words[7]),
-    }));
 }

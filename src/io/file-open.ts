@@ -4,8 +4,14 @@ import * as fs from 'node:fs';
 import { ImageError } from '../errors.ts';
 import { SECTOR } from '../units.ts';
 import type { CacheMode } from './host.ts';
+import { encodeName, hasEscapes } from './name-bytes.ts';
 import type { Syscalls } from './syscalls.ts';
 import { errnoException, openError } from './system-error.ts';
+
+/** As node:fs takes it: bytes, where the name is not valid UTF-8. */
+export function pathOf(name: string): string | Buffer {
+  return hasEscapes(name) ? Buffer.from(encodeName(name)) : name;
+}
 
 /** Linux packs 12 bits of the major and 20 of the minor number into the low half of a device. */
 export function deviceNumber(dev: number): { readonly major: number; readonly minor: number } {
@@ -33,7 +39,7 @@ export function checkKind(filename: string, writing: boolean, doing: string): vo
   const access = writing ? 'open-for-writing' : 'open-for-reading';
   let stat: fs.Stats | undefined;
   try {
-    stat = fs.statSync(filename, { throwIfNoEntry: false });
+    stat = fs.statSync(pathOf(filename), { throwIfNoEntry: false });
   } catch (error) {
     throw openError(doing, filename, error, access);
   }

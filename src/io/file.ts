@@ -6,7 +6,7 @@ import { ImageError } from '../errors.ts';
 import { KIB, MIB } from '../units.ts';
 import { Descriptor } from './descriptor.ts';
 import { FileLocks, type Warn, warnOnStderr } from './file-locks.ts';
-import { checkKind, isThrough, measure, type OpenedKind, openFlags } from './file-open.ts';
+import { checkKind, isThrough, measure, type OpenedKind, openFlags, pathOf } from './file-open.ts';
 import {
   cloneRange,
   copyRange,
@@ -17,6 +17,7 @@ import {
 } from './file-ranges.ts';
 import type { CacheMode, OpenStorageOptions } from './host.ts';
 import type { Permission } from './locks.ts';
+import { TRUNCATE } from './permissions.ts';
 import type { CloneRange, Storage, StorageExtent, WriteKind } from './storage.ts';
 import { loadSyscalls, type Syscalls } from './syscalls.ts';
 import { errnoException, ioError, openError } from './system-error.ts';
@@ -80,7 +81,7 @@ export class FileStorage implements Storage {
     const doing = 'Could not create';
     const storage = await FileStorage.#openWith(filename, options, doing, fs.constants.O_CREAT);
     try {
-      await storage.lock(['write', 'resize'], ['consistent read']);
+      await storage.lock(TRUNCATE.use, TRUNCATE.share);
       if (storage.resizable) await storage.resize(0);
       return storage;
     } catch (error) {
@@ -99,7 +100,7 @@ export class FileStorage implements Storage {
     const flags = openFlags(options.writable, options.cache ?? 'writeback') | moreFlags;
     let fd: number | undefined;
     try {
-      fd = fs.openSync(filename, flags, 0o644);
+      fd = fs.openSync(pathOf(filename), flags, 0o644);
       const kind = await measure(fd, () => callsOf(options));
       return new FileStorage(filename, fd, kind, options);
     } catch (error) {
@@ -249,7 +250,9 @@ export class FileStorage implements Storage {
   }
 
   async lock(use: readonly Permission[], share: readonly Permission[]): Promise<void> {
-    if (this.#locking) await this.#locks.change(use, share);
+    if (!this.#locking) return;
+    await this.#locks.change(use, share);
+    this.#measureAgain();
   }
 
   async makeWritable(use: readonly Permission[], share: readonly Permission[]): Promise<void> {
@@ -257,7 +260,7 @@ export class FileStorage implements Storage {
     const old = this.#descriptor;
     let fd: number | undefined;
     try {
-      fd = fs.openSync(this.filename, openFlags(true, this.#cache));
+      fd = fs.openSync(pathOf(this.filename), openFlags(true, this.#cache));
       if (!sameFile(fd, old.fd)) {
         throw new ImageError('io', `'${this.filename}' is another file now`);
       }
@@ -268,11 +271,17 @@ export class FileStorage implements Storage {
     }
     this.#descriptor = new Descriptor(this.filename, fd);
     this.#writable = true;
+    this.#measureAgain();
     await old.close();
   }
 
   close(): Promise<void> {
     return this.#descriptor.close();
+  }
+
+  /** Whoever had it before us may have changed its length since it was opened. */
+  #measureAgain(): void {
+    if (this.resizable) this.#size = fs.fstatSync(this.#descriptor.fd).size;
   }
 
   #checkWrite(offset: number, length: number): void {

@@ -82,7 +82,10 @@ export interface Host {
   identify(filename: string): Promise<FileIdentity | undefined>;
   /** Absolute name without symbolic links; the absolute name where it can't be resolved. */
   realPath(filename: string): Promise<string>;
-  /** Names (not paths) of regular files and symbolic links in a directory, in no order. */
+  /**
+   * Names (not paths) of regular files and symbolic links in a directory, in no order. Bytes that are
+   * not UTF-8 come as U+DC00 and their value, here and in the names of images.
+   */
   listFiles(directory: string): Promise<readonly string[]>;
   /** Free bytes for us in the file system that holds the file; undefined where unknown. */
   freeSpace(filename: string): Promise<number | undefined>;

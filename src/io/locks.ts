@@ -22,6 +22,8 @@ const UNSHARED = 200;
 export interface ByteLocks {
   /** Bytes to hold shared locks on. */
   readonly hold: readonly number[];
+  /** There is something that others may not do meanwhile. */
+  readonly keepsOut: boolean;
   /** Bytes that nobody else may hold, and the words for the refusal if somebody does. */
   readonly probe: readonly { readonly byte: number; readonly conflict: string }[];
 }
@@ -30,17 +32,16 @@ export interface ByteLocks {
 export function byteLocks(use: readonly Permission[], share: readonly Permission[]): ByteLocks {
   const hold: number[] = [];
   const probe: { byte: number; conflict: string }[] = [];
+  // The order in which QEMU probes: of two conflicts it tells the first.
   PERMISSIONS.forEach((permission, n) => {
-    const used = use.includes(permission);
-    const shared = share.includes(permission);
-    if (used) {
-      hold.push(USED + n);
-      probe.push({ byte: UNSHARED + n, conflict: `Failed to get "${permission}" lock` });
-    }
-    if (!shared) {
-      hold.push(UNSHARED + n);
-      probe.push({ byte: USED + n, conflict: `Failed to get shared "${permission}" lock` });
-    }
+    if (!use.includes(permission)) return;
+    hold.push(USED + n);
+    probe.push({ byte: UNSHARED + n, conflict: `Failed to get "${permission}" lock` });
   });
-  return { hold: hold.sort((a, b) => a - b), probe };
+  PERMISSIONS.forEach((permission, n) => {
+    if (share.includes(permission)) return;
+    hold.push(UNSHARED + n);
+    probe.push({ byte: USED + n, conflict: `Failed to get shared "${permission}" lock` });
+  });
+  return { hold, probe, keepsOut: share.length < PERMISSIONS.length };
 }

@@ -4,7 +4,9 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { nodeCodecs } from './codecs.ts';
 import { type FileMachine, FileStorage } from './file.ts';
+import { pathOf } from './file-open.ts';
 import type { FileIdentity, Host } from './host.ts';
+import { decodeName } from './name-bytes.ts';
 import { openError } from './system-error.ts';
 
 export const nodeHost: Host = createNodeHost();
@@ -33,7 +35,7 @@ export function createNodeHost(machine: FileMachine = {}): Host {
     async identify(filename) {
       let stat: fs.BigIntStats | undefined;
       try {
-        stat = fs.statSync(filename, { throwIfNoEntry: false, bigint: true });
+        stat = fs.statSync(pathOf(filename), { throwIfNoEntry: false, bigint: true });
       } catch {
         // Not reachable: opening it will say why.
         return undefined;
@@ -44,7 +46,7 @@ export function createNodeHost(machine: FileMachine = {}): Host {
     async realPath(filename) {
       try {
         // The native one: `..` behind a link means the link's target.
-        return fs.realpathSync.native(filename);
+        return decodeName(fs.realpathSync.native(pathOf(filename), 'buffer'));
       } catch {
         return path.resolve(filename);
       }
@@ -52,9 +54,10 @@ export function createNodeHost(machine: FileMachine = {}): Host {
 
     async listFiles(directory) {
       try {
-        const entries = fs.readdirSync(directory, { withFileTypes: true });
+        const options = { withFileTypes: true, encoding: 'buffer' } as const;
+        const entries = fs.readdirSync(pathOf(directory), options);
         const files = entries.filter((entry) => entry.isFile() || entry.isSymbolicLink());
-        return files.map(({ name }) => name);
+        return files.map(({ name }) => decodeName(name));
       } catch (error) {
         throw openError('Could not read the directory', directory, error, 'open-for-reading');
       }
@@ -62,8 +65,8 @@ export function createNodeHost(machine: FileMachine = {}): Host {
 
     async freeSpace(filename) {
       try {
-        if (fs.statSync(filename).isBlockDevice()) return undefined;
-        const { bavail, bfree, bsize } = fs.statfsSync(filename);
+        if (fs.statSync(pathOf(filename)).isBlockDevice()) return undefined;
+        const { bavail, bfree, bsize } = fs.statfsSync(pathOf(filename));
         return (process.getuid?.() === 0 ? bfree : bavail) * bsize;
       } catch {
         return undefined;
@@ -72,8 +75,8 @@ export function createNodeHost(machine: FileMachine = {}): Host {
 
     async remove(filename) {
       try {
-        fs.unlinkSync(filename);
-        const fd = fs.openSync(path.dirname(filename), fs.constants.O_RDONLY);
+        fs.unlinkSync(pathOf(filename));
+        const fd = fs.openSync(pathOf(path.dirname(filename)), fs.constants.O_RDONLY);
         try {
           fs.fsyncSync(fd);
         } finally {

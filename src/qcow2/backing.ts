@@ -7,6 +7,7 @@
 // already, the feature name table goes before, so that they don't, and comes back with the switch.
 
 import { ImageError } from '../errors.ts';
+import { encodeName } from '../io/name-bytes.ts';
 import type { Storage } from '../io/storage.ts';
 import { SECTOR } from '../units.ts';
 import { encodeExtensions, type HeaderExtension } from './extensions.ts';
@@ -117,7 +118,7 @@ class HeaderRewrite {
     this.#header = parseHeader(old);
     this.#inUse = nameOf(this.#header);
     this.#usedEnd = this.#header.extensionsEnd;
-    this.#name = new TextEncoder().encode(name);
+    this.#name = encodeName(name);
     this.#extensions = encodeExtensions(withFormat(this.#header.extensions, format));
     this.#extensionsEnd = this.#header.headerLength + this.#extensions.length;
     if (this.#name.length > MAX_BACKING_NAME) throw this.#refuse('the name is too long');

@@ -1,6 +1,7 @@
 // A new, empty image: header, refcount table and refcount block; the rest follows by growing it.
 
 import { ImageError } from '../errors.ts';
+import { type FilePart, permissionsFor } from '../io/permissions.ts';
 import type { Storage } from '../io/storage.ts';
 import { SECTOR } from '../units.ts';
 import { type CreateHost, encryptEmpty, type NewEncryption } from './encryption/encrypt-empty.ts';
@@ -77,6 +78,8 @@ export async function createImage(
   host?: CreateHost,
 ): Promise<Qcow2Image> {
   const plain = newHeader(options, storage.filename);
+  await lockForWriting(storage, 'image');
+  if (dataFile !== undefined) await lockForWriting(dataFile, 'data');
   await writeEmpty(storage, plain, 2 ** plain.clusterBits);
   const header = await encryptEmpty(storage, plain, options.encryption, host);
   const open = () => openNew(storage, options.encryption, dataFile, host);
@@ -91,6 +94,12 @@ export async function createImage(
   await storage.write(0, encodeHeader({ ...grown, extensions, backingFile }), 'header');
   await storage.flush();
   return await open();
+}
+
+/** So far nobody was to be disturbed by a file that is emptied; now there are tables in it. */
+async function lockForWriting(storage: Storage, part: FilePart): Promise<void> {
+  const { use, share } = permissionsFor(part, 'write');
+  await storage.lock(use, share);
 }
 
 function openNew(

@@ -3,12 +3,22 @@
 import { ImageError, reworded, strerror } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { alignUp, SECTOR } from '../units.ts';
-import { headerClusterSize } from './header.ts';
+import { backingNameEnd, backingNameIn, headerClusterSize } from './header.ts';
 
 /** As many sectors of it as the file has, the last one filled with zeros. Throws `format`, `corrupt` or `unsupported` for what is no image. */
 export async function readHeaderCluster(storage: Storage): Promise<Uint8Array> {
   const start = await readStart(storage, SECTOR);
   return await readStart(storage, headerClusterSize(start));
+}
+
+/**
+ * The stored backing file name, also of an image that can't be opened here; null without one. Reads no
+ * more than it takes, where the file is an image at all: for looking at many files.
+ */
+export async function readBackingName(storage: Storage): Promise<string | null> {
+  const start = await readStart(storage, SECTOR);
+  const end = backingNameEnd(start);
+  return backingNameIn(end <= start.length ? start : await readStart(storage, end));
 }
 
 async function readStart(storage: Storage, length: number): Promise<Uint8Array> {

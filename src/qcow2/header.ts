@@ -2,6 +2,7 @@
 // the format's limits before anything else of the file is believed. Pure: bytes in, bytes out.
 
 import { ImageError } from '../errors.ts';
+import { decodeName, encodeName } from '../io/name-bytes.ts';
 import { SECTOR } from '../units.ts';
 import {
   encodeExtensions,
@@ -87,6 +88,12 @@ function readFixedFields(bytes: Uint8Array): FieldValues<typeof HEADER> {
     throw new ImageError('corrupt', 'qcow2 header too short');
   }
   return fields;
+}
+
+/** Where the backing file name ends that `backingNameIn` needs, from the first 512 bytes. */
+export function backingNameEnd(start: Uint8Array): number {
+  const { backingFileOffset, backingFileSize } = readFixedFields(start);
+  return Math.min(backingFileOffset + backingFileSize, 2 ** MAX_CLUSTER_BITS);
 }
 
 /** The stored backing file name, also of an image that can't be opened here; null without one. */
@@ -248,7 +255,7 @@ function readBackingFile(fields: FieldValues<typeof HEADER>, bytes: Uint8Array):
 /** Names end at a NUL: no file has one. */
 function untilNul(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
-  return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
+  return decodeName(end < 0 ? bytes : bytes.subarray(0, end));
 }
 
 export function geometryOfHeader(
@@ -268,7 +275,7 @@ export interface NewHeader extends Omit<FieldValues<typeof HEADER>, 'backingFile
 /** A whole header from its parts: fields, extensions, then the backing file name. */
 export function encodeHeader(header: NewHeader): Uint8Array {
   const extensions = encodeExtensions(header.extensions);
-  const name = new TextEncoder().encode(header.backingFile ?? '');
+  const name = encodeName(header.backingFile ?? '');
   const nameOffset = header.headerLength + extensions.length;
   const length = nameOffset + name.length;
   if (name.length > MAX_BACKING_NAME || length > 2 ** header.clusterBits) {

@@ -3,6 +3,7 @@
 
 import { FilterStorage } from '../io/filter.ts';
 import type { Permission } from '../io/locks.ts';
+import { permissionsFor } from '../io/permissions.ts';
 import type { Storage } from '../io/storage.ts';
 
 export class PairedStorage extends FilterStorage {
@@ -23,8 +24,9 @@ export class PairedStorage extends FilterStorage {
     use: readonly Permission[],
     share: readonly Permission[],
   ): Promise<void> {
+    const data = permissionsFor('data', 'write');
     await super.makeWritable(use, share);
-    await this.#data.makeWritable(use, share);
+    await this.#data.makeWritable(data.use, data.share);
   }
 
   override async close(): Promise<void> {

@@ -1,16 +1,23 @@
 // Who else stands on a file.
 
 import { expect, test } from 'vitest';
-import { findSiblings } from '../../src/chain/siblings.ts';
+import { findSiblings, readNeighbours } from '../../src/chain/siblings.ts';
+import { ImageError } from '../../src/errors.ts';
+import type { OpenStorageOptions } from '../../src/io/host.ts';
 import { MemoryHost } from '../../src/io/memory-host.ts';
+import type { Storage } from '../../src/io/storage.ts';
 import { addChain, addImage } from '../support/named-images.ts';
 
-const find = (
+async function find(
   host: MemoryHost,
   changing: readonly string[],
   stable: readonly string[] = [],
   directories: readonly string[] = ['/d/'],
-) => findSiblings({ host, directories, changing: new Set(changing), stable: new Set(stable) });
+): Promise<readonly string[]> {
+  const neighbours = await readNeighbours(host, directories);
+  const found = await findSiblings(neighbours, new Set(changing), new Set(stable));
+  return found.map(({ filename }) => filename);
+}
 
 async function tree(): Promise<MemoryHost> {
   const host = new MemoryHost();
@@ -81,4 +88,65 @@ test('a directory that can not be read is told', async () => {
   const host = await tree();
   const missing = find(host, ['/d/base'], [], ['/nope/']);
   await expect(missing).rejects.toMatchObject({ code: 'not-found' });
+});
+
+test('those that stand on a changing file themselves are told from those above them', async () => {
+  const host = await tree();
+  await addImage(host, '/far/link', { backingFile: '../d/base' });
+  await addImage(host, '/d/over', { backingFile: '../far/link' });
+  const neighbours = await readNeighbours(host, ['/d/']);
+  const found = await findSiblings(neighbours, new Set(['/d/base']), new Set(['/d/mid']));
+  expect(found.map(({ filename, direct }) => [filename, direct])).toEqual([
+    ['/d/../far/link', true],
+    ['/d/over', false],
+  ]);
+});
+
+/** Counts what is asked of it, and refuses to open some files. */
+class CountingHost extends MemoryHost {
+  readonly refused = new Set<string>();
+  opens = 0;
+  reads = 0;
+  bytes = 0;
+
+  override async openStorage(filename: string, options: OpenStorageOptions): Promise<Storage> {
+    if (this.refused.has(filename)) {
+      throw new ImageError('io', `'${filename}': Permission denied`, { errno: 'EACCES' });
+    }
+    this.opens++;
+    const storage = await super.openStorage(filename, options);
+    const read = storage.read.bind(storage);
+    storage.read = (offset, target) => {
+      this.reads++;
+      this.bytes += target.length;
+      return read(offset, target);
+    };
+    return storage;
+  }
+}
+
+test('ten thousand files are opened once each, and read no further than the header', async () => {
+  const host = new CountingHost();
+  await addChain(host, '/d/base', '/d/top');
+  const overlay = host.fileBytes('/d/top') ?? new Uint8Array();
+  for (let i = 0; i < 1000; i++) host.addFile(`/d/overlay${i}`, overlay);
+  for (let i = 0; i < 9000; i++) host.addFile(`/d/other${i}`, new Uint8Array(1000));
+  host.opens = host.reads = host.bytes = 0;
+  expect(await find(host, ['/d/base'], ['/d/top'])).toHaveLength(1000);
+  expect(host.opens).toBe(10_002);
+  expect(host.reads).toBe(10_002);
+  expect(host.bytes).toBe(10_002 * 512);
+});
+
+test('what can not be read is told, and so is what may be an image of another version', async () => {
+  const host = new CountingHost();
+  await addChain(host, '/d/base', '/d/top');
+  await addImage(host, '/d/other', { backingFile: 'base' });
+  host.addFile('/d/future', Uint8Array.of(0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 9));
+  host.addFile('/d/secret', new Uint8Array(1000));
+  host.refused.add('/d/secret');
+  const neighbours = await readNeighbours(host, ['/d/', '/gone/'], new Set());
+  expect(neighbours.unread).toEqual(['/d/future', '/d/secret', '/gone/']);
+  const found = await findSiblings(neighbours, new Set(['/d/base']), new Set(['/d/top']));
+  expect(found.map(({ filename }) => filename)).toEqual(['/d/other']);
 });

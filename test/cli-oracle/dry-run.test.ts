@@ -24,6 +24,8 @@ interface Plan {
   readonly invalidates: readonly string[];
   readonly deletes: readonly string[];
   readonly siblings: readonly string[];
+  readonly 'sibling-copies': readonly unknown[];
+  readonly unread: readonly string[];
   readonly refusals: readonly string[];
 }
 
@@ -75,6 +77,8 @@ const FORMS: readonly (readonly [string, Partial<Plan>])[] = [
       ],
       deletes: [],
       siblings: [],
+      'sibling-copies': [],
+      unread: [],
     },
   ],
 ];

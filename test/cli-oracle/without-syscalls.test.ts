@@ -1,10 +1,13 @@
 // Without the optional system calls (koffi): the same results, by plain reads and writes.
 
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import type { Readable } from 'node:stream';
 import { expect, test } from 'vitest';
+import { lockedBytes } from '../support/held-bytes.ts';
 import type { Images } from '../support/images.ts';
-import { limited } from '../support/limited.ts';
+import { limited, start } from '../support/limited.ts';
 import { checkClean, infoOf } from '../support/qemu.ts';
 import { FIVE, stack } from '../support/stacks.ts';
 
@@ -77,3 +80,30 @@ test('an image that another process writes to is still refused', async () => {
   expect(code).toBe(1);
   expect(stderr).toMatch(/Failed to get .*lock/);
 });
+
+test('one of ours that has them keeps out one that has not', async () => {
+  const images = await stack(['base.qcow2', 'top.qcow2']);
+  await images.create('other.qcow2', '8M', { backing: 'base.qcow2' });
+  const { child } = start(['commit', '--force', '-d', '-r', '16k', 'top.qcow2'], images.dir);
+  await writing(images.path('base.qcow2'));
+  const { code, stderr } = await limited(['map', 'other.qcow2'], images.dir, WITHOUT);
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/Failed to get shared "write" lock/);
+  expect(stderr).toContain(`(process ${child.pid})`);
+  expect((await limited(['map', '-U', 'other.qcow2'], images.dir, WITHOUT)).stderr).toBe('');
+});
+
+test('nobody is kept out, as was said: QEMU gets in while we write', async () => {
+  const images = await stack(['base.qcow2', 'top.qcow2']);
+  const { child } = start(['commit', '-d', '-r', '16k', 'top.qcow2'], images.dir, WITHOUT);
+  const [said] = (await once(child.stderr as Readable, 'data')) as [Buffer];
+  expect(said.toString()).toMatch(WARNING);
+  expect(lockedBytes(images.path('top.qcow2'))).toEqual([]);
+  expect((await infoOf(images.path('top.qcow2')))['virtual-size']).toBe(8 * 1024 * 1024);
+  expect(child.exitCode).toBe(null);
+});
+
+/** Until somebody holds the lock of a writer. */
+async function writing(file: string): Promise<void> {
+  while (!lockedBytes(file).includes(101)) await new Promise((resolve) => setTimeout(resolve, 20));
+}

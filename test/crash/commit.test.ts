@@ -23,6 +23,8 @@ interface Case {
   build(images: Images): Promise<void>;
   readonly filename: string;
   readonly request?: Omit<CommitOptions, 'host'>;
+  /** Further images whose view stays. */
+  readonly others?: readonly string[];
 }
 
 const SMALL = 'cluster_size=512';
@@ -195,11 +197,43 @@ const CASES: readonly Case[] = [
     filename: 'sn4.qcow2',
     request: { top: 'sn3.qcow2', base: 'sn1.qcow2', overlays: ['other.qcow2'], delete: true },
   },
+  {
+    name: 'siblings that keep their view, over base and a layer between, and one on top of one',
+    build: async (images) => {
+      await stack(images, { 'base.qcow2': SMALL, 'mid.qcow2': SMALL, 'top.qcow2': SMALL });
+      await images.create('one.qcow2', '150k', { backing: 'base.qcow2', options: SMALL });
+      await images.io('one.qcow2', 'write -P 70 10k 20k');
+      await images.create('two.qcow2', '210k', {
+        backing: 'mid.qcow2',
+        options: 'cluster_size=4k',
+      });
+      await images.create('above.qcow2', '210k', { backing: 'one.qcow2', options: SMALL });
+      await images.io('above.qcow2', 'write -P 71 25k 9k');
+    },
+    filename: 'top.qcow2',
+    request: { base: 'base.qcow2', relink: true, rebaseSiblings: true },
+    others: ['one.qcow2', 'two.qcow2', 'above.qcow2'],
+  },
+  {
+    name: 'siblings of a base that grows',
+    build: async (images) => {
+      await images.create('base.qcow2', '70k', { options: SMALL });
+      await images.create('top.qcow2', '200k', { backing: 'base.qcow2', options: SMALL });
+      await images.io('top.qcow2', 'write -P 5 0 200k');
+      await images.create('one.qcow2', '150k', {
+        backing: 'base.qcow2',
+        options: `${SMALL},compat=0.10`,
+      });
+    },
+    filename: 'top.qcow2',
+    request: { rebaseSiblings: true },
+    others: ['one.qcow2'],
+  },
 ];
 
 /** Images that nothing stands on: what guests see. */
-function tops({ filename, request }: Case): readonly string[] {
-  return [filename, ...(request?.overlays ?? [])];
+function tops({ filename, request, others = [] }: Case): readonly string[] {
+  return [filename, ...(request?.overlays ?? []), ...others];
 }
 
 test.each(CASES)('$name', { timeout: 120_000 }, async (each) => {

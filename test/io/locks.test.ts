@@ -1,28 +1,19 @@
 // The byte locks against QEMU's own, in both directions, and without the system calls.
 
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
-import { readFileSync, statSync } from 'node:fs';
+import { appendFileSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { FileStorage } from '../../src/io/file.ts';
-import { byteLocks, type Permission } from '../../src/io/locks.ts';
+import { byteLocks } from '../../src/io/locks.ts';
+import { permissionsFor } from '../../src/io/permissions.ts';
 import { loadSyscalls, type Syscalls } from '../../src/io/syscalls.ts';
+import { lockedBytes as heldBytes } from '../support/held-bytes.ts';
 import { qemuImg, run } from '../support/qemu.ts';
 import { tempDir } from '../support/temp.ts';
 
-const WRITER = {
-  use: ['consistent read', 'write', 'resize'],
-  share: ['consistent read', 'write unchanged'],
-} as const satisfies Locks;
-const READER = {
-  use: ['consistent read'],
-  share: ['consistent read', 'write unchanged'],
-} as const satisfies Locks;
-
-interface Locks {
-  readonly use: readonly Permission[];
-  readonly share: readonly Permission[];
-}
+const WRITER = permissionsFor('image', 'write');
+const READER = permissionsFor('image', 'read');
 
 let dir: string;
 let image: string;
@@ -43,7 +34,7 @@ async function opened(
 }
 
 /** A qemu-io that has the image open until the test ends. */
-async function heldByQemu(...options: readonly string[]): Promise<void> {
+async function heldByQemu(...options: readonly string[]): Promise<number | undefined> {
   const child: ChildProcessWithoutNullStreams = spawn('qemu-io', [
     '-f',
     'qcow2',
@@ -61,33 +52,10 @@ async function heldByQemu(...options: readonly string[]): Promise<void> {
     child.stdout.on('data', (text: Buffer) => text.includes('qemu-io>') && resolve());
     child.stderr.on('data', (text: Buffer) => reject(new Error(text.toString())));
   });
+  return child.pid;
 }
 
-/**
- * The bytes locked in the image, by anybody. The kernel's table is read in pieces: when others lock
- * their files meanwhile an entry may come twice or not at all, so two readings have to agree.
- */
-function lockedBytes(): number[] {
-  let bytes = readLockedBytes();
-  for (let tries = 0; tries < 20; tries++) {
-    const again = readLockedBytes();
-    if (again.join() === bytes.join()) break;
-    bytes = again;
-  }
-  return bytes;
-}
-
-function readLockedBytes(): number[] {
-  const { ino } = statSync(image);
-  const bytes = readFileSync('/proc/locks', 'utf8')
-    .split('\n')
-    .filter((line) => line.includes('OFDLCK') && line.includes(`:${ino} `))
-    .flatMap((line) => {
-      const [first = 0, last = 0] = line.trim().split(/\s+/).slice(-2).map(Number);
-      return Array.from({ length: last - first + 1 }, (_, i) => first + i);
-    });
-  return [...new Set(bytes)].sort((a, b) => a - b);
-}
+const lockedBytes = () => heldBytes(image);
 
 const hint = () => `Is another process using the image [${image}]?`;
 const machines = [
@@ -148,6 +116,27 @@ test('while we read QEMU can read and not write', async () => {
   expect((await run('qemu-img', ['info', image])).code).toBe(0);
   const write = await run('qemu-io', ['-f', 'qcow2', '-c', 'write 0 512', image]);
   expect(write.stderr).toContain(`Failed to get "write" lock\n${hint()}`);
+});
+
+test.for(machines)('who holds it is told by name and number, %s', async ([, syscalls]) => {
+  const pid = await heldByQemu();
+  const refused = (await opened(true, syscalls)).lock(WRITER.use, WRITER.share);
+  await expect(refused).rejects.toMatchObject({ holders: [{ pid, name: 'qemu-io' }] });
+});
+
+test('one of ours in the same process is told, too', async () => {
+  await (await opened(true)).lock(WRITER.use, WRITER.share);
+  const refused = (await opened(false)).lock(READER.use, READER.share);
+  await expect(refused).rejects.toMatchObject({ holders: [{ pid: process.pid }] });
+});
+
+test('a file that grew before it was locked has its new length', async () => {
+  const storage = await opened(false);
+  appendFileSync(image, Buffer.alloc(1000));
+  const { size } = statSync(image);
+  expect(storage.size).toBe(size - 1000);
+  await storage.lock(READER.use, READER.share);
+  expect(storage.size).toBe(size);
 });
 
 test('two of ours in one process keep each other out', async () => {
@@ -236,6 +225,14 @@ test('without system calls the user hears once that nobody is kept out', async (
     await storage.lock(WRITER.use, WRITER.share);
   }
   expect(heard).toEqual([expect.stringMatching(/can not be kept from using the same images/)]);
+});
+
+test('without system calls who keeps nobody out hears nothing', async () => {
+  const heard: string[] = [];
+  const storage = await opened(false, null, (message) => void heard.push(message));
+  const { use, share } = permissionsFor('image', 'read', true);
+  await storage.lock(use, share);
+  expect(heard).toEqual([]);
 });
 
 test('with system calls there is nothing to hear', async () => {

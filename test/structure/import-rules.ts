@@ -33,7 +33,18 @@ const MAY_ENTER: Readonly<Record<string, readonly string[]>> = {
 const ENGINE = new Set(['qcow2', 'raw', 'chain', 'commit', 'layer', 'errors', 'units']);
 /** All that the engine may know of io/. */
 const SEAM = new Set(
-  ['storage', 'locks', 'host', 'throttle', 'memory', 'copy', 'events', 'filter']
+  [
+    'storage',
+    'locks',
+    'name-bytes',
+    'permissions',
+    'host',
+    'throttle',
+    'memory',
+    'copy',
+    'events',
+    'filter',
+  ]
     .concat(['blkdebug', 'null', 'reserve', 'slice'])
     .map((f) => `io/${f}.ts`),
 );

@@ -93,10 +93,10 @@ export async function addLayer(
     const options = { size, clusterSize, version, refcountBits, ...below };
     await (await createImage(await host.createStorage(name), options)).close();
   }
-  await fill(host, name, layer, seed);
+  await fillLayer(host, name, layer, seed);
 }
 
-async function fill(
+export async function fillLayer(
   host: MemoryHost,
   name: string,
   layer: MemoryLayer,
