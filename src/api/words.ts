@@ -2,12 +2,12 @@
 
 import { ImageError } from '../errors.ts';
 
-const FLAG = /--(top|relink|delete|overlay|force)\b/g;
+const FLAG = /--(top|relink|reclaim|delete|drop|overlay|force)\b/g;
 
 export function inOptionNames(text: string): string {
   return text
     .replace(FLAG, (_, name: string) => (name === 'overlay' ? 'overlays' : name))
-    .replace(' (-b)', '')
+    .replace(/ \(-[bd]\)/, '')
     .replace('the same command', 'the same call');
 }
 

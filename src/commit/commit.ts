@@ -2,7 +2,8 @@
 //
 // The order, each step durable before the next begins: base holds everything; then overlays are
 // relinked; then the top is emptied, or the layers that nobody needs are removed. Whatever stops
-// it, whenever, the guest's view through the top stays.
+// it, whenever, the guest's view through the top stays. Reclaiming brings the last step forward, part
+// by part (reclaim.ts): each in this order.
 
 import type { Chain } from '../chain/chain.ts';
 import { type ChainTarget, openChain } from '../chain/open.ts';
@@ -16,7 +17,9 @@ import { carryOut } from './copy.ts';
 import { type Finished, findFinished } from './finished.ts';
 import { type CommitOptions, type CommitResult, checkOptions } from './options.ts';
 import { type Prepared, preflight } from './preflight.ts';
+import { Meter } from './progress.ts';
 import { findRange } from './range.ts';
+import { windowsOf } from './windows.ts';
 
 /**
  * Merges the layers `top .. above base` of the chain of `target` into base.
@@ -73,14 +76,16 @@ async function prepare(chain: Chain, options: CommitOptions): Promise<Prepared> 
 }
 
 async function run(prepared: Prepared, options: CommitOptions): Promise<void> {
-  const { chain, base, relinks, plan } = prepared;
+  const { chain, base, relinks, plan, reclaim } = prepared;
   // Locks and permissions first: they are what can still refuse.
   await base.layer.storage.makeWritable(WRITER.use, WRITER.share);
   for (const { overlay } of relinks) {
     if (!overlay.writable) await overlay.storage.makeWritable(WRITER.use, WRITER.share);
   }
+  await reclaim?.makeWritable();
   options.onPlan?.(plan);
   try {
+    await reclaim?.prepare();
     await fillBase(prepared, options);
     for (const each of relinks) await relink(each);
     const top = chain.at(0).layer;
@@ -110,18 +115,25 @@ async function empty(top: Qcow2Image, name: string): Promise<void> {
 
 /** Base grown, filled and durable. */
 async function fillBase(prepared: Prepared, options: CommitOptions): Promise<void> {
-  const { base, plan, steps } = prepared;
+  const { base, plan, steps, reclaim } = prepared;
   const { host, signal, onProgress, rateLimit } = options;
   signal?.throwIfAborted();
   await base.layer.grow(plan.newBaseSize);
-  await carryOut(steps(), base.layer, {
-    host,
-    total: plan.copyBytes + plan.zeroBytes,
+  const carrying = {
+    meter: new Meter(host, plan.copyBytes + plan.zeroBytes, onProgress),
     rateLimit: rateLimit instanceof RateLimit ? rateLimit : new RateLimit(rateLimit ?? 0, host),
     compress: options.compress === true,
     signal,
-    onProgress,
-  });
+  };
+  if (reclaim === null) await carryOut(steps(), base.layer, carrying);
+  else {
+    for await (const window of windowsOf(steps(), reclaim.shape)) {
+      await carryOut([window.steps], base.layer, carrying);
+      signal?.throwIfAborted();
+      await base.layer.flush();
+      await reclaim.letGo(window);
+    }
+  }
   signal?.throwIfAborted();
   await base.layer.flush();
   await settleBitmaps(prepared, plan.bitmaps);

@@ -16,6 +16,7 @@ import { changesBase } from './difference.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
 import { type PlanStep, planSteps, shapeOf, untilAborted } from './plan.ts';
 import type { Range, Refuse } from './range.ts';
+import { Reclaim } from './reclaim.ts';
 import { prepareRelinks } from './relinks.ts';
 import { type Measured, measure, shortage } from './space.ts';
 
@@ -24,6 +25,8 @@ export interface Prepared extends Range {
   readonly relinks: readonly Relink[];
   /** Images outside of the chain that were opened for relinking; the owner closes them. */
   readonly overlays: readonly Chain[];
+  /** Who lets go of what base holds, as it goes; null where nobody does before the end. */
+  readonly reclaim: Reclaim | null;
   readonly steps: () => AsyncIterable<readonly PlanStep[]>;
 }
 
@@ -41,6 +44,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
   options.signal?.throwIfAborted();
   const empties = topIndex === 0 && options.base === undefined && !options.drop;
   if (empties) checkTop(top, refuse);
+  const reclaim = options.reclaim ? await planReclaim(range, options, refuse) : null;
 
   const { relinks, overlays, done } = await prepareRelinks(range, options, refuse);
   try {
@@ -57,14 +61,13 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     const watched = () => untilAborted(steps(), options.signal);
     const bitmaps = planBitmaps(range, options.bitmaps === true, newBaseSize, refuse);
     const growing = growingBitmaps(range, bitmaps);
-    const measured = await measure(watched(), base.layer, newBaseSize, {
-      compress: options.compress === true,
-      bitmaps: growing,
-    });
-    const parts = { between, deleted: deletes, overlays, done, steps: watched };
+    const manner = { compress: options.compress === true, bitmaps: growing };
+    const measured = await measure(watched(), base.layer, newBaseSize, manner, reclaim);
+    const lost = reclaim === null ? deletes : [...new Set([...deletes, ...between])];
+    const parts = { between, lost, overlays, done, steps: watched };
     const siblings = await checkSiblings(range, options, parts, refuse);
-    await checkSpace(range, options, measured, refuse);
-    if (options.dryRun) await checkAccess(range, relinks, refuse);
+    await checkSpace(range, options, measured, reclaim, refuse);
+    if (options.dryRun) await checkAccess(range, relinks, reclaim, refuse);
     const plan: CommitPlan = {
       top: top.filename,
       base: base.filename,
@@ -74,6 +77,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
       baseSize: base.layer.size,
       newBaseSize,
       rebuildsRefcounts: base.layer instanceof Qcow2Image && base.layer.dirty,
+      reclaims: reclaim === null ? [] : merged.map(({ filename }) => filename),
       empties: empties ? top.filename : null,
       relinks: relinks.map(({ overlay, name }) => ({
         overlay: overlay.filename,
@@ -86,7 +90,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
       bitmapsLeft: bitmaps.left,
       refusals,
     };
-    return { ...range, plan, relinks, overlays, steps };
+    return { ...range, plan, relinks, overlays, reclaim, steps };
   } catch (error) {
     for (const overlay of overlays) await overlay.close().catch(() => undefined);
     throw error;
@@ -156,9 +160,11 @@ async function collect(work: () => Promise<void>, refuse: Refuse): Promise<void>
 async function checkAccess(
   { chain, base }: Range,
   relinks: readonly Relink[],
+  reclaim: Reclaim | null,
   refuse: Refuse,
 ): Promise<void> {
-  const written = [chain.at(0).layer, base.layer, ...relinks.map(({ overlay }) => overlay)];
+  const overlays = relinks.map(({ overlay }) => overlay);
+  const written = [chain.at(0).layer, base.layer, ...overlays, ...(reclaim?.layers ?? [])];
   for (const { storage } of new Set(written)) {
     await collect(() => storage.makeWritable(WRITER.use, WRITER.share), refuse);
   }
@@ -175,6 +181,18 @@ function sizeError(base: ChainLayer, top: ChainLayer, why: string): ImageError {
 function checkTop(top: ChainLayer, refuse: Refuse): void {
   const refusal = asQcow2(top.layer).refusalToWrite({ dataUnchanged: true, writable: true });
   if (refusal !== undefined) refuse(refusal);
+}
+
+/** A cluster that is used twice but counted once would be lost to its other user. */
+async function planReclaim(range: Range, options: CommitOptions, refuse: Refuse): Promise<Reclaim> {
+  const reclaim = await Reclaim.plan(range, options);
+  for (const layer of reclaim.layers) {
+    const refusal = layer.refusalToWrite({ dataUnchanged: true, writable: true });
+    if (refusal !== undefined) {
+      refuse(reworded(refusal, `Could not open '${layer.filename}': ${refusal.message}`));
+    } else await collect(() => layer.verify(), refuse);
+  }
+  return reclaim;
 }
 
 async function* planFor(
@@ -207,7 +225,8 @@ async function checkSiblings(
   options: CommitOptions,
   parts: {
     readonly between: readonly ChainLayer[];
-    readonly deleted: readonly ChainLayer[];
+    /** Layers that are removed or emptied. */
+    readonly lost: readonly ChainLayer[];
     readonly overlays: readonly Chain[];
     readonly done: readonly string[];
     readonly steps: () => AsyncIterable<readonly PlanStep[]>;
@@ -215,18 +234,19 @@ async function checkSiblings(
   refuse: Refuse,
 ): Promise<readonly string[]> {
   if (options.skipAdvice) return [];
-  const { between, deleted, overlays, done, steps } = parts;
+  const { between, lost, overlays, done, steps } = parts;
   const { siblings, needing } = await findBystanders({
     host: options.host,
     chain,
     search: options.search ?? [],
     known: done,
     changing: [base, ...between],
-    deleted,
+    deleted: lost,
     stable: [...chain.layers.slice(0, topIndex), top, ...overlays.map((each) => each.at(0))],
     changesBase: () => changesBase(steps(), base.layer),
   });
-  if (needing.length > 0) refuse(neededError(needing));
+  const doing = options.delete ? '--delete would remove' : '--reclaim would empty';
+  if (needing.length > 0) refuse(neededError(needing, doing));
   else if (siblings.length > 0 && !options.force) refuse(siblingsError(siblings, base.filename));
   return siblings;
 }
@@ -235,6 +255,7 @@ async function checkSpace(
   { base }: Range,
   options: CommitOptions,
   measured: Measured,
+  reclaim: Reclaim | null,
   refuse: Refuse,
 ): Promise<void> {
   if (options.force || options.skipAdvice) return;
@@ -243,11 +264,19 @@ async function checkSpace(
   const place = base.layer.storage.resizable
     ? `in '${directoryOf(short.filename) || './'}', and`
     : 'on the device, where';
+  const useless = reclaim?.frees === false;
   refuse(
     new ImageError(
       'no-space',
       `'${short.filename}' needs ${short.needed} bytes more ${place} ${short.free} are free`,
-      { errno: 'ENOSPC', hint: 'Make room, or use --force to try all the same.' },
+      {
+        errno: 'ENOSPC',
+        hint: `Make room, or use --force to try all the same.${useless ? NOTHING_FREED : ''}`,
+      },
     ),
   );
 }
+
+const NOTHING_FREED =
+  ' What --reclaim frees does not help here: the layers lie on another file system, or parts of ' +
+  "their files can't be given back to it.";

@@ -70,6 +70,11 @@ export function createNodeHost(machine: FileMachine = {}): Host {
       }
     },
 
+    async fileSystem(filename) {
+      const stat = fs.statSync(filename, { throwIfNoEntry: false });
+      return stat?.isFile() ? String(stat.dev) : undefined;
+    },
+
     async remove(filename) {
       try {
         fs.unlinkSync(filename);

@@ -21,6 +21,7 @@ import { PairedStorage } from './paired-storage.ts';
 import type { PlaceContext } from './place.ts';
 import { prepareForWriting, refusalToWrite, whyFixedSize } from './prepare.ts';
 import { Reader } from './reader.ts';
+import { reclaim, reclaimable, wholeClusters } from './reclaim.ts';
 import { readSnapshots } from './snapshots.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
@@ -244,6 +245,26 @@ export class Qcow2Image extends ImageState implements Layer {
       const { external, storage } = this.data;
       if (external) await storage.discard(0, storage.size);
     });
+  }
+
+  /**
+   * Lets go of the whole clusters of a range that reads the same through the layer below; durable
+   * when it resolves, and their room is given back. Takes no space. False where nothing changed.
+   */
+  async reclaim(offset: number, length: number): Promise<boolean> {
+    checkRange(this, offset, length);
+    const part = wholeClusters(this, offset, length);
+    let changed = false;
+    const work = async () => {
+      changed = await reclaim(this.context, this.#writer, part);
+    };
+    await this.#change(work, { dataUnchanged: true });
+    return changed;
+  }
+
+  /** Bytes that `reclaim` gives back to the file system, at least. */
+  reclaimable(offset: number, length: number): Promise<number> {
+    return reclaimable(this.context, wholeClusters(this, offset, length));
   }
 
   /**

@@ -1,0 +1,145 @@
+// Which layers let go of what base holds by now, where, and in which order, so that the view through
+// the top holds at every instant:
+//
+// - Nothing is let go of before base holds it durably.
+// - The lowest layer goes first, durably, then the one above it: what a layer lets go of must read as
+//   base's bytes through the layers below it. What they still hide (clusters that a snapshot of
+//   theirs shares, bytes past the end of a short one, which read as zeros) the layers above keep.
+// - A cluster goes as a whole: all of it that the layer shows has to be in base.
+//
+// What is kept costs space alone: it is there for the end of the commit, as without reclaiming.
+
+import { asQcow2 } from '../chain/chain.ts';
+import { allocatedIn } from '../chain/extents.ts';
+import { WRITER } from '../chain/open-qcow2.ts';
+import type { Host } from '../io/host.ts';
+import type { Layer } from '../layer.ts';
+import { Qcow2Image } from '../qcow2/image.ts';
+import { alignDown, MIB } from '../units.ts';
+import type { CommitOptions } from './options.ts';
+import { zerosAreData } from './plan.ts';
+import type { Range } from './range.ts';
+import type { Window, WindowShape } from './windows.ts';
+
+/** Where free space is unknown or plenty: so much that the waits for the disk count little. */
+const MAX_WINDOW = 64 * MIB;
+const MIN_WINDOW = MIB;
+/** A window takes so much of the free space, as base's clusters may be larger than what is copied. */
+const SHARE = 4;
+
+/** A layer that gives space back to base's file system, from the start of the disk to `end`. */
+interface Giver {
+  readonly layer: Qcow2Image;
+  readonly end: number;
+}
+
+export class Reclaim {
+  /** Top first. */
+  readonly layers: readonly Qcow2Image[];
+  readonly shape: WindowShape;
+  readonly #givers: readonly Giver[];
+
+  private constructor(layers: readonly Qcow2Image[], shape: WindowShape, givers: readonly Giver[]) {
+    this.layers = layers;
+    this.shape = shape;
+    this.#givers = givers;
+  }
+
+  static async plan(
+    { chain, topIndex, baseIndex, top, base }: Range,
+    { host, reclaimWindow }: CommitOptions,
+  ): Promise<Reclaim> {
+    const layers = chain.layers.slice(topIndex, baseIndex).map(({ layer }) => asQcow2(layer));
+    const shape = {
+      bytes: reclaimWindow ?? (await windowFor(base.layer, host)),
+      clusterSize: base.layer.clusterSize,
+      zerosAreData: zerosAreData(base.layer),
+      unit: Math.max(...layers.map(({ clusterSize }) => clusterSize)),
+      end: top.layer.size,
+    };
+    return new Reclaim(layers, shape, await giversOf(layers, base.layer, host));
+  }
+
+  /** False where the space that is freed is none that base could use. */
+  get frees(): boolean {
+    return this.#givers.length > 0;
+  }
+
+  /** Locks and permissions: nothing is written. */
+  async makeWritable(): Promise<void> {
+    for (const { writable, storage } of this.layers) {
+      if (!writable) await storage.makeWritable(WRITER.use, WRITER.share);
+    }
+  }
+
+  /** What may need space, done while there is some. */
+  async prepare(): Promise<void> {
+    for (const layer of this.layers) await layer.prepareToWrite({ dataUnchanged: true });
+  }
+
+  /** Durable when it resolves. Base has to hold the window durably. */
+  async letGo({ from, to }: Window): Promise<void> {
+    for (const [index, layer] of [...this.layers.entries()].reverse()) {
+      const below = this.layers.slice(index + 1);
+      for await (const [start, end] of shownThrough(below, from, Math.min(to, layer.size))) {
+        await layer.reclaim(start, end - start);
+      }
+    }
+  }
+
+  /** Bytes that letting go of a window frees for base, at least. */
+  async givesBack({ from, to }: Window): Promise<number> {
+    let bytes = 0;
+    for (const { layer, end } of this.#givers) {
+      const length = Math.min(to, end) - from;
+      if (length > 0) bytes += await layer.reclaimable(from, length);
+    }
+    return bytes;
+  }
+}
+
+/** The parts of `from .. to` where none of the layers hides what is below it. */
+async function* shownThrough(
+  layers: readonly Layer[],
+  from: number,
+  to: number,
+): AsyncGenerator<readonly [start: number, end: number]> {
+  let at = from;
+  for await (const extents of allocatedIn(layers, from, to - from)) {
+    for (const { offset, length } of extents) {
+      if (offset > at) yield [at, offset];
+      at = offset + length;
+    }
+  }
+  if (to > at) yield [at, to];
+}
+
+/** Where base's data goes. */
+function dataFileOf(base: Layer): string {
+  return (base instanceof Qcow2Image ? base.data.storage : base.storage).filename;
+}
+
+async function windowFor(base: Layer, host: Host): Promise<number> {
+  const free = (await host.freeSpace(dataFileOf(base))) ?? Number.POSITIVE_INFINITY;
+  return Math.min(MAX_WINDOW, Math.max(MIN_WINDOW, alignDown(free / SHARE, MIB)));
+}
+
+async function giversOf(
+  layers: readonly Qcow2Image[],
+  base: Layer,
+  host: Host,
+): Promise<readonly Giver[]> {
+  const place = await host.fileSystem?.(dataFileOf(base));
+  if (place === undefined) return [];
+  const givers: Giver[] = [];
+  let end = Number.POSITIVE_INFINITY;
+  for (const layer of [...layers].reverse()) {
+    const { storage, raw } = layer.data;
+    end = Math.min(end, layer.size);
+    const isThere = (await host.fileSystem?.(storage.filename)) === place;
+    if (isThere && (await storage.discardFreesSpace?.()) === true) givers.push({ layer, end });
+    // What it keeps, all above it keep: not worth a closer look.
+    if (raw || layer.header.nbSnapshots > 0) break;
+  }
+  return givers;
+}
