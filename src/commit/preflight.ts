@@ -264,19 +264,16 @@ async function checkSpace(
   const place = base.layer.storage.resizable
     ? `in '${directoryOf(short.filename) || './'}', and`
     : 'on the device, where';
-  const useless = reclaim?.frees === false;
+  const why = reclaim?.whyUseless ?? null;
+  const useless = why === null ? '' : ` What --reclaim frees is of no use: ${why}.`;
   refuse(
     new ImageError(
       'no-space',
       `'${short.filename}' needs ${short.needed} bytes more ${place} ${short.free} are free`,
       {
         errno: 'ENOSPC',
-        hint: `Make room, or use --force to try all the same.${useless ? NOTHING_FREED : ''}`,
+        hint: `Make room, or use --force to try all the same.${useless}`,
       },
     ),
   );
 }
-
-const NOTHING_FREED =
-  ' What --reclaim frees does not help here: the layers lie on another file system, or parts of ' +
-  "their files can't be given back to it.";

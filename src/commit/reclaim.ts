@@ -37,12 +37,19 @@ export class Reclaim {
   /** Top first. */
   readonly layers: readonly Qcow2Image[];
   readonly shape: WindowShape;
+  /** Why what is freed is no space that base could use, in words; null where it is. */
+  readonly whyUseless: string | null;
   readonly #givers: readonly Giver[];
 
-  private constructor(layers: readonly Qcow2Image[], shape: WindowShape, givers: readonly Giver[]) {
+  private constructor(
+    layers: readonly Qcow2Image[],
+    shape: WindowShape,
+    givers: readonly Giver[] | string,
+  ) {
     this.layers = layers;
     this.shape = shape;
-    this.#givers = givers;
+    this.whyUseless = typeof givers === 'string' ? givers : null;
+    this.#givers = typeof givers === 'string' ? [] : givers;
   }
 
   static async plan(
@@ -58,11 +65,6 @@ export class Reclaim {
       end: top.layer.size,
     };
     return new Reclaim(layers, shape, await giversOf(layers, base.layer, host));
-  }
-
-  /** False where the space that is freed is none that base could use. */
-  get frees(): boolean {
-    return this.#givers.length > 0;
   }
 
   /** Locks and permissions: nothing is written. */
@@ -124,22 +126,25 @@ async function windowFor(base: Layer, host: Host): Promise<number> {
   return Math.min(MAX_WINDOW, Math.max(MIN_WINDOW, alignDown(free / SHARE, MIB)));
 }
 
+/** Or why there are none. */
 async function giversOf(
   layers: readonly Qcow2Image[],
   base: Layer,
   host: Host,
-): Promise<readonly Giver[]> {
+): Promise<readonly Giver[] | string> {
   const place = await host.fileSystem?.(dataFileOf(base));
-  if (place === undefined) return [];
   const givers: Giver[] = [];
+  let why = 'the layers above lie on another file system';
   let end = Number.POSITIVE_INFINITY;
   for (const layer of [...layers].reverse()) {
     const { storage, raw } = layer.data;
     end = Math.min(end, layer.size);
-    const isThere = (await host.fileSystem?.(storage.filename)) === place;
-    if (isThere && (await storage.discardFreesSpace?.()) === true) givers.push({ layer, end });
+    if (place !== undefined && (await host.fileSystem?.(storage.filename)) === place) {
+      if ((await storage.discardFreesSpace?.()) === true) givers.push({ layer, end });
+      else why = 'parts of their files can not be given back here';
+    }
     // What it keeps, all above it keep: not worth a closer look.
     if (raw || layer.header.nbSnapshots > 0) break;
   }
-  return givers;
+  return givers.length > 0 ? givers : why;
 }
