@@ -71,8 +71,12 @@ export function createNodeHost(machine: FileMachine = {}): Host {
     },
 
     async fileSystem(filename) {
-      const stat = fs.statSync(filename, { throwIfNoEntry: false });
-      return stat?.isFile() ? String(stat.dev) : undefined;
+      try {
+        const stat = fs.statSync(filename);
+        return stat.isFile() ? String(stat.dev) : undefined;
+      } catch {
+        return undefined;
+      }
     },
 
     async remove(filename) {
