@@ -44,7 +44,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
   options.signal?.throwIfAborted();
   const empties = topIndex === 0 && options.base === undefined && !options.drop;
   if (empties) checkTop(top, refuse);
-  const reclaim = options.reclaim ? await planReclaim(range, options, refuse) : null;
+  let reclaim = options.reclaim ? await planReclaim(range, options, refuse) : null;
 
   const { relinks, overlays, done } = await prepareRelinks(range, options, refuse);
   try {
@@ -62,7 +62,14 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     const bitmaps = planBitmaps(range, options.bitmaps === true, newBaseSize, refuse);
     const growing = growingBitmaps(range, bitmaps);
     const manner = { compress: options.compress === true, bitmaps: growing };
-    const measured = await measure(watched(), base.layer, newBaseSize, manner, reclaim);
+    const measureWith = (how: Reclaim | null) =>
+      measure(watched(), base.layer, newBaseSize, manner, how);
+    let measured = await measureWith(reclaim);
+    for (let finer = reclaim?.finer(); finer; finer = finer.finer()) {
+      if ((await shortage(options.host, base.layer, measured)) === undefined) break;
+      reclaim = finer;
+      measured = await measureWith(finer);
+    }
     const lost = reclaim === null ? deletes : [...new Set([...deletes, ...between])];
     const parts = { between, lost, overlays, done, steps: watched };
     const siblings = await checkSiblings(range, options, parts, refuse);

@@ -67,6 +67,14 @@ export class Reclaim {
     return new Reclaim(layers, shape, await giversOf(layers, base.layer, host));
   }
 
+  /** The same in smaller windows, for less space at a time; null where that would not help. */
+  finer(): Reclaim | null {
+    const { bytes } = this.shape;
+    if (bytes <= MIN_WINDOW || this.whyUseless !== null) return null;
+    const shape = { ...this.shape, bytes: Math.max(MIN_WINDOW, bytes / SHARE) };
+    return new Reclaim(this.layers, shape, this.#givers);
+  }
+
   /** Locks and permissions: nothing is written. */
   async makeWritable(): Promise<void> {
     for (const { writable, storage } of this.layers) {

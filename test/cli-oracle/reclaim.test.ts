@@ -1,13 +1,14 @@
 // A commit on a disk with less room than it copies: refused as a rule; with --reclaim it takes what it
 // frees. What stops it costs nothing.
 
+import { execFileSync } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { nodeHost } from '../../src/io/node-host.ts';
 import { Images } from '../support/images.ts';
 import { limited, start } from '../support/limited.ts';
-import { smallDisk, smallExt4, whyNoLoops, whyNoMounts } from '../support/mounts.ts';
+import { remount, smallDisk, smallExt4, whyNoLoops, whyNoMounts } from '../support/mounts.ts';
 import { checkClean, compare } from '../support/qemu.ts';
 import { checkNotCorrupt, committed, expectRefused } from '../support/refusals.ts';
 
@@ -150,6 +151,51 @@ onTmpfs(named('from another file system: refused, it does not help', reasons.tmp
   const { stderr } = await expectRefused(images.dir, args, TOO_LITTLE);
   expect(stderr).toContain('the layers above lie on another file system');
 });
+
+async function peakOf(disk: string): Promise<number> {
+  const args = ['commit', '--reclaim', '--dry-run', '--output=json', 'top.qcow2'];
+  const { stdout } = await limited(args, disk);
+  const plan = JSON.parse(stdout) as { 'peak-bytes': number; 'growth-bytes': number };
+  expect(plan['peak-bytes']).toBeLessThan(plan['growth-bytes'] * 0.8);
+  return plan['peak-bytes'];
+}
+
+onTmpfs.each([
+  ['cluster_size=64k', 'cluster_size=64k'],
+  ['cluster_size=4k', 'cluster_size=64k'],
+  ['cluster_size=256k', 'cluster_size=1k'],
+  ['cluster_size=64k', 'data_file=top.data'],
+  ['cluster_size=128k,extended_l2=on', 'cluster_size=64k,extended_l2=on'],
+])(
+  named('%s, top %s: the space that the plan asks for is enough', reasons.tmpfs),
+  async (...of) => {
+    const disk = smallDisk(64 * MIB);
+    const images = new Images(disk);
+    await images.create('base.qcow2', '40M', { options: of[0] });
+    await images.create('top.qcow2', '40M', { options: of[1], backing: 'base.qcow2' });
+    const writes = Array.from({ length: 60 }, (_, i) => {
+      const at = ((i * 37) % 60) * 600 + (i % 3) * 5;
+      return i % 7 === 6 ? `write -z ${at}k 90k` : `write -P ${i + 1} ${at}k ${i % 2 ? 300 : 64}k`;
+    });
+    await images.io('top.qcow2', ...writes);
+    if (!of[1].includes('data_file')) {
+      await images.qemuImg('snapshot', '-c', 's', 'top.qcow2');
+      await images.io('top.qcow2', 'write -P 99 20M 9M');
+    }
+    const used =
+      Number(execFileSync('du', ['-sk', disk], { encoding: 'utf8' }).split('\t')[0]) * 1024;
+    // Windows are as small as they get.
+    remount(disk, `size=${used + 4 * MIB}`);
+    const before = new Images();
+    await images.qemuImg('convert', '-O', 'raw', 'top.qcow2', before.path('before.raw'));
+    remount(disk, `size=${used + (await peakOf(disk)) + MIB / 16}`);
+    await committed(disk, '--reclaim', 'top.qcow2');
+    for (const name of ['base.qcow2', 'top.qcow2']) {
+      await checkClean(images.path(name));
+      await compare(images.path(name), 'qcow2', before.path('before.raw'), 'raw');
+    }
+  },
+);
 
 // What speaks against it
 
