@@ -271,16 +271,17 @@ async function checkSpace(
   const place = base.layer.storage.resizable
     ? `in '${directoryOf(short.filename) || './'}', and`
     : 'on the device, where';
-  const why = reclaim?.whyUseless ?? null;
-  const useless = why === null ? '' : ` What --reclaim frees is of no use: ${why}.`;
+  const hint = `Make room, or use --force to try all the same.${adviceOn(reclaim, options)}`;
   refuse(
     new ImageError(
       'no-space',
       `'${short.filename}' needs ${short.needed} bytes more ${place} ${short.free} are free`,
-      {
-        errno: 'ENOSPC',
-        hint: `Make room, or use --force to try all the same.${useless}`,
-      },
+      { errno: 'ENOSPC', hint },
     ),
   );
+}
+
+function adviceOn(reclaim: Reclaim | null, { drop }: CommitOptions): string {
+  if (reclaim === null) return drop ? '' : ' With --reclaim it takes less at a time.';
+  return reclaim.whyUseless === null ? '' : ` --reclaim is of no use: ${reclaim.whyUseless}.`;
 }

@@ -60,7 +60,8 @@ onTmpfs.each(['base.qcow2', 'base.raw'])(
   async (base) => {
     const disk = smallDisk(80 * MIB);
     const { images, expectView } = await situation(disk, [base, 'top.qcow2']);
-    await expectRefused(disk, ['commit', 'top.qcow2'], TOO_LITTLE);
+    const { stderr } = await expectRefused(disk, ['commit', 'top.qcow2'], TOO_LITTLE);
+    expect(stderr).toContain('With --reclaim it takes less at a time.');
     const plan = await limited(['commit', '--reclaim', '--dry-run', 'top.qcow2'], disk);
     expect(plan.stdout).toMatch(/^space needed at most: 60\S* MiB, at a time \d(\.\d+)? MiB$/m);
     expect(plan.stdout).toMatch(/^give back space as it goes: top.qcow2$/m);
