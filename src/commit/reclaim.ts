@@ -130,8 +130,9 @@ function dataFileOf(base: Layer): string {
 }
 
 async function windowFor(base: Layer, host: Host): Promise<number> {
-  const free = (await host.freeSpace(dataFileOf(base))) ?? Number.POSITIVE_INFINITY;
-  return Math.min(MAX_WINDOW, Math.max(MIN_WINDOW, alignDown(free / SHARE, MIB)));
+  const free = await host.freeSpace(dataFileOf(base));
+  if (free === undefined || free / SHARE >= MAX_WINDOW) return MAX_WINDOW;
+  return Math.max(MIN_WINDOW, alignDown(free / SHARE, MIB));
 }
 
 /** Or why there are none. */

@@ -1,6 +1,7 @@
 // A plan in windows: so much is copied and made durable in base before the layers above let go of it.
 // Pure.
 
+import { assert } from '../errors.ts';
 import { alignUp } from '../units.ts';
 import { type PlanStep, split } from './plan.ts';
 
@@ -46,6 +47,7 @@ class Gatherer {
   #from = 0;
 
   constructor(shape: WindowShape) {
+    assert(Number.isFinite(shape.bytes) && shape.bytes > 0, 'a window has a size');
     this.#shape = shape;
   }
 
@@ -57,6 +59,8 @@ class Gatherer {
     for (let at = step.offset; at < end; ) {
       const room = counts ? bytes - this.#bytes : step.length;
       const cut = Math.min(end, alignUp(at + room, clusterSize));
+      // What is let go of rests on this: nothing is, before it was in a step.
+      assert(cut > at, 'a window goes forward');
       const [now, later] = cutStep(rest, cut);
       this.#steps.push(now);
       if (counts) this.#bytes += now.length;
