@@ -12,6 +12,7 @@
 import { asQcow2 } from '../chain/chain.ts';
 import { allocatedIn } from '../chain/extents.ts';
 import { WRITER } from '../chain/open-qcow2.ts';
+import { assert } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 import type { Layer } from '../layer.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
@@ -40,6 +41,8 @@ export class Reclaim {
   /** Why what is freed is no space that base could use, in words; null where it is. */
   readonly whyUseless: string | null;
   readonly #givers: readonly Giver[];
+  /** Stretches that base holds and that were not let go of as a whole, in order. */
+  #done: { readonly start: number; end: number }[] = [];
 
   private constructor(
     layers: readonly Qcow2Image[],
@@ -87,12 +90,32 @@ export class Reclaim {
     for (const layer of this.layers) await layer.prepareToWrite({ dataUnchanged: true });
   }
 
-  /** Durable when it resolves. Base has to hold the window durably. */
-  async letGo({ from, to }: Window): Promise<void> {
+  /** Durable when it resolves. Base has to hold the steps of the window, and of those before it. */
+  async letGo({ steps, from, to }: Window): Promise<void> {
+    for (const { offset, length } of steps) {
+      const last = this.#done.at(-1);
+      if (last?.end === offset) last.end += length;
+      else this.#done.push({ start: offset, end: offset + length });
+    }
+    await this.#checkDone(from, to);
+    this.#done = this.#done.filter(({ end }) => end > to);
     for (const [index, layer] of [...this.layers.entries()].reverse()) {
       const below = this.layers.slice(index + 1);
       for await (const [start, end] of shownThrough(below, from, Math.min(to, layer.size))) {
         await layer.reclaim(start, end - start);
+      }
+    }
+  }
+
+  /** Whatever a plan may have missed is not let go of. */
+  async #checkDone(from: number, to: number): Promise<void> {
+    let at = 0;
+    for await (const extents of allocatedIn(this.layers, from, to - from)) {
+      for (const { offset, length } of extents) {
+        while ((this.#done[at]?.end ?? Number.POSITIVE_INFINITY) <= offset) at++;
+        const done = this.#done[at];
+        const isThere = done && done.start <= offset && done.end >= offset + length;
+        assert(isThere, `bytes ${offset}+${length} were not brought down`);
       }
     }
   }
