@@ -43,6 +43,14 @@ export interface CommitOptions extends Cancellable {
    */
   readonly compress?: boolean;
   /**
+   * Lets the merged layers go of each part as soon as base holds it durably (its room is given back
+   * to the file system), so that a commit takes little more space at a time than it frees. The view
+   * through the named image holds all the while; a commit that was stopped goes on where it was, with
+   * or without this. With `base` the named image lets go of its data too. Goes without `drop`. Default
+   * false.
+   */
+  readonly reclaim?: boolean;
+  /**
    * Brings persistent bitmaps that record, of the merged layers, down into base: what they call
    * dirty becomes dirty in base's bitmap of that name, which is made where there is none. Default
    * false.
@@ -86,12 +94,16 @@ export interface CommitPlan {
   readonly zeroBytes: number;
   /** By which base's file grows at most. */
   readonly growthBytes: number;
+  /** The most of that at a time; less where `reclaim` frees space in the same file system. */
+  readonly peakBytes: number;
   /** Size of base's disk before. */
   readonly baseSize: number;
   /** Size of base's disk afterwards: the larger of base and top. */
   readonly newBaseSize: number;
   /** Base was not closed properly: its refcounts get rebuilt first. */
   readonly rebuildsRefcounts: boolean;
+  /** Layers that let go of each part as soon as base holds it. */
+  readonly reclaims: readonly string[];
   /** The image that is emptied; null if none is. */
   readonly empties: string | null;
   /** Images that get another backing file, and its name as they store it. */

@@ -2,7 +2,7 @@
 
 import { ImageError } from '../errors.ts';
 
-const FLAG = /--(top|relink|delete|overlay|force|rebase-siblings)\b/g;
+const FLAG = /--(top|relink|reclaim|delete|drop|overlay|force|rebase-siblings)\b/g;
 /** Those that are called otherwise. */
 const NAMES: Readonly<Record<string, string>> = {
   overlay: 'overlays',
@@ -12,7 +12,7 @@ const NAMES: Readonly<Record<string, string>> = {
 export function inOptionNames(text: string): string {
   return text
     .replace(FLAG, (_, name: string) => NAMES[name] ?? name)
-    .replace(' (-b)', '')
+    .replace(/ \(-[bd]\)/, '')
     .replace(/-F\b/, 'backingFormat')
     .replace('the same command', 'the same call');
 }

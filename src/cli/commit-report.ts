@@ -1,7 +1,7 @@
 // What a commit tells while it runs and when it has ended: to people, or as JSON lines.
 
-import type { CommitProgress } from '../commit/copy.ts';
 import type { CommitPlan } from '../commit/options.ts';
+import type { CommitProgress } from '../commit/progress.ts';
 import { ImageError } from '../errors.ts';
 import { hintFor } from './hints.ts';
 import { warner } from './open-named.ts';

@@ -44,6 +44,7 @@ interface Flags {
   readonly compress?: boolean;
   readonly relink?: boolean;
   readonly delete?: boolean;
+  readonly reclaim?: boolean;
   readonly bitmaps?: boolean;
   readonly force?: boolean;
   readonly rebaseSiblings?: boolean;
@@ -70,6 +71,7 @@ function command(program: ProgramContext): Command {
     .option('--relink', 'with -b: make FILENAME name the base as its backing file')
     .option('--delete', 'with --top or --relink: remove the files that nobody needs any more')
     .option('--compress', 'store clusters compressed in the base, where that makes them smaller')
+    .option('--reclaim', 'free space in the merged layers as soon as the base holds a part')
     .option('--bitmaps', 'merge persistent bitmaps that record into those of the base')
     .option('--force', 'commit in spite of other overlays of the base or too little space')
     .option('--rebase-siblings', 'first copy into other overlays what they would lose')
@@ -137,6 +139,7 @@ function toOptions(
     delete: flags.delete === true,
     drop: flags.drop === true,
     compress: flags.compress === true,
+    reclaim: flags.reclaim === true,
     bitmaps: flags.bitmaps === true,
     force: flags.force === true,
     rebaseSiblings: flags.rebaseSiblings === true,

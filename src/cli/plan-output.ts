@@ -19,12 +19,13 @@ export function describePlan(plan: CommitPlan): string {
     `ranges: ${plan.ranges}`,
     `copy: ${humanBytes(plan.copyBytes)}`,
     `zero: ${humanBytes(plan.zeroBytes)}`,
-    `space needed at most: ${humanBytes(plan.growthBytes)}`,
+    `space needed at most: ${humanBytes(plan.growthBytes)}${peakOf(plan)}`,
     ...(plan.newBaseSize > plan.baseSize
       ? [`base grows: from ${plan.baseSize} to ${plan.newBaseSize} bytes`]
       : []),
     ...(plan.rebuildsRefcounts ? [`refcounts of ${plan.base}: rebuilt first (it is dirty)`] : []),
     ...plan.relinks.map(({ overlay, backingFile }) => `relink: ${overlay} -> ${backingFile}`),
+    ...list('give back space as it goes', plan.reclaims),
     ...(plan.empties === null ? [] : [`empty: ${plan.empties}`]),
     ...list(
       plan.relinks.length > 0 ? 'no longer needed' : 'no longer valid by itself',
@@ -49,6 +50,11 @@ export function describePlan(plan: CommitPlan): string {
   return `${lines.join('\n')}\n`;
 }
 
+function peakOf({ reclaims, growthBytes, peakBytes }: CommitPlan): string {
+  if (reclaims.length === 0 || growthBytes === 0) return '';
+  return `, at a time ${humanBytes(peakBytes)}`;
+}
+
 export function planToJson(plan: CommitPlan): string {
   return `${JSON.stringify(planMembers(plan), null, 4)}\n`;
 }
@@ -64,9 +70,11 @@ export function planMembers(plan: CommitPlan) {
     'copy-bytes': plan.copyBytes,
     'zero-bytes': plan.zeroBytes,
     'growth-bytes': plan.growthBytes,
+    'peak-bytes': plan.peakBytes,
     'base-size': plan.baseSize,
     'new-base-size': plan.newBaseSize,
     'rebuilds-refcounts': plan.rebuildsRefcounts,
+    reclaims: plan.reclaims,
     empties: plan.empties,
     relinks: plan.relinks.map(({ overlay, backingFile }) => ({
       overlay,

@@ -1,6 +1,6 @@
 // The progress of a commit on a terminal: one line, redrawn in place and cleared in the end.
 
-import type { CommitProgress } from '../commit/copy.ts';
+import type { CommitProgress } from '../commit/progress.ts';
 import { humanBytes } from './plan-output.ts';
 import type { ProgramContext } from './program.ts';
 

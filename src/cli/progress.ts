@@ -1,7 +1,7 @@
 // The progress line of qemu-img: `    (12.34/100%)` and a carriage return, in steps of more than 1 %,
 // and in floats of 32 bits, as QEMU counts, so that the digits are the same.
 
-import type { CommitProgress } from '../commit/copy.ts';
+import type { CommitProgress } from '../commit/progress.ts';
 import { twoDecimals } from './fixed.ts';
 import type { ProgramContext } from './program.ts';
 

@@ -1,6 +1,6 @@
 // What a rebase prints: its progress, and what it would do.
 
-import type { CommitProgress } from '../commit/copy.ts';
+import type { CommitProgress } from '../commit/progress.ts';
 import type { RebaseResult } from '../commit/rebase-options.ts';
 import { ImageError } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';

@@ -9,12 +9,14 @@ import { fillPermissions, INVALIDATE } from '../io/permissions.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { CommitPlan } from './options.ts';
 import type { Range } from './range.ts';
+import type { Reclaim } from './reclaim.ts';
 import type { SiblingCopy } from './siblings.ts';
 
 export interface Accessed extends Range {
   readonly plan: CommitPlan;
   readonly relinks: readonly Relink[];
   readonly siblingCopies: readonly SiblingCopy[];
+  readonly reclaim: Reclaim | null;
 }
 
 type Take = (work: () => Promise<void>) => Promise<void>;
@@ -24,7 +26,7 @@ type Take = (work: () => Promise<void>) => Promise<void>;
  * for writing what it has only read so far.
  */
 export async function takeAccess(prepared: Accessed, each: Take): Promise<void> {
-  const { chain, base, relinks, siblingCopies, plan } = prepared;
+  const { chain, base, relinks, siblingCopies, reclaim, plan } = prepared;
   const part = base.layer instanceof Qcow2Image ? 'image' : 'raw';
   const filling = fillPermissions(part, plan.newBaseSize > plan.baseSize);
   await each(async () => {
@@ -40,6 +42,10 @@ export async function takeAccess(prepared: Accessed, each: Take): Promise<void> 
     if (!writable) await each(() => storage.makeWritable(WRITER.use, WRITER.share));
   }
   await invalidate(chain, [...plan.merged.slice(1), ...plan.deletes], each);
+  for (const [i, { storage }] of (reclaim?.layers ?? []).entries()) {
+    const { share } = i === 0 ? WRITER : INVALIDATE;
+    await each(() => storage.makeWritable(WRITER.use, share));
+  }
 }
 
 /** Whoever reads a layer that becomes invalid, or is removed, would be cheated. */

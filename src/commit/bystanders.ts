@@ -22,7 +22,7 @@ export interface Bystanders {
   readonly known: readonly string[];
   /** Layers whose view a change of base changes: base and those between. */
   readonly changing: readonly ChainLayer[];
-  /** Layers that will be removed. */
+  /** Layers that will be removed, or lose what they hold. */
   readonly deleted: readonly ChainLayer[];
   /** Layers and overlays whose view stays: what stands on them is safe. */
   readonly stable: readonly ChainLayer[];
@@ -75,11 +75,18 @@ async function withKnown(
   return [...found, ...more].sort((a, b) => (a.filename < b.filename ? -1 : 1));
 }
 
-/** Not for `force` to overrule: what stands on a file that is gone is lost. */
-export function neededError(needing: readonly string[]): ImageError {
+/** Not for `force` to overrule: what stands on a file that is gone, or empty, is lost. */
+export function neededError(
+  needing: readonly string[],
+  doing: '--delete would remove' | '--reclaim would empty',
+): ImageError {
   const names = needing.map((name) => `'${name}'`).join(', ');
-  return new ImageError('siblings', `Files that --delete would remove are needed by ${names}`, {
-    hint: 'Leave --delete out, or name those images with --overlay, so that they are relinked.',
+  const [option] = doing.split(' ');
+  return new ImageError('siblings', `Files that ${doing} are needed by ${names}`, {
+    hint:
+      option === '--delete'
+        ? 'Leave --delete out, or name those images with --overlay, so that they are relinked.'
+        : 'Leave --reclaim out, or commit or remove those images first.',
   });
 }
 

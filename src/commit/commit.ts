@@ -2,7 +2,8 @@
 //
 // The order, each step durable before the next begins: base holds everything; then overlays are
 // relinked; then the top is emptied, or the layers that nobody needs are removed. Whatever stops
-// it, whenever, the guest's view through the top stays.
+// it, whenever, the guest's view through the top stays. Reclaiming brings the last step forward, part
+// by part (reclaim.ts): each in this order.
 
 import type { Chain } from '../chain/chain.ts';
 import { type ChainTarget, openChain } from '../chain/open.ts';
@@ -16,8 +17,10 @@ import { carryOut } from './copy.ts';
 import { type Finished, findFinished } from './finished.ts';
 import { type CommitOptions, type CommitResult, checkOptions } from './options.ts';
 import { type Prepared, preflight } from './preflight.ts';
+import { Meter } from './progress.ts';
 import { findRange } from './range.ts';
 import { copiedBytes, fillSiblings } from './siblings.ts';
+import { windowsOf } from './windows.ts';
 
 /**
  * Merges the layers `top .. above base` of the chain of `target` into base.
@@ -109,25 +112,33 @@ async function empty(top: Qcow2Image, name: string): Promise<void> {
   }
 }
 
-/** Siblings have, durably, what they would lose; then base grown, filled and durable. */
+/**
+ * Siblings have, durably, what they would lose; then base grown, filled and durable, window by window
+ * where what it holds is let go of above it.
+ */
 async function fill(prepared: Prepared, options: CommitOptions): Promise<void> {
-  const { base, plan, steps, siblingCopies } = prepared;
+  const { base, plan, steps, siblingCopies, reclaim } = prepared;
   const { host, signal, onProgress, rateLimit = 0 } = options;
-  const limit = rateLimit instanceof RateLimit ? rateLimit : new RateLimit(rateLimit, host);
-  const total = plan.copyBytes + plan.zeroBytes;
-  const before = copiedBytes(siblingCopies);
-  await fillSiblings(siblingCopies, limit, total, options);
-  signal?.throwIfAborted();
-  await base.layer.grow(plan.newBaseSize);
-  await carryOut(steps(), base.layer, {
-    host,
-    total,
-    rateLimit: limit,
-    compress: options.compress === true,
+  const total = copiedBytes(siblingCopies) + plan.copyBytes + plan.zeroBytes;
+  const carrying = {
+    meter: new Meter(host, total, onProgress),
+    rateLimit: rateLimit instanceof RateLimit ? rateLimit : new RateLimit(rateLimit, host),
     signal,
-    onProgress: (now) =>
-      onProgress?.({ ...now, done: now.done + before, total: now.total + before }),
-  });
+  };
+  await fillSiblings(siblingCopies, carrying);
+  signal?.throwIfAborted();
+  await reclaim?.prepare();
+  await base.layer.grow(plan.newBaseSize);
+  const intoBase = { ...carrying, compress: options.compress === true };
+  if (reclaim === null) await carryOut(steps(), base.layer, intoBase);
+  else {
+    for await (const window of windowsOf(steps(), reclaim.shape)) {
+      await carryOut([window.steps], base.layer, intoBase);
+      signal?.throwIfAborted();
+      await base.layer.flush();
+      await reclaim.letGo(window);
+    }
+  }
   signal?.throwIfAborted();
   await base.layer.flush();
   await settleBitmaps(prepared, plan.bitmaps);

@@ -1,34 +1,20 @@
 // Carries a plan out: reads from the layers, writes into base, several steps at once, within the
 // rate, stopping between steps.
 
-import type { Host } from '../io/host.ts';
 import type { RateLimit } from '../io/throttle.ts';
 import type { Layer, PlacedRange } from '../layer.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { alignDown, MIB } from '../units.ts';
-import { MAX_BUFFERED, type Piece, type PlanStep, slice } from './plan.ts';
+import { MAX_BUFFERED, type Piece, type PlanStep, split } from './plan.ts';
 import { Pool } from './pool.ts';
-
-/** How far a commit is. All amounts in bytes; what is not allocated above base does not count. */
-export interface CommitProgress {
-  /** Bytes copied or zeroed so far. */
-  readonly done: number;
-  /** Bytes that the whole plan copies or zeroes. */
-  readonly total: number;
-  /** Average bytes per second since the start. */
-  readonly rate: number;
-  /** Seconds left at that rate; undefined before anything was done. */
-  readonly secondsLeft: number | undefined;
-}
+import type { Meter } from './progress.ts';
 
 export interface CopyOptions {
-  readonly host: Host;
-  readonly total: number;
+  readonly meter: Meter;
   readonly rateLimit: RateLimit;
   /** Base stores clusters compressed where that makes them smaller. */
   readonly compress?: boolean;
   readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((progress: CommitProgress) => void) | undefined;
 }
 
 /** Memory in use: so many copies through buffers at once, each of MAX_BUFFERED bytes (plan.ts). */
@@ -47,7 +33,7 @@ const COMPRESSED_PIECE = MIB;
  * it rejects when those in flight have ended.
  */
 export async function carryOut(
-  plan: AsyncIterable<readonly PlanStep[]>,
+  plan: AsyncIterable<readonly PlanStep[]> | Iterable<readonly PlanStep[]>,
   base: Layer,
   options: CopyOptions,
 ): Promise<void> {
@@ -72,36 +58,22 @@ class Carrier {
   readonly pool = new Pool(IN_FLIGHT);
   readonly #base: Layer;
   readonly #options: CopyOptions;
-  readonly #started: number;
   readonly #buffers: Uint8Array[] = [];
   /** The caller wants no more, or something has failed. */
   readonly #stop: AbortSignal;
-  #done = 0;
   #refusals = 0;
 
   constructor(base: Layer, options: CopyOptions) {
     this.#base = base;
     this.#options = options;
-    this.#started = options.host.now();
     const { failed } = this.pool;
     this.#stop = options.signal ? AbortSignal.any([options.signal, failed]) : failed;
-    this.#report(0);
   }
 
   /** Base, where it is to store clusters compressed. */
   get #compressing(): Qcow2Image | undefined {
     const base = this.#base;
     return this.#options.compress && base instanceof Qcow2Image ? base : undefined;
-  }
-
-  #report(bytes: number): void {
-    this.#done += bytes;
-    const { host, total, onProgress } = this.#options;
-    const done = this.#done;
-    const seconds = (host.now() - this.#started) / 1000;
-    const rate = seconds > 0 ? done / seconds : 0;
-    const secondsLeft = rate > 0 ? Math.max(0, total - done) / rate : undefined;
-    onProgress?.({ done, total, rate, secondsLeft });
   }
 
   /**
@@ -126,7 +98,7 @@ class Carrier {
     const count = ends.filter((end) => end <= done).length;
     this.#refusals = count === 0 ? this.#refusals + 1 : 0;
     const bytes = steps.slice(first, first + count).reduce((sum, { length }) => sum + length, 0);
-    if (bytes > 0) this.#report(bytes);
+    if (bytes > 0) this.#options.meter.add(bytes);
     return count;
   }
 
@@ -136,7 +108,7 @@ class Carrier {
       this.#stop.throwIfAborted();
       await this.pool.start(
         () => this.#base.zero(offset, length),
-        () => this.#report(length),
+        () => this.#options.meter.add(length),
       );
       return;
     }
@@ -151,7 +123,7 @@ class Carrier {
       await rateLimit.take(count, this.#stop);
       await this.pool.start(
         () => this.#copy(now, count),
-        () => this.#report(count),
+        () => this.#options.meter.add(count),
       );
       pieces = later;
       at = end;
@@ -208,15 +180,4 @@ function cutAt(at: number, end: number, clusterSize: number, most: number | unde
   if (most === undefined) return end;
   const border = alignDown(at + most, clusterSize);
   return Math.min(end, border > at ? border : at + Math.max(most, clusterSize));
-}
-
-function split(pieces: readonly Piece[], at: number): [readonly Piece[], readonly Piece[]] {
-  const before: Piece[] = [];
-  const after: Piece[] = [];
-  for (const piece of pieces) {
-    const left = Math.max(0, Math.min(piece.length, at - piece.offset));
-    if (left > 0) before.push(slice(piece, 0, left));
-    if (left < piece.length) after.push(slice(piece, left, piece.length - left));
-  }
-  return [before, after];
 }

@@ -75,7 +75,7 @@ async function whatIsLeft(
   if (options.delete) {
     const scene = { host, chain, search, known: [], changing: [], deleted: dead, stable: [] };
     const { needing } = await findBystanders({ ...scene, changesBase: async () => false });
-    if (needing.length > 0) throw neededError(needing);
+    if (needing.length > 0) throw neededError(needing, '--delete would remove');
   }
   const plan: CommitPlan = {
     top: chain.at(0).filename,
@@ -86,9 +86,11 @@ async function whatIsLeft(
     copyBytes: 0,
     zeroBytes: 0,
     growthBytes: 0,
+    peakBytes: 0,
     baseSize: base.size,
     newBaseSize: base.size,
     rebuildsRefcounts: false,
+    reclaims: [],
     empties: null,
     relinks: [],
     invalidates: names,

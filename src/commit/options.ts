@@ -7,7 +7,7 @@ import type { CacheMode, Host } from '../io/host.ts';
 import type { RateLimit } from '../io/throttle.ts';
 import type { LayerFormat } from '../layer.ts';
 import type { BitmapMerge } from './bitmaps.ts';
-import type { CommitProgress } from './copy.ts';
+import type { CommitProgress } from './progress.ts';
 
 export interface CommitOptions {
   /** Format of the image that is named; probed without it. */
@@ -32,6 +32,13 @@ export interface CommitOptions {
   readonly delete?: boolean;
   /** Leaves the top as it is (it is not emptied). Implied by `base`. */
   readonly drop?: boolean;
+  /**
+   * Lets the merged layers go of each part as soon as base holds it durably, so that a commit takes
+   * little more space at a time than it frees.
+   */
+  readonly reclaim?: boolean;
+  /** With `reclaim`: bytes of data copied between two such moments. Default: by the free space. */
+  readonly reclaimWindow?: number;
   /** Brings persistent bitmaps of the merged layers down into base. */
   readonly bitmaps?: boolean;
   /** Commits in spite of siblings and too little space. */
@@ -76,11 +83,15 @@ export interface CommitPlan {
   readonly zeroBytes: number;
   /** Bytes that base's file needs at most in addition. */
   readonly growthBytes: number;
+  /** The most of that at a time, where the layers above free space for it meanwhile. */
+  readonly peakBytes: number;
   /** Size of base's disk before and after, in bytes. */
   readonly baseSize: number;
   readonly newBaseSize: number;
   /** Base was not closed properly: its refcounts get rebuilt first. */
   readonly rebuildsRefcounts: boolean;
+  /** Layers that let go of each part as soon as base holds it. */
+  readonly reclaims: readonly string[];
   readonly empties: string | null;
   readonly relinks: readonly { readonly overlay: string; readonly backingFile: string }[];
   /** Layers whose own view is no longer meaningful afterwards. */
@@ -117,6 +128,9 @@ export function checkOptions(options: CommitOptions): void {
   const { top, base, relink, overlays = [] } = options;
   if (relink && top !== undefined) refuse('--relink goes without --top: --top relinks by itself');
   if (relink && base === undefined) refuse('--relink needs a base (-b)');
+  if (options.reclaim && options.drop) {
+    refuse('--reclaim goes without --drop (-d): it takes from the top what that leaves there');
+  }
   if (overlays.length > 0 && top === undefined) refuse('--overlay needs --top');
   if (options.delete && top === undefined && !relink) {
     refuse('--delete needs --top or --relink: without, the files are still needed');

@@ -33,6 +33,11 @@ export function shapeOf(base: Layer, diskSize: number): PlanShape {
   return { clusterSize, zeroUnit, diskSize };
 }
 
+/** Version 2 has no zero clusters: above a backing file, zeros are written. */
+export function zerosAreData(base: Layer): boolean {
+  return base instanceof Qcow2Image && base.header.version < 3 && base.backing !== null;
+}
+
 /** Copies through memory are cut to about this size, at a border of base's clusters. */
 export const MAX_BUFFERED = MIB;
 /** A copy of one piece that lies in a host file needs no memory and may be long. */
@@ -171,4 +176,16 @@ export function slice(piece: Piece, from: number, length: number): Piece {
   if (piece.kind === 'zero') return { kind: 'zero', offset, length };
   const host = piece.host && { ...piece.host, offset: piece.host.offset + from };
   return { ...piece, offset, length, host };
+}
+
+/** What of the pieces lies before `at`, and the rest. */
+export function split(pieces: readonly Piece[], at: number): [readonly Piece[], readonly Piece[]] {
+  const before: Piece[] = [];
+  const after: Piece[] = [];
+  for (const piece of pieces) {
+    const left = Math.max(0, Math.min(piece.length, at - piece.offset));
+    if (left > 0) before.push(slice(piece, 0, left));
+    if (left < piece.length) after.push(slice(piece, left, piece.length - left));
+  }
+  return [before, after];
 }

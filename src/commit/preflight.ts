@@ -15,6 +15,7 @@ import { changesBase } from './difference.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
 import { type PlanStep, planSteps, shapeOf, untilAborted } from './plan.ts';
 import type { Range, Refuse } from './range.ts';
+import { Reclaim } from './reclaim.ts';
 import { prepareRelinks } from './relinks.ts';
 import { describeCopies, prepareSiblings, type SiblingCopy, sharedShortage } from './siblings.ts';
 import { type Measured, measure, shortage, spaceError } from './space.ts';
@@ -25,6 +26,8 @@ export interface Prepared extends Range {
   readonly siblingCopies: readonly SiblingCopy[];
   /** Images outside of the chain that were opened to be changed; the owner closes them. */
   readonly overlays: readonly Chain[];
+  /** Who lets go of what base holds, as it goes; null where nobody does before the end. */
+  readonly reclaim: Reclaim | null;
   readonly steps: () => AsyncIterable<readonly PlanStep[]>;
 }
 
@@ -42,6 +45,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
   options.signal?.throwIfAborted();
   const empties = topIndex === 0 && options.base === undefined && !options.drop;
   if (empties) checkTop(top, refuse);
+  let reclaim = options.reclaim ? await planReclaim(range, options, refuse) : null;
 
   const { relinks, done, ...opened } = await prepareRelinks(range, options, refuse);
   const overlays = [...opened.overlays];
@@ -59,11 +63,17 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     const watched = () => untilAborted(steps(), options.signal);
     const bitmaps = planBitmaps(range, options.bitmaps === true, newBaseSize, refuse);
     const growing = growingBitmaps(range, bitmaps);
-    const measured = await measure(watched(), base.layer, newBaseSize, {
-      compress: options.compress === true,
-      bitmaps: growing,
-    });
-    const parts = { between, deleted: deletes, overlays, done, steps: watched };
+    const manner = { compress: options.compress === true, bitmaps: growing };
+    const measureWith = (how: Reclaim | null) =>
+      measure(watched(), base.layer, newBaseSize, manner, how);
+    let measured = await measureWith(reclaim);
+    for (let finer = reclaim?.finer(); finer; finer = finer.finer()) {
+      if ((await shortage(options.host, base.layer, measured)) === undefined) break;
+      reclaim = finer;
+      measured = await measureWith(finer);
+    }
+    const lost = reclaim === null ? deletes : [...new Set([...deletes, ...between])];
+    const parts = { between, lost, overlays, done, steps: watched };
     const { siblings, unread } = await checkSiblings(range, options, parts, refuse);
     const siblingCopies = options.rebaseSiblings
       ? await prepareSiblings({
@@ -71,7 +81,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
           ...{ steps: watched, opened: overlays },
         })
       : [];
-    await checkSpace(range, options, measured, siblingCopies, refuse);
+    await checkSpace(range, options, { measured, copies: siblingCopies, reclaim }, refuse);
     const plan: CommitPlan = {
       top: top.filename,
       base: base.filename,
@@ -81,6 +91,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
       baseSize: base.layer.size,
       newBaseSize,
       rebuildsRefcounts: base.layer instanceof Qcow2Image && base.layer.dirty,
+      reclaims: reclaim === null ? [] : merged.map(({ filename }) => filename),
       empties: empties ? top.filename : null,
       relinks: relinks.map(({ overlay, name }) => ({
         overlay: overlay.filename,
@@ -95,7 +106,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
       bitmapsLeft: bitmaps.left,
       refusals,
     };
-    const prepared = { ...range, plan, relinks, overlays, siblingCopies, steps };
+    const prepared = { ...range, plan, relinks, overlays, siblingCopies, reclaim, steps };
     // Taken and given back, nothing is written.
     if (options.dryRun) await takeAccess(prepared, (work) => collect(work, refuse));
     return prepared;
@@ -177,6 +188,18 @@ function checkTop(top: ChainLayer, refuse: Refuse): void {
   if (refusal !== undefined) refuse(refusal);
 }
 
+/** A cluster that is used twice but counted once would be lost to its other user. */
+async function planReclaim(range: Range, options: CommitOptions, refuse: Refuse): Promise<Reclaim> {
+  const reclaim = await Reclaim.plan(range, options);
+  for (const layer of reclaim.layers) {
+    const refusal = layer.refusalToWrite({ dataUnchanged: true, writable: true });
+    if (refusal !== undefined) {
+      refuse(reworded(refusal, `Could not open '${layer.filename}': ${refusal.message}`));
+    } else await collect(() => layer.verify(), refuse);
+  }
+  return reclaim;
+}
+
 async function* planFor(
   { chain, topIndex, baseIndex, top, base }: Range,
   relinks: readonly Relink[],
@@ -207,7 +230,8 @@ async function checkSiblings(
   options: CommitOptions,
   parts: {
     readonly between: readonly ChainLayer[];
-    readonly deleted: readonly ChainLayer[];
+    /** Layers that are removed or emptied. */
+    readonly lost: readonly ChainLayer[];
     readonly overlays: readonly Chain[];
     readonly done: readonly string[];
     readonly steps: () => AsyncIterable<readonly PlanStep[]>;
@@ -215,19 +239,20 @@ async function checkSiblings(
   refuse: Refuse,
 ): Promise<Pick<Found, 'siblings' | 'unread'>> {
   if (options.skipAdvice) return { siblings: [], unread: [] };
-  const { between, deleted, overlays, done, steps } = parts;
+  const { between, lost, overlays, done, steps } = parts;
   const { siblings, needing, unread } = await findBystanders({
     host: options.host,
     chain,
     search: options.search ?? [],
     known: done,
     changing: [base, ...between],
-    deleted,
+    deleted: lost,
     stable: [...chain.layers.slice(0, topIndex), top, ...overlays.map((each) => each.at(0))],
     signal: options.signal,
     changesBase: () => changesBase(steps(), base.layer),
   });
-  if (needing.length > 0) refuse(neededError(needing));
+  const doing = options.delete ? '--delete would remove' : '--reclaim would empty';
+  if (needing.length > 0) refuse(neededError(needing, doing));
   else if (siblings.length > 0 && !options.force && !options.rebaseSiblings) {
     const names = siblings.map(({ filename }) => filename);
     refuse(siblingsError(names, base.filename));
@@ -235,11 +260,17 @@ async function checkSiblings(
   return { siblings, unread };
 }
 
+/** What takes space, and who gives some back. */
+interface Needs {
+  readonly measured: Measured;
+  readonly copies: readonly SiblingCopy[];
+  readonly reclaim: Reclaim | null;
+}
+
 async function checkSpace(
   { base }: Range,
   options: CommitOptions,
-  measured: Measured,
-  copies: readonly SiblingCopy[],
+  { measured, copies, reclaim }: Needs,
   refuse: Refuse,
 ): Promise<void> {
   if (options.force || options.skipAdvice) return;
@@ -252,5 +283,11 @@ async function checkSpace(
   }));
   if (copies.length > 0) short ??= await sharedShortage(host, all);
   if (short === undefined) return;
-  refuse(spaceError(base.layer, short, copies.length > 0 ? ', with its siblings,' : ''));
+  const more = copies.length > 0 ? ', with its siblings,' : '';
+  refuse(spaceError(base.layer, short, more, adviceOn(reclaim, options)));
+}
+
+function adviceOn(reclaim: Reclaim | null, { drop }: CommitOptions): string {
+  if (reclaim === null) return drop ? '' : ' With --reclaim it takes less at a time.';
+  return reclaim.whyUseless === null ? '' : ` --reclaim is of no use: ${reclaim.whyUseless}.`;
 }

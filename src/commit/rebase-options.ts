@@ -4,7 +4,7 @@ import type { ChainLayer } from '../chain/chain.ts';
 import type { OnWarning } from '../chain/open.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import type { CacheMode, Host } from '../io/host.ts';
-import type { CommitProgress } from './copy.ts';
+import type { CommitProgress } from './progress.ts';
 
 export interface RebaseOptions {
   /** The new backing file, as the image is to store it; empty or undefined: none any more. */

@@ -144,7 +144,7 @@ async function checkSpace(
 ): Promise<void> {
   const short = async (steps: AsyncIterable<readonly PlanStep[]>) => {
     const manner = { compress: false, bitmaps: recordingIn(chain.at(0)) };
-    const measured = await measure(steps, overlay, overlay.size, manner);
+    const measured = await measure(steps, overlay, overlay.size, manner, null);
     return await shortage(options.host, overlay, measured);
   };
   if ((await short(mostSteps(overlay, sides, options.signal))) === undefined) return;

@@ -8,11 +8,10 @@ import { openChain } from '../chain/open.ts';
 import type { Sibling } from '../chain/siblings.ts';
 import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import type { RateLimit } from '../io/throttle.ts';
 import type { Layer } from '../layer.ts';
 import type { Qcow2Image } from '../qcow2/image.ts';
 import { MIB } from '../units.ts';
-import { carryOut } from './copy.ts';
+import { type CopyOptions, carryOut } from './copy.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
 import { type PlanStep, untilAborted } from './plan.ts';
 import type { Range, Refuse } from './range.ts';
@@ -82,10 +81,8 @@ async function prepareOne(filename: string, task: CopyTask): Promise<SiblingCopy
     below: layersOf(layers.slice(index)),
   };
   const steps = () => untilAborted(siblingSteps(task.steps(), standing), options.signal);
-  const measured = await measure(steps(), image, image.size, {
-    compress: false,
-    bitmaps: recordingBitmaps(image),
-  });
+  const manner = { compress: false, bitmaps: recordingBitmaps(image) };
+  const measured = await measure(steps(), image, image.size, manner, null);
   return { filename, image, steps, measured };
 }
 
@@ -153,29 +150,17 @@ export function copiedBytes(copies: readonly SiblingCopy[]): number {
   }, 0);
 }
 
-/** Each sibling is durable when this resolves. `ahead`: bytes that base gets afterwards. */
+/** Each sibling is durable when this resolves. */
 export async function fillSiblings(
   copies: readonly SiblingCopy[],
-  rateLimit: RateLimit,
-  ahead: number,
-  { host, signal, onProgress }: CommitOptions,
+  carrying: CopyOptions,
 ): Promise<void> {
-  const total = copiedBytes(copies) + ahead;
-  let before = 0;
-  for (const copy of copies) {
-    signal?.throwIfAborted();
-    const start = before;
-    await carryOut(copy.steps(), copy.image, {
-      host,
-      total: total - start,
-      rateLimit,
-      signal,
-      onProgress: (now) => onProgress?.({ ...now, done: now.done + start, total }),
-    });
-    signal?.throwIfAborted();
-    await copy.image.flush();
-    await copy.image.storeBitmaps();
-    before += copiedBytes([copy]);
+  for (const { steps, image } of copies) {
+    carrying.signal?.throwIfAborted();
+    await carryOut(steps(), image, carrying);
+    carrying.signal?.throwIfAborted();
+    await image.flush();
+    await image.storeBitmaps();
   }
 }
 

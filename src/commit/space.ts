@@ -7,7 +7,9 @@ import type { Storage } from '../io/storage.ts';
 import type { Layer } from '../layer.ts';
 import type { GrowingBitmap } from '../qcow2/bitmap-growth.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
-import type { PlanStep } from './plan.ts';
+import { type PlanStep, zerosAreData } from './plan.ts';
+import type { Reclaim } from './reclaim.ts';
+import { windowsOf } from './windows.ts';
 
 export interface PlanTotals {
   /** Contiguous ranges of the disk that are copied or zeroed. */
@@ -16,6 +18,8 @@ export interface PlanTotals {
   readonly zeroBytes: number;
   /** Bytes by which base's use of its file system or device grows, at most. */
   readonly growthBytes: number;
+  /** The most of that at a time, where the layers above free space meanwhile. */
+  readonly peakBytes: number;
 }
 
 /** Counts the bytes that a series of changes, in ascending order, adds to a file. */
@@ -32,6 +36,8 @@ export interface Measured {
   readonly growth: Growth;
   /** What `growthBytes` has of an external data file. */
   readonly dataFileBytes: number;
+  /** What of it, or else of all, need not be there at the same time. */
+  readonly sparedBytes: number;
 }
 
 /** How base is written to, and what notes it. */
@@ -45,13 +51,14 @@ export async function measure(
   base: Layer,
   newBaseSize: number,
   manner: Manner,
+  reclaim: Reclaim | null,
 ): Promise<Measured> {
   const growth = new BaseGrowth(base, newBaseSize, manner);
   let ranges = 0;
   let copyBytes = 0;
   let zeroBytes = 0;
   let end = -1;
-  for await (const steps of plan) {
+  const count = async (steps: readonly PlanStep[]) => {
     for (const { kind, offset, length } of steps) {
       if (offset !== end) ranges++;
       end = offset + length;
@@ -59,12 +66,25 @@ export async function measure(
       else zeroBytes += length;
       await growth.add(kind, offset, length);
     }
+  };
+  let freed = 0;
+  let peak = 0;
+  if (reclaim === null) for await (const steps of plan) await count(steps);
+  else {
+    for await (const window of windowsOf(plan, reclaim.shape)) {
+      await count(window.steps);
+      peak = Math.max(peak, (await growth.bytes()) - freed);
+      freed += await reclaim.givesBack(window);
+    }
   }
   await growth.finish();
   const dataFileBytes = growth.dataFile?.bytes ?? 0;
   const growthBytes = (await growth.counter.bytes()) + dataFileBytes;
-  const totals = { ranges, copyBytes, zeroBytes, growthBytes };
-  return { totals, growth: growth.counter, dataFileBytes };
+  const sparedBytes =
+    reclaim === null ? 0 : Math.max(0, (await growth.bytes()) - growth.growingBytes - peak);
+  const peakBytes = growthBytes - sparedBytes;
+  const totals = { ranges, copyBytes, zeroBytes, growthBytes, peakBytes };
+  return { totals, growth: growth.counter, dataFileBytes, sparedBytes };
 }
 
 /** The plan's steps, and between them what growing the disk writes. */
@@ -74,18 +94,18 @@ class BaseGrowth {
   readonly dataFile: FileHoles | undefined;
   readonly #base: Layer;
   readonly #newSize: number;
-  /** Version 2 has no zero clusters: above a backing file, zeros are data. */
   readonly #zerosAreData: boolean;
   /** Whatever is written gets a new place, as compressed clusters do. */
   readonly #anew: boolean;
   #grown = false;
+  /** What growing the disk takes; it is done before all else. */
+  growingBytes = 0;
 
   constructor(base: Layer, newSize: number, { compress, bitmaps }: Manner) {
     this.#base = base;
     this.#anew = compress;
     this.#newSize = newSize;
-    this.#zerosAreData =
-      base instanceof Qcow2Image && base.header.version < 3 && base.backing !== null;
+    this.#zerosAreData = zerosAreData(base);
     if (base instanceof Qcow2Image) {
       const counter = base.growthCounter(newSize, bitmaps);
       counter.addL1(newSize);
@@ -108,9 +128,16 @@ class BaseGrowth {
     const end = Math.min(this.#newSize, backing?.size ?? 0);
     if (this.#grown || end <= size) return;
     this.#grown = true;
+    const before = await this.bytes();
     // The old end may lie within a cluster.
     await this.counter.addData(size, 1);
     await this.#count('zero', size, end - size);
+    this.growingBytes = (await this.bytes()) - before;
+  }
+
+  /** Of the file that gets the data. */
+  async bytes(): Promise<number> {
+    return this.dataFile?.bytes ?? (await this.counter.bytes());
   }
 
   async #count(kind: PlanStep['kind'], offset: number, length: number): Promise<void> {
@@ -177,11 +204,12 @@ export interface Shortage {
   readonly free: number;
 }
 
-/** With both numbers, and what to do. `more`: words behind the name. */
+/** With both numbers, and what to do. `more`: words behind the name, `advice`: behind the hint. */
 export function spaceError(
   base: Layer,
   { filename, needed, free }: Shortage,
   more = '',
+  advice = '',
 ): ImageError {
   const place = base.storage.resizable
     ? `in '${directoryOf(filename) || './'}', and`
@@ -189,7 +217,7 @@ export function spaceError(
   return new ImageError(
     'no-space',
     `'${filename}'${more} needs ${needed} bytes more ${place} ${free} are free`,
-    { errno: 'ENOSPC', hint: 'Make room, or use --force to try all the same.' },
+    { errno: 'ENOSPC', hint: `Make room, or use --force to try all the same.${advice}` },
   );
 }
 
@@ -197,7 +225,7 @@ export function spaceError(
 export async function shortage(
   host: Host,
   base: Layer,
-  { totals, growth, dataFileBytes }: Measured,
+  { totals, growth, dataFileBytes, sparedBytes }: Measured,
 ): Promise<Shortage | undefined> {
   const { storage } = base;
   if (totals.growthBytes === 0) return undefined;
@@ -208,20 +236,22 @@ export async function shortage(
     const { inFile, beyond } = await base.freeClusters();
     return short(await growth.bytes(inFile + beyond), inFile * base.clusterSize);
   }
-  if (base instanceof Qcow2Image && base.data.external) {
+  const external = base instanceof Qcow2Image && base.data.external;
+  if (external) {
     const { filename } = base.data.storage;
+    const needed = dataFileBytes - sparedBytes;
     const dataFree = await host.freeSpace(filename);
-    if (dataFree !== undefined && dataFileBytes > dataFree) {
-      return short(dataFileBytes, dataFree, filename);
-    }
+    if (dataFree !== undefined && needed > dataFree) return short(needed, dataFree, filename);
   }
   const free = await host.freeSpace(storage.filename);
-  const own = totals.growthBytes - dataFileBytes;
+  const spared = external ? 0 : sparedBytes;
+  const own = totals.growthBytes - dataFileBytes - spared;
   if (free === undefined || own <= free) return undefined;
   if (!(base instanceof Qcow2Image)) return short(own, free);
   // Free clusters inside the file are used first; those that are holes save nothing.
   const { inFile, beyond } = await base.freeClusters();
   const holes = Math.max(0, storage.size - ((await storage.allocatedBytes()) ?? 0));
   const reusable = Math.max(0, inFile * base.clusterSize - holes);
-  return short(Math.max(0, (await growth.bytes(inFile + beyond)) - reusable), free);
+  const needed = (await growth.bytes(inFile + beyond)) - reusable - spared;
+  return short(Math.max(0, needed), free);
 }

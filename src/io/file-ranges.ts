@@ -1,7 +1,7 @@
 // What the kernel can do to ranges of open files without moving bytes through us. Each function has
 // an answer for "the machine can't": its caller then does it by reading and writing.
 
-import { MIB } from '../units.ts';
+import { alignUp, MIB } from '../units.ts';
 import type { StorageExtent } from './storage.ts';
 import {
   FALLOC_FL_KEEP_SIZE,
@@ -57,6 +57,16 @@ export function releaseRange(calls: Syscalls, fd: number, offset: number, length
     calls.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
   } catch {
     // A hint has no errors: whoever needs the range later writes it, and hears of them then.
+  }
+}
+
+/** True where ranges can be given back: tried behind the end, where there is nothing to lose. */
+export function canRelease(calls: Syscalls, fd: number, end: number): boolean {
+  try {
+    const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    return fallocate(calls, fd, mode, alignUp(end, MIB), MIB);
+  } catch {
+    return false;
   }
 }
 

@@ -8,6 +8,7 @@ import { Descriptor } from './descriptor.ts';
 import { FileLocks, type Warn, warnOnStderr } from './file-locks.ts';
 import { checkKind, isThrough, measure, type OpenedKind, openFlags, pathOf } from './file-open.ts';
 import {
+  canRelease,
   cloneRange,
   copyRange,
   extentOf,
@@ -165,6 +166,13 @@ export class FileStorage implements Storage {
     const calls = await this.#calls();
     const inside = Math.min(length, this.#size - offset);
     if (calls !== null && inside > 0) releaseRange(calls, this.#descriptor.fd, offset, inside);
+  }
+
+  async discardFreesSpace(): Promise<boolean> {
+    const calls = await this.#calls();
+    if (calls === null || !this.resizable) return false;
+    // Until it is writable nobody can try.
+    return !this.#writable || canRelease(calls, this.#descriptor.fd, this.#size);
   }
 
   async copyFrom(source: Storage, from: number, to: number, length: number): Promise<number> {

@@ -69,6 +69,10 @@ export class FilterStorage implements Storage {
     return this.inner.discard(offset, length);
   }
 
+  async discardFreesSpace(): Promise<boolean> {
+    return (await this.inner.discardFreesSpace?.()) ?? false;
+  }
+
   copyFrom(source: Storage, from: number, to: number, length: number): Promise<number> {
     return this.inner.copyFrom(source, from, to, length);
   }

@@ -89,6 +89,11 @@ export interface Host {
   listFiles(directory: string): Promise<readonly string[]>;
   /** Free bytes for us in the file system that holds the file; undefined where unknown. */
   freeSpace(filename: string): Promise<number | undefined>;
+  /**
+   * The file system that holds a file, the same for all files that share its space; undefined where
+   * unknown, as where this is not implemented.
+   */
+  fileSystem?(filename: string): Promise<string | undefined>;
   /** Removes a file and makes the removal durable. */
   remove(filename: string): Promise<void>;
 }

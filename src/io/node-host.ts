@@ -73,6 +73,15 @@ export function createNodeHost(machine: FileMachine = {}): Host {
       }
     },
 
+    async fileSystem(filename) {
+      try {
+        const stat = fs.statSync(filename);
+        return stat.isFile() ? String(stat.dev) : undefined;
+      } catch {
+        return undefined;
+      }
+    },
+
     async remove(filename) {
       try {
         fs.unlinkSync(pathOf(filename));

@@ -69,6 +69,11 @@ export interface Storage {
   /** A hint: nobody needs these bytes any more. They may read as anything afterwards. */
   discard(offset: number, length: number): Promise<void>;
   /**
+   * True where what is discarded becomes free space for other files. Not there: nobody knows, and
+   * nobody counts on it.
+   */
+  discardFreesSpace?(): Promise<boolean>;
+  /**
    * Copies within the machine (clone of extents or in-kernel copy) from `source` to here.
    * Resolves to the bytes copied, from the start of the range; fewer than `length`, perhaps 0,
    * where the machine can't: the caller goes on through a buffer. Rejects on real I/O errors only.

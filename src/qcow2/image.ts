@@ -4,7 +4,7 @@
 import { assert, ImageError } from '../errors.ts';
 import type { Codecs } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
-import { checkRange, type Extent, type HostRange, type Layer, type PlacedRange } from '../layer.ts';
+import { checkRange, type HostRange, type Layer, type PlacedRange } from '../layer.ts';
 import { removeBacking, rewriteBacking } from './backing.ts';
 import { BitmapGrowth, type GrowingBitmap } from './bitmap-growth.ts';
 import { Bitmaps } from './bitmaps.ts';
@@ -15,25 +15,23 @@ import { emptyImage } from './empty.ts';
 import { GrowthCounter } from './growth.ts';
 import { geometryOfHeader, type Header } from './header.ts';
 import type { OpenImageOptions, WriteIntent } from './image-options.ts';
-import { DEFAULT_CACHE, ImageState } from './image-state.ts';
-import { extentOf, mapRuns } from './mapping.ts';
+import { DEFAULT_CACHE } from './image-state.ts';
+import type { RangeLocks } from './mutex.ts';
 import { type OpenedData, openData } from './open-data.ts';
 import { PairedStorage } from './paired-storage.ts';
 import type { PlaceContext } from './place.ts';
 import { type Preallocation, preallocateNew } from './preallocate.ts';
 import { prepareForWriting, refusalToWrite, whyFixedSize } from './prepare.ts';
-import { Reader } from './reader.ts';
+import { ReadableImage } from './readable-image.ts';
+import { reclaim, reclaimable, wholeClusters } from './reclaim.ts';
 import { shrinkImage } from './shrink.ts';
 import { readSnapshots } from './snapshots.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
 import { type Mover, type WriteAs, Writer } from './writer.ts';
 
-export class Qcow2Image extends ImageState implements Layer {
-  backing: Layer | null = null;
-  /** Told that there is nothing below, whatever the header says: reads as zeros. */
-  standsAlone = false;
-  readonly #reader: Reader;
+export class Qcow2Image extends ReadableImage implements Layer {
+  protected readonly ranges: RangeLocks;
   readonly #writer: Writer;
   readonly #compressed: CompressedWriter;
   readonly #codecs: Codecs | undefined;
@@ -52,16 +50,11 @@ export class Qcow2Image extends ImageState implements Layer {
     const about = { header: () => this.headerNow, size: () => this.sizeNow };
     const below = { backing: () => this.backing, context: () => this.context };
     const parts = { storage, ...about, ...below };
-    const reader = new Reader({
-      ...parts,
-      codecs: options.codecs,
-      standsAlone: () => this.standsAlone,
-    });
-    this.#reader = reader;
     this.#writer = new Writer({
       ...parts,
-      readHeld: (offset, target) => reader.read(offset, target),
+      readHeld: (offset, target) => this.reader.read(offset, target),
     });
+    this.ranges = this.#writer.ranges;
     this.#compressed = new CompressedWriter({
       storage,
       writer: this.#writer,
@@ -106,39 +99,6 @@ export class Qcow2Image extends ImageState implements Layer {
   get bitmaps(): Pick<Bitmaps, 'list' | 'find' | 'stretchesOf'> {
     return this.#bitmaps;
   }
-
-  // Reading
-
-  async extents(offset: number, length: number): Promise<readonly Extent[]> {
-    checkRange(this, offset, length);
-    if (this.refusalToMap !== null) throw this.refusalToMap;
-    const runs = await mapRuns(this.context, offset, length);
-    return runs.map((run) => extentOf(run, this.data));
-  }
-
-  /** The same as the tables have it, also where a cluster lies behind the end of the file. */
-  async layout(offset: number, length: number): Promise<readonly Extent[]> {
-    checkRange(this, offset, length);
-    if (this.refusalToMap !== null) throw this.refusalToMap;
-    const runs = await mapRuns({ ...this.context, lenient: true }, offset, length);
-    return runs.map((run) => extentOf(run, this.data));
-  }
-
-  async read(offset: number, target: Uint8Array): Promise<void> {
-    checkRange(this, offset, target.length);
-    if (this.refusalToRead !== null) throw this.refusalToRead;
-    // While we read, what the map points to must not be let go and given to somebody else.
-    await this.#writer.ranges.shared(offset, offset + target.length, () =>
-      this.#reader.read(offset, target),
-    );
-  }
-
-  /** Why what it does not hold can't be read; undefined where it can. */
-  missingBacking(): ImageError | undefined {
-    return this.#reader.missingBacking();
-  }
-
-  // Writing
 
   async #change(work: () => Promise<void>, what?: WriteIntent): Promise<void> {
     await this.prepareToWrite(what);
@@ -293,6 +253,26 @@ export class Qcow2Image extends ImageState implements Layer {
   }
 
   /**
+   * Lets go of the whole clusters of a range that reads the same through the layer below; durable
+   * when it resolves, and their room is given back. Takes no space. False where nothing changed.
+   */
+  async reclaim(offset: number, length: number): Promise<boolean> {
+    checkRange(this, offset, length);
+    const part = wholeClusters(this, offset, length);
+    let changed = false;
+    const work = async () => {
+      changed = await reclaim(this.context, this.#writer, part);
+    };
+    await this.#change(work, { dataUnchanged: true });
+    return changed;
+  }
+
+  /** Bytes that `reclaim` gives back to the file system, at least. */
+  reclaimable(offset: number, length: number): Promise<number> {
+    return reclaimable(this.context, wholeClusters(this, offset, length));
+  }
+
+  /**
    * While nobody else reads or writes, `work` switches to other tables; it has to call `reload` once
    * it did.
    */
@@ -373,7 +353,7 @@ export class Qcow2Image extends ImageState implements Layer {
   /** Why the image can't be written, found without writing; undefined if it can. */
   refusalToWrite(what: WriteIntent): ImageError | undefined {
     // Also where zeros are read instead: a write would copy them.
-    const backing = this.#reader.lacksBacking ? this.#reader.backingNotOpen() : undefined;
+    const backing = this.reader.lacksBacking ? this.reader.backingNotOpen() : undefined;
     return refusalToWrite(this, what, backing);
   }
 

@@ -110,3 +110,15 @@ test('events reject as the commit does', async () => {
     code: 'invalid',
   });
 });
+
+test('layers that let go as they are merged: told of in the plan, and refused in its own words', async () => {
+  const plan = await planCommit('top', { host, reclaim: true });
+  expect(plan).toMatchObject({ reclaims: ['top'], peakBytes: plan.growthBytes });
+  await expect(commit('top', { host, reclaim: true, drop: true })).rejects.toMatchObject({
+    message: 'reclaim goes without drop: it takes from the top what that leaves there',
+  });
+  const before = await view('top');
+  await commit('top', { host, reclaim: true });
+  expect(await view('base')).toBe(before);
+  expect(host.fileBytes('top')?.length).toBeLessThan(MIB);
+});

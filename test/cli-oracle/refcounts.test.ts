@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import type { Images } from '../support/images.ts';
 import { limited } from '../support/limited.ts';
-import { contentOf, expectClearError } from '../support/refusals.ts';
+import { contentOf, expectClearError, expectRefused } from '../support/refusals.ts';
 import { stack, TWO } from '../support/stacks.ts';
 
 const CLUSTER = 65536;
@@ -46,4 +46,12 @@ test.each([
   // It is found before the job starts, and no rerun helps: the image has to be repaired.
   expect(real.stderr).not.toContain('Block job failed');
   expect(real.stderr).not.toContain('the same command completes the commit');
+});
+
+test('with --reclaim those of the layers that let go have to be right, too', async () => {
+  const images = await stack(['base.qcow2', 'mid.qcow2', 'top.qcow2']);
+  callFree(images, 'mid.qcow2', 5, 1);
+  const args = ['commit', '--reclaim', '-b', 'base.qcow2', 'top.qcow2'];
+  const { stderr } = await expectRefused(images.dir, args, /mid.qcow2: .* its refcount is 0/);
+  expect(stderr).toContain('qemu-img check -r all');
 });

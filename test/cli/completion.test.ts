@@ -29,7 +29,7 @@ async function offered(...words: readonly string[]): Promise<readonly string[]> 
 
 test('bash: verbs, options, values, files', async () => {
   expect(await offered('com')).toEqual(['commit', 'compare', 'completion']);
-  expect(await offered('commit', '--re')).toEqual(['--relink']);
+  expect(await offered('commit', '--rel')).toEqual(['--relink']);
   expect(await offered('commit', '-t', 'w')).toEqual(['writeback', 'writethrough']);
   expect(await offered('info', '--output', '')).toEqual(['human', 'json']);
   expect(await offered('info', '--output', '=')).toEqual(['human', 'json']);

@@ -13,9 +13,11 @@ const BARE: CommitPlan = {
   copyBytes: 65536,
   zeroBytes: 0,
   growthBytes: 1536,
+  peakBytes: 1536,
   baseSize: 1024,
   newBaseSize: 1024,
   rebuildsRefcounts: false,
+  reclaims: [],
   empties: null,
   relinks: [],
   invalidates: [],
@@ -34,6 +36,9 @@ const FULL: CommitPlan = {
   merged: ['top', 'mid'],
   newBaseSize: 2048,
   rebuildsRefcounts: true,
+  growthBytes: 4096,
+  peakBytes: 2048,
+  reclaims: ['top', 'mid'],
   empties: 'top',
   relinks: [{ overlay: 'over', backingFile: '../base' }],
   invalidates: ['mid', 'low'],
@@ -75,6 +80,7 @@ test('what comes in addition has a line each', () => {
     'base grows: from 1024 to 2048 bytes',
     'refcounts of base: rebuilt first (it is dirty)',
     'relink: over -> ../base',
+    'give back space as it goes: top, mid',
     'empty: top',
     'no longer needed: low',
     'delete: mid',
@@ -88,6 +94,7 @@ test('what comes in addition has a line each', () => {
     '',
   ]);
   expect(describePlan(FULL)).toContain('merge: top -> mid -> base (qcow2)\n');
+  expect(describePlan(FULL)).toContain('\nspace needed at most: 4 KiB, at a time 2 KiB\n');
 });
 
 test.each([

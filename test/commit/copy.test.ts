@@ -1,8 +1,9 @@
 // Carrying out a plan: how much at once, what stops it, what it tells.
 
 import { describe, expect, test } from 'vitest';
-import { type CommitProgress, type CopyOptions, carryOut } from '../../src/commit/copy.ts';
+import { type CopyOptions, carryOut } from '../../src/commit/copy.ts';
 import type { PlanStep } from '../../src/commit/plan.ts';
+import { type CommitProgress, Meter } from '../../src/commit/progress.ts';
 import { RateLimit } from '../../src/io/throttle.ts';
 import { FakeLayer } from '../support/fake-layer.ts';
 import { SimulatedHost } from '../support/simulated-host.ts';
@@ -60,11 +61,16 @@ async function* inBatches(steps: readonly PlanStep[]): AsyncGenerator<readonly P
   for (let i = 0; i < steps.length; i += 7) yield steps.slice(i, i + 7);
 }
 
-function run(base: Base, steps: readonly PlanStep[], more: Partial<CopyOptions> = {}) {
+function run(
+  base: Base,
+  steps: readonly PlanStep[],
+  more: Partial<CopyOptions> = {},
+  tell?: (progress: CommitProgress) => void,
+) {
   const host = new SimulatedHost();
   const rateLimit = new RateLimit(0, host);
-  const total = steps.length * LENGTH;
-  return carryOut(inBatches(steps), base, { host, total, rateLimit, ...more });
+  const meter = new Meter(host, steps.length * LENGTH, tell);
+  return carryOut(inBatches(steps), base, { meter, rateLimit, ...more });
 }
 
 const many = (count: number, step = copyStep) => Array.from({ length: count }, (_, n) => step(n));
@@ -118,7 +124,7 @@ describe('progress', () => {
   test('begins at nothing, rises with each step and ends with all', async () => {
     const seen: CommitProgress[] = [];
     const steps = [...many(10), ...many(12, zeroStep).slice(10)];
-    await run(new Base(), steps, { onProgress: (progress) => void seen.push(progress) });
+    await run(new Base(), steps, {}, (progress) => void seen.push(progress));
     const amounts = seen.map(({ done }) => done);
     expect(amounts).toEqual(Array.from({ length: 13 }, (_, n) => n * LENGTH));
     expect(new Set(seen.map(({ total }) => total))).toEqual(new Set([12 * LENGTH]));
@@ -126,7 +132,7 @@ describe('progress', () => {
 
   test('of an empty plan is told once', async () => {
     const seen: CommitProgress[] = [];
-    await run(new Base(), [], { onProgress: (progress) => void seen.push(progress) });
+    await run(new Base(), [], {}, (progress) => void seen.push(progress));
     expect(seen).toEqual([{ done: 0, total: 0, rate: 0, secondsLeft: undefined }]);
   });
 });
@@ -159,7 +165,8 @@ describe('an error', () => {
       throw new Error('unreadable map');
     }
     const host = new SimulatedHost();
-    const done = carryOut(broken(), base, { host, total: 1, rateLimit: new RateLimit(0, host) });
+    const meter = new Meter(host, 1, undefined);
+    const done = carryOut(broken(), base, { meter, rateLimit: new RateLimit(0, host) });
     await expect(done).rejects.toThrow('unreadable map');
     expect(base.done).toHaveLength(3);
   });
@@ -192,7 +199,7 @@ describe('an abort', () => {
     const host = new SimulatedHost();
     host.onWake = () => abort.abort(new Error('too slow'));
     const rateLimit = new RateLimit(10, host);
-    const done = run(base, many(3), { host, rateLimit, signal: abort.signal });
+    const done = run(base, many(3), { rateLimit, signal: abort.signal });
     await expect(done).rejects.toThrow('too slow');
     expect(base.started).toBe(0);
   });

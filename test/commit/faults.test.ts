@@ -52,12 +52,16 @@ async function failsAt(host: WatchedHost, form: Form, n: number): Promise<boolea
 }
 
 type Form = Omit<CommitOptions, 'host'>;
+const RECLAIMING: Form = { reclaim: true, reclaimWindow: 3000 };
 
 test.each<[string, 2 | 3, string, Form]>([
   ['into the backing file', 3, '/mid', {}],
   ['into the backing file, version 2', 2, '/mid', {}],
   ['into the base, with relink', 3, '/base', { base: '/base', relink: true }],
   ['into the base, with relink, version 2', 2, '/base', { base: '/base', relink: true }],
+  ['into the backing file, reclaiming', 3, '/mid', RECLAIMING],
+  ['into the base, reclaiming', 3, '/base', { base: '/base', ...RECLAIMING }],
+  ['into the base, reclaiming, version 2', 2, '/base', { base: '/base', ...RECLAIMING }],
 ])('%s', async (_what, version, base, form) => {
   for (let n = 0; ; n++) {
     const host = await threeLayers(version);

@@ -3,6 +3,7 @@
 import { expect, test } from 'vitest';
 import { carryOut } from '../../src/commit/copy.ts';
 import type { PlanStep } from '../../src/commit/plan.ts';
+import { Meter } from '../../src/commit/progress.ts';
 import { RateLimit } from '../../src/io/throttle.ts';
 import { FakeLayer } from '../support/fake-layer.ts';
 import { SimulatedHost } from '../support/simulated-host.ts';
@@ -25,7 +26,8 @@ test('an error is told at once, not after the wait of the next copy', async () =
   }
   const started = host.now();
   const rateLimit = new RateLimit(1000, host);
-  await expect(carryOut(plan(), base, { host, total: 2 * length, rateLimit })).rejects.toThrow();
+  const meter = new Meter(host, 2 * length, undefined);
+  await expect(carryOut(plan(), base, { meter, rateLimit })).rejects.toThrow();
   // The first copy waits 500 s for its turn and fails; the second one need not wait any more.
   expect((host.now() - started) / 1000).toBeLessThan(510);
 });

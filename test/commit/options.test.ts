@@ -15,6 +15,8 @@ test.each<[Form, string]>([
   [{ overlays: ['other'], base: 'base', relink: true }, '--overlay needs --top'],
   [{ delete: true }, '--delete needs --top or --relink'],
   [{ delete: true, base: 'base' }, '--delete needs --top or --relink'],
+  [{ reclaim: true, drop: true }, '--reclaim goes without --drop (-d)'],
+  [{ reclaim: true, drop: true, base: 'base' }, '--reclaim goes without --drop (-d)'],
 ])('%j is refused', (form, words) => {
   const message = expect.stringContaining(words);
   expect(check(form)).toThrow(expect.objectContaining({ code: 'invalid', message }));
@@ -29,6 +31,10 @@ test.each<[Form]>([
   [{ top: 'mid' }],
   [{ top: 'mid', base: 'base', delete: true, overlays: ['other'] }],
   [{ overlays: [] }],
+  [{ reclaim: true }],
+  [{ reclaim: true, base: 'base' }],
+  [{ reclaim: true, base: 'base', relink: true, delete: true }],
+  [{ reclaim: true, top: 'mid', base: 'base', delete: true }],
 ])('%j is fine', (form) => {
   expect(check(form)).not.toThrow();
 });

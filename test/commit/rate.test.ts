@@ -3,8 +3,8 @@
 import { expect, test } from 'vitest';
 import { openChain } from '../../src/chain/open.ts';
 import { commit } from '../../src/commit/commit.ts';
-import type { CommitProgress } from '../../src/commit/copy.ts';
 import type { CommitOptions } from '../../src/commit/options.ts';
+import type { CommitProgress } from '../../src/commit/progress.ts';
 import { RateLimit } from '../../src/io/throttle.ts';
 import { MIB } from '../../src/units.ts';
 import { expectBytes, viewThrough } from '../support/memory-images.ts';

@@ -231,12 +231,24 @@ const CASES: readonly Case[] = [
   },
 ];
 
+/**
+ * The same in windows of some clusters, let go of above base as it goes. Keys take long; a layer that
+ * others stand on is not emptied.
+ */
+const RECLAIMING = CASES.filter(
+  ({ request, others = [] }) => !request?.secrets && !others.includes('two.qcow2'),
+).map((each) => ({
+  ...each,
+  name: `${each.name}; reclaiming`,
+  request: { ...each.request, reclaim: true, reclaimWindow: 30_000 },
+}));
+
 /** Images that nothing stands on: what guests see. */
 function tops({ filename, request, others = [] }: Case): readonly string[] {
   return [filename, ...(request?.overlays ?? []), ...others];
 }
 
-test.each(CASES)('$name', { timeout: 120_000 }, async (each) => {
+test.each([...CASES, ...RECLAIMING])('$name', { timeout: 120_000 }, async (each) => {
   const images = new Images();
   await each.build(images);
   const files = load(images);

@@ -164,6 +164,22 @@ describe('space', () => {
     expect(Buffer.compare(content.subarray(0, 1000), pattern(1000, 1))).toBe(0);
   });
 
+  test.each([
+    ['EOPNOTSUPP', false],
+    ['ENOSPC', false],
+    [null, true],
+  ] as const)('whether what is discarded is free then: %s, %s', async (code, expected) => {
+    const file = put('file', pattern(5000, 1));
+    const syscalls = code === null ? calls : failing('fallocate', code);
+    const storage = await opened('file', { syscalls });
+    expect(await storage.discardFreesSpace()).toBe(expected);
+    expect(fs.statSync(file).size).toBe(5000);
+    expect(fs.readFileSync(file).equals(pattern(5000, 1))).toBe(true);
+    expect(await (await opened('file', { syscalls: null })).discardFreesSpace()).toBe(false);
+    const reading = await opened('file', { syscalls, writable: false });
+    expect(await reading.discardFreesSpace(), 'nobody can try').toBe(true);
+  });
+
   test('a failing disk is not taken for a missing call', async () => {
     put('file', pattern(1000, 1));
     const storage = await opened('file', { syscalls: failing('fallocate', 'EIO') });

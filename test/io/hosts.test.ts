@@ -2,7 +2,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { nodeCodecs } from '../../src/io/codecs.ts';
 import type { Host } from '../../src/io/host.ts';
@@ -134,6 +134,17 @@ test('this machine knows its free space', async () => {
   const free = (await nodeHost.freeSpace(dir)) ?? 0;
   expect(Math.abs(free - blocks * size)).toBeLessThan(1024 ** 3);
   expect(await nodeHost.freeSpace(join(dir, 'none', 'there'))).toBeUndefined();
+});
+
+test('files of one file system are told from others', async () => {
+  const [one, other] = [join(tempDir(), 'one'), join(tempDir(), 'other')];
+  for (const name of [one, other]) await (await nodeHost.createStorage(name)).close();
+  const place = await nodeHost.fileSystem?.(one);
+  expect(place).toEqual(expect.any(String));
+  expect(await nodeHost.fileSystem?.(other)).toBe(place);
+  expect(await nodeHost.fileSystem?.('/proc/self/status')).not.toBe(place);
+  expect(await nodeHost.fileSystem?.('/dev/null')).toBeUndefined();
+  expect(await nodeHost.fileSystem?.(join(dirname(one), 'none'))).toBeUndefined();
 });
 
 test('a host made without system calls warns where it is told to', async () => {

@@ -125,6 +125,9 @@ class Judge {
     }
     const overlay = relinked(this.#case);
     const changed = new Set([base, ...(form === 'default' ? [top] : []), ...gone]);
+    if (this.#committer.reclaims && form !== 'drop') {
+      for (let i = base + 1; i <= top; i++) changed.add(i);
+    }
     if (overlay !== undefined) {
       changed.add(overlay);
       const info = await infoOf(this.#layer(overlay).file);

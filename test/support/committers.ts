@@ -2,7 +2,9 @@
 // is here to try the model and the generator on, before they judge ours.
 
 import { join } from 'node:path';
+import { commit as commitInEngine } from '../../src/commit/commit.ts';
 import { commit, ImageError } from '../../src/index.ts';
+import { nodeHost } from '../../src/io/node-host.ts';
 import { qimg } from './cli.ts';
 import { run } from './qemu.ts';
 
@@ -21,6 +23,8 @@ export interface Committer {
   commit(dir: string, filename: string, request: CommitRequest): Promise<void>;
   /** Refuses before the first write, and has the forms that relink. */
   readonly isCareful: boolean;
+  /** What it merges lets go of what base holds. */
+  readonly reclaims?: boolean;
 }
 
 export class Refused extends Error {
@@ -29,19 +33,40 @@ export class Refused extends Error {
 
 export const libraryCommitter: Committer = {
   isCareful: true,
-  async commit(dir, filename, { base, top, ...rest }) {
-    try {
-      await commit(join(dir, filename), {
-        ...rest,
-        ...(base !== undefined && { base: join(dir, base) }),
-        ...(top !== undefined && { top: join(dir, top) }),
-      });
-    } catch (error) {
-      if (!(error instanceof ImageError) || error.message.startsWith('Block job')) throw error;
-      throw new Refused(error.message, { cause: error });
-    }
-  },
+  commit: (dir, filename, request) =>
+    orRefused(async () => {
+      await commit(join(dir, filename), inDir(dir, request));
+    }),
 };
+
+/** In windows of a few clusters; what is not to be emptied is committed as ever. */
+export const reclaimingCommitter: Committer = {
+  isCareful: true,
+  reclaims: true,
+  commit: (dir, filename, request) =>
+    orRefused(async () => {
+      const options = { host: nodeHost, ...inDir(dir, request) };
+      const reclaim = { reclaim: request.drop !== true, reclaimWindow: 100_000 };
+      await commitInEngine(join(dir, filename), { ...options, ...reclaim });
+    }),
+};
+
+function inDir(dir: string, { base, top, ...rest }: CommitRequest): CommitRequest {
+  return {
+    ...rest,
+    ...(base !== undefined && { base: join(dir, base) }),
+    ...(top !== undefined && { top: join(dir, top) }),
+  };
+}
+
+async function orRefused(work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof ImageError) || error.message.startsWith('Block job')) throw error;
+    throw new Refused(error.message, { cause: error });
+  }
+}
 
 /** The built command in a process of its own. */
 export const cliCommitter: Committer = {

@@ -51,6 +51,21 @@ export function whyNoSharing(): string | undefined {
   }
 }
 
+/** An ext4 of that many bytes in a file, mounted on a new directory. */
+export function smallExt4(bytes: number): string {
+  const dir = join(tempDir(), 'disk');
+  const file = join(tempDir(), 'ext4');
+  mkdirSync(dir);
+  writeFileSync(file, '');
+  truncateSync(file, bytes);
+  runSync('mkfs.ext4', '-q', '-F', file);
+  runSync('mount', '-o', 'loop', file, dir);
+  onTestFinished(() => {
+    runSync('umount', dir);
+  });
+  return dir;
+}
+
 /** Another size, or other options, for a file system that is mounted. */
 export function remount(dir: string, options: string): void {
   runSync('mount', '-o', `remount,${options}`, dir);
