@@ -72,7 +72,8 @@ export interface Layer {
   writeFrom(offset: number, source: HostRange, length: number): Promise<void>;
   /**
    * The same for many short ranges, in the order of the disk, where their extents can be shared
-   * with the other files. Resolves to how many of them are done, from the first on.
+   * with the other files. Resolves to how many of them are done, from the first on; of the next one,
+   * a part may be.
    */
   cloneRanges?(ranges: readonly PlacedRange[]): Promise<number>;
   /** Grows the virtual disk; the new area reads as zeros, even where a backing file is longer. */

@@ -130,7 +130,7 @@ async function apply(world: World, op: Operation, seed: number): Promise<void> {
   } else if ('at' in op) await change(world, op, seed);
 }
 
-/** Several ranges of whole clusters, of which so many as are done count. */
+/** Several ranges of whole clusters, of which those count that are done. */
 async function clone({ image, model }: World, op: RangeOperation, seed: number): Promise<void> {
   const { clusterSize } = image;
   const first = Math.floor((op.at * image.size) / clusterSize);
@@ -147,8 +147,11 @@ async function clone({ image, model }: World, op: RangeOperation, seed: number):
     from += length;
   }
   const done = await image.cloneRanges(ranges);
-  for (const { offset, length, host } of ranges.slice(0, done)) {
-    model.set(bytes.subarray(host.offset, host.offset + length), offset);
+  for (const [i, { offset, length, host }] of ranges.slice(0, done + 1).entries()) {
+    const moved = bytes.subarray(host.offset, host.offset + length);
+    // The first that is not done may be so in part: the caller writes it otherwise.
+    if (i === done) await image.write(offset, moved);
+    model.set(moved, offset);
   }
 }
 
