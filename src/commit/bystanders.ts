@@ -99,7 +99,7 @@ export function siblingsError(siblings: readonly string[], base: string): ImageE
     {
       hint:
         'Remove those that nobody needs any more, use --rebase-siblings to have each of them keep ' +
-        'what it shows, or --force to commit all the same.',
+        'what it shows, or use --force to commit all the same.',
     },
   );
 }

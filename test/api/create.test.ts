@@ -170,8 +170,8 @@ test('refusals name options as a program does', async () => {
   await (await createImage('other', { host, size: 8 * MIB, ...backing })).close();
   await expect(commit('top', { host })).rejects.toMatchObject({
     code: 'siblings',
-    hint: expect.stringMatching(/rebaseSiblings .*or force to commit/),
+    hint: expect.stringMatching(/use rebaseSiblings to .* use force to/),
   });
   const { refusals } = await planCommit('top', { host });
-  expect(refusals.join()).toMatch(/or force to commit/);
+  expect(refusals.join()).toMatch(/use force to/);
 });
