@@ -37,6 +37,11 @@ export type Extent =
 /** The driver whose guest's bytes a layer is; the formats proper are the first two. */
 export type LayerFormat = 'qcow2' | 'raw' | 'file' | 'host_device' | 'null-co' | 'blkdebug';
 
+export interface GrowOptions {
+  /** Bitmaps that are inconsistent (good for removal alone) stay as they are instead of refusing. */
+  readonly keepsInconsistent?: boolean;
+}
+
 export interface Layer {
   /** The name for messages. */
   readonly filename: string;
@@ -64,7 +69,7 @@ export interface Layer {
   /** Copies bytes that lie in a host file, inside the kernel where it can. */
   writeFrom(offset: number, source: HostRange, length: number): Promise<void>;
   /** Grows the virtual disk; the new area reads as zeros, even where a backing file is longer. */
-  grow(size: number): Promise<void>;
+  grow(size: number, options?: GrowOptions): Promise<void>;
   /** Everything written before is durable when this resolves. */
   flush(): Promise<void>;
   close(): Promise<void>;

@@ -15,7 +15,7 @@ import { settleBitmaps } from './bitmaps.ts';
 import { carryOut } from './copy.ts';
 import { type Finished, findFinished } from './finished.ts';
 import { type CommitOptions, type CommitResult, checkOptions } from './options.ts';
-import { type Prepared, preflight } from './preflight.ts';
+import { growOptions, type Prepared, preflight } from './preflight.ts';
 import { findRange } from './range.ts';
 
 /**
@@ -113,7 +113,7 @@ async function fillBase(prepared: Prepared, options: CommitOptions): Promise<voi
   const { base, plan, steps } = prepared;
   const { host, signal, onProgress, rateLimit } = options;
   signal?.throwIfAborted();
-  await base.layer.grow(plan.newBaseSize);
+  await base.layer.grow(plan.newBaseSize, growOptions(options));
   await carryOut(steps(), base.layer, {
     host,
     total: plan.copyBytes + plan.zeroBytes,
@@ -127,8 +127,9 @@ async function fillBase(prepared: Prepared, options: CommitOptions): Promise<voi
   await settleBitmaps(prepared, plan.bitmaps);
 }
 
+/** The deepest first: who is stopped in between finds the others by those that are left. */
 async function removeDead({ chain, plan }: Finished, { host }: CommitOptions): Promise<void> {
-  for (const filename of plan.deletes) {
+  for (const filename of [...plan.deletes].reverse()) {
     const dead = chain.layers.find((layer) => layer.filename === filename);
     await dead?.layer.close();
     await host.remove(filename);

@@ -9,6 +9,7 @@
 // Methods that change the file, but for noteWrite, are called by the holder of the image's queue.
 
 import { assert, ImageError } from '../errors.ts';
+import type { GrowOptions } from '../layer.ts';
 import { alignDown, MIB, SECTOR } from '../units.ts';
 import { Bits, type Stretch } from './bitmap-bits.ts';
 import {
@@ -108,9 +109,10 @@ export class Bitmaps {
   }
 
   /** Why the disk can't grow; null if it can. */
-  whyFixedSize(size: number): string | null {
+  whyFixedSize(size: number, { keepsInconsistent = false }: GrowOptions): string | null {
     const { clusterSize } = this.#owner.context().geometry;
     for (const { name, inconsistent, granularity } of this.#list) {
+      if (inconsistent && keepsInconsistent) continue;
       if (inconsistent) return `its bitmap '${name}' is inconsistent (it can only be removed)`;
       if (isBitmapTooLarge(size, granularity, clusterSize)) {
         return `its bitmap '${name}' would become too large`;

@@ -4,7 +4,7 @@
 import { assert, ImageError } from '../errors.ts';
 import type { Codecs } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
-import { checkRange, type Extent, type HostRange, type Layer } from '../layer.ts';
+import { checkRange, type Extent, type GrowOptions, type HostRange, type Layer } from '../layer.ts';
 import { rewriteBacking } from './backing.ts';
 import { BitmapGrowth, type GrowingBitmap } from './bitmap-growth.ts';
 import { Bitmaps } from './bitmaps.ts';
@@ -213,10 +213,10 @@ export class Qcow2Image extends ImageState implements Layer {
     await this.#changeData(offset, length, () => this.#writer.zero(offset, length, this.sizeNow));
   }
 
-  async grow(size: number): Promise<void> {
+  async grow(size: number, options: GrowOptions = {}): Promise<void> {
     assert(size >= this.sizeNow, 'grow to a smaller size');
     if (size === this.sizeNow) return;
-    const why = await this.whyFixedSize(size);
+    const why = await this.whyFixedSize(size, options);
     if (why !== null) {
       throw new ImageError('unsupported', `${this.filename} can't be resized: ${why}`);
     }
@@ -228,8 +228,8 @@ export class Qcow2Image extends ImageState implements Layer {
   }
 
   /** Why the disk can't grow to that size; null if it can. */
-  async whyFixedSize(size: number): Promise<string | null> {
-    return this.#bitmaps.whyFixedSize(size) ?? (await whyFixedSize(this));
+  async whyFixedSize(size: number, options: GrowOptions = {}): Promise<string | null> {
+    return this.#bitmaps.whyFixedSize(size, options) ?? (await whyFixedSize(this));
   }
 
   /**
