@@ -1,0 +1,137 @@
+// Tries an operation by power cuts: records it, looks at the states that a cut could leave, has the same
+// command run again in each. Needs no test runner.
+
+import { createHash } from 'node:crypto';
+import type { MemoryHost } from '../../src/io/memory-host.ts';
+import { checkImage } from '../../src/qcow2/check.ts';
+import { Qcow2Image } from '../../src/qcow2/image.ts';
+import { CrashHost, type Files, filesIn, type Random, randomFrom } from './crash.ts';
+import {
+  CODECS,
+  type CrashOperation,
+  type CrashScene,
+  openState,
+} from './crash-operations/scene.ts';
+
+export interface TrialOptions {
+  readonly seed: number;
+  /** Different states to look at, about. */
+  readonly states: number;
+  /** Hears of each state that was found right, before anything is run in it. */
+  readonly onState?: (files: Files, random: Random) => Promise<void>;
+}
+
+export interface Tally {
+  /** Writes, copies, zeroed ranges, changes of length, syncs, removals that were recorded. */
+  readonly events: number;
+  /** Different states that were looked at and finished. */
+  readonly states: number;
+  /** The states are all that there can be. */
+  readonly exhaustive: boolean;
+}
+
+/** A state that breaks a promise. */
+export class CrashFailure extends Error {
+  override readonly name = 'CrashFailure';
+  /** What was left. */
+  readonly files: Files;
+
+  constructor(where: string, files: Files, cause: unknown) {
+    super(`${where}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    this.files = files;
+  }
+}
+
+/** Throws a CrashFailure for the first state that breaks a promise. */
+export async function tryOperation(
+  operation: CrashOperation,
+  { seed, states: wanted, onState }: TrialOptions,
+): Promise<Tally> {
+  const random = randomFrom(seed);
+  const scene = await operation.prepare(random);
+  const host = new CrashHost(scene.files, CODECS);
+  await scene.run(host);
+  const { possibilities } = host;
+  const exhaustive = possibilities <= wanted;
+  const perEvent = exhaustive ? possibilities : Math.max(2, Math.ceil((3 * wanted) / host.length));
+  // Where there would be too many, those that are looked at are spread over the whole.
+  const thinning = exhaustive ? 1 : (host.length * perEvent) / wanted;
+  const judge = new Judge(scene);
+  for (const { at, files } of host.states(perEvent, random)) {
+    if (!exhaustive && random(1000) >= 1000 / thinning) continue;
+    try {
+      if (await judge.look(files, at)) {
+        await onState?.(files, random);
+        await judge.finish(files);
+      }
+    } catch (error) {
+      const where = `${operation.name}, seed ${seed}, cut after event ${at} of ${host.length}`;
+      throw new CrashFailure(where, files, error);
+    }
+  }
+  return { events: host.length, states: judge.count, exhaustive };
+}
+
+class Judge {
+  count = 0;
+  readonly #scene: CrashScene;
+  readonly #seen = new Set<string>();
+  /** Digests of images that were found sound: most states share all files but one. */
+  readonly #sound = new Set<string>();
+
+  constructor(scene: CrashScene) {
+    this.#scene = scene;
+  }
+
+  /** False where there was such a state before. */
+  async look(files: Files, at: number): Promise<boolean> {
+    const digests = [...files].map(([name, bytes]) => `${name} ${digestOf(bytes)}`);
+    const key = `${this.#scene.promise?.(at) ?? ''} ${digests.join()}`;
+    if (this.#seen.has(key)) return false;
+    this.#seen.add(key);
+    this.count++;
+    const state = openState(files);
+    await this.#checkAll(state, files);
+    await this.#scene.judge(state, at);
+    return true;
+  }
+
+  async finish(files: Files): Promise<void> {
+    const state = openState(files);
+    await this.#scene.finish(state);
+    await this.#checkAll(state, filesIn(state, files.keys()));
+  }
+
+  async #checkAll(host: MemoryHost, files: Files): Promise<void> {
+    for (const [name, bytes] of files) {
+      if (!isQcow2(bytes)) continue;
+      const digest = digestOf(bytes);
+      if (this.#sound.has(digest)) continue;
+      await expectSound(host, name);
+      this.#sound.add(digest);
+    }
+  }
+}
+
+function digestOf(bytes: Uint8Array): string {
+  return createHash('sha1').update(bytes).digest('base64');
+}
+
+export function isQcow2(bytes: Uint8Array): boolean {
+  return Buffer.from(bytes.subarray(0, 4)).toString('latin1') === 'QFI\xfb';
+}
+
+/** It opens, and a check finds leaks at most. */
+async function expectSound(host: MemoryHost, name: string): Promise<void> {
+  const openDataFile = (data: string | null) =>
+    host.openStorage(`/${data ?? ''}`, { writable: false });
+  const storage = await host.openStorage(name, { writable: false });
+  const image = await Qcow2Image.open(storage, { openDataFile });
+  // Refcounts of a dirty image wait to be rebuilt.
+  if (image.dirty) return;
+  const findings: string[] = [];
+  const { corruptions, checkErrors } = await checkImage(image, (text) => findings.push(text));
+  if (corruptions + checkErrors > 0) {
+    throw new Error(`${name} has ${corruptions} corruptions:\n${findings.join('\n')}`);
+  }
+}
