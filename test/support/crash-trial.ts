@@ -17,6 +17,8 @@ export interface TrialOptions {
   readonly seed: number;
   /** Different states to look at, about. */
   readonly states: number;
+  /** All states are looked at where there are no more than that. Default: `states`. */
+  readonly all?: number;
   /** Hears of each state that was found right, before anything is run in it. */
   readonly onState?: (files: Files, random: Random) => Promise<void>;
 }
@@ -45,20 +47,20 @@ export class CrashFailure extends Error {
 /** Throws a CrashFailure for the first state that breaks a promise. */
 export async function tryOperation(
   operation: CrashOperation,
-  { seed, states: wanted, onState }: TrialOptions,
+  { seed, states: wanted, all = wanted, onState }: TrialOptions,
 ): Promise<Tally> {
   const random = randomFrom(seed);
   const scene = await operation.prepare(random);
   const host = new CrashHost(scene.files, CODECS);
   await scene.run(host);
-  const { possibilities } = host;
-  const exhaustive = possibilities <= wanted;
-  const perEvent = exhaustive ? possibilities : Math.max(2, Math.ceil((3 * wanted) / host.length));
-  // Where there would be too many, those that are looked at are spread over the whole.
-  const thinning = exhaustive ? 1 : (host.length * perEvent) / wanted;
+  const counts = host.possibilities();
+  const exhaustive = sumOf(counts) <= all;
+  const perEvent = exhaustive ? all : shareOf(counts, wanted);
+  // Where even one for each moment is too much, those that are looked at are spread over the whole.
+  const thinning = exhaustive ? 1 : sumOf(counts, perEvent) / wanted;
   const judge = new Judge(scene);
   for (const { at, files } of host.states(perEvent, random)) {
-    if (!exhaustive && random(1000) >= 1000 / thinning) continue;
+    if (thinning > 1 && random(1000) >= 1000 / thinning) continue;
     try {
       if (await judge.look(files, at)) {
         await onState?.(files, random);
@@ -70,6 +72,17 @@ export async function tryOperation(
     }
   }
   return { events: host.length, states: judge.count, exhaustive };
+}
+
+function sumOf(counts: readonly number[], most = Number.POSITIVE_INFINITY): number {
+  return counts.reduce((sum, count) => sum + Math.min(count, most), 0);
+}
+
+/** States for each moment, so that there are about `wanted` in all. */
+function shareOf(counts: readonly number[], wanted: number): number {
+  let share = 1;
+  while (share < wanted && sumOf(counts, share + 1) <= wanted) share++;
+  return share;
 }
 
 class Judge {

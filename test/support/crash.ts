@@ -104,11 +104,9 @@ export class CrashHost extends MemoryHost {
     return counts;
   }
 
-  /** How many states there are, whatever their order; perhaps endless. */
-  get possibilities(): number {
-    let sum = 0;
-    for (const { fresh, others } of this.#moments()) sum += countOf(fresh.length, others.length);
-    return sum;
+  /** How many states each moment made possible, whatever their order; perhaps endless. */
+  possibilities(): readonly number[] {
+    return [...this.#moments()].map(({ fresh, others }) => countOf(fresh.length, others.length));
   }
 
   /**
