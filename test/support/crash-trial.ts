@@ -116,14 +116,15 @@ class Judge {
   }
 
   async #checkAll(host: MemoryHost, files: Files): Promise<void> {
-    for (const [name, bytes] of files) {
-      if (!isQcow2(bytes)) continue;
-      const digest = digestOf(bytes);
-      if (this.#sound.has(digest)) continue;
-      await expectSound(host, name);
-      this.#sound.add(digest);
-    }
+    const unknown = [...files].filter(([, bytes]) => !this.#sound.has(digestOf(bytes)));
+    for (const [name] of unknown) await expectSound(host, name);
+    for (const [, bytes] of unknown) this.#sound.add(digestOf(bytes));
   }
+}
+
+/** Throws for the first image that a check finds more than leaks in. */
+export async function expectSoundFiles(files: Files): Promise<void> {
+  for (const name of files.keys()) await expectSound(openState(files), name);
 }
 
 function digestOf(bytes: Uint8Array): string {
@@ -134,8 +135,9 @@ export function isQcow2(bytes: Uint8Array): boolean {
   return Buffer.from(bytes.subarray(0, 4)).toString('latin1') === 'QFI\xfb';
 }
 
-/** It opens, and a check finds leaks at most. */
+/** An image opens, and a check finds leaks at most. */
 async function expectSound(host: MemoryHost, name: string): Promise<void> {
+  if (!isQcow2(host.fileBytes(name) ?? new Uint8Array())) return;
   const openDataFile = (data: string | null) =>
     host.openStorage(`/${data ?? ''}`, { writable: false });
   const storage = await host.openStorage(name, { writable: false });

@@ -25,17 +25,22 @@ const bitmapsOf = (host: MemoryHost, name: string) =>
   bitmapsIn(host.fileBytes(name) ?? new Uint8Array());
 
 /** A layer with bitmaps that have dirty bits, under a guest's disk that has been written. */
-const build = (random: Random, clusterSize: number) =>
-  buildLayers([{ name: '/below.raw' }, { name: '/image', clusterSize, bitmaps: BITMAPS }], random);
+const build = (random: Random, clusterSize: number, bitmaps: readonly string[] = BITMAPS) =>
+  buildLayers([{ name: '/below.raw' }, { name: '/image', clusterSize, bitmaps }], random);
 
 type Edit = (bitmaps: Bitmaps, image: Qcow2Image) => Promise<void>;
 
 /** Flags of several bitmaps lie in one sector here, so that they change together. */
-function edit(name: string, clusterSize: number, work: Edit): CrashOperation {
+function edit(
+  name: string,
+  clusterSize: number,
+  work: Edit,
+  bitmaps: readonly string[] = BITMAPS,
+): CrashOperation {
   return {
     name: `bitmap: ${name}, clusters of ${clusterSize}`,
     async prepare(random) {
-      return eitherScene(await build(random, clusterSize), {
+      return eitherScene(await build(random, clusterSize, bitmaps), {
         async describe(host) {
           const list = bitmapsOf(host, '/image');
           return list.map((each) => `${each.name} ${each.flags} ${each.dirty.join()}`).join('\n');
@@ -51,17 +56,19 @@ function edit(name: string, clusterSize: number, work: Edit): CrashOperation {
   };
 }
 
+const add: Edit = async (bitmaps, image) => addBitmap(bitmaps, image, 'new', 2048);
+const removeAll: Edit = async (bitmaps) => {
+  for (const { name } of [...bitmaps.list]) removeBitmap(bitmaps, name);
+};
 const EDITS: Readonly<Record<string, Edit>> = {
-  add: async (bitmaps, image) => addBitmap(bitmaps, image, 'new', 2048),
+  add,
   remove: async (bitmaps) => removeBitmap(bitmaps, 'coarse'),
   clear: async (bitmaps) => clearBitmap(bitmaps, 'still'),
   disable: async (bitmaps) => {
     for (const bitmap of bitmaps.list) bitmap.enabled = false;
   },
   merge: async (_bitmaps, image) => mergeBitmap(image, 'still', image, 'fine'),
-  'remove all': async (bitmaps) => {
-    for (const { name } of [...bitmaps.list]) removeBitmap(bitmaps, name);
-  },
+  'remove all': removeAll,
 };
 
 async function viewOf(host: MemoryHost, name: string): Promise<Uint8Array> {
@@ -178,7 +185,9 @@ function recording(clusterSize: number): CrashOperation {
 
 export const BITMAP_EDITS = [
   ...Object.entries(EDITS).flatMap(([name, work]) => [edit(name, 512, work)]),
-  edit('merge', 65536, async (_bitmaps, image) => mergeBitmap(image, 'still', image, 'fine')),
+  // With a feature name table: extensions reach past the first sector of the header.
+  edit('add the first', 8192, add, []),
+  edit('remove all', 8192, removeAll),
   recording(512),
   recording(4096),
 ];

@@ -15,6 +15,10 @@ export const COMMIT_FORMS = [
     ],
   }),
   commitOperation({
+    name: 'commit: emptied in the fast form, tables that were moved',
+    layers: [{ name: '/base' }, { name: '/top', sectors: 4300, grownFrom: 96 }],
+  }),
+  commitOperation({
     name: 'commit: emptied in the slow form (snapshot)',
     layers: [{ name: '/base' }, { name: '/top', clusterSize: 1024, snapshot: true }],
   }),

@@ -17,6 +17,22 @@ const CASES: readonly CommitCase[] = [
   { name: '-d', layers: [layer('/base'), layer('/top')], request: { drop: true } },
   { name: 'raw base', layers: [layer('/base.raw'), layer('/top')] },
   { name: 'base grows', layers: [layer('/base'), layer('/top', { sectors: 9 })] },
+  { name: '--compress', layers: [layer('/base'), layer('/top')], request: { compress: true } },
+  {
+    name: '-b',
+    layers: [layer('/base'), layer('/mid'), layer('/top')],
+    request: { base: '/base' },
+  },
+  {
+    name: 'external data files',
+    layers: [layer('/base', { dataFile: 'base.data' }), layer('/top', { dataFile: 'top.data' })],
+  },
+  {
+    name: 'bitmaps that record',
+    layers: [layer('/base', { bitmaps: ['a'] }), layer('/top', { bitmaps: ['a', 'b'] })],
+    request: { bitmaps: true },
+  },
+  { name: 'slow emptying', layers: [layer('/base'), layer('/top', { snapshot: true, writes: 2 })] },
   {
     name: '-b --relink --delete',
     layers: [layer('/base'), layer('/mid'), layer('/top')],

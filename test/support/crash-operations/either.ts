@@ -1,13 +1,13 @@
 // Operations that are done as a whole or not at all.
 
 import type { MemoryHost } from '../../../src/io/memory-host.ts';
-import { type CrashHost, type Files, filesIn, hostWith } from '../crash.ts';
+import { type Files, filesIn, hostWith } from '../crash.ts';
 import { CODECS, type CrashScene, ensure, openState } from './scene.ts';
 
 export interface Either {
   /** What the operation changes, in words that can be compared. */
   describe(host: MemoryHost): Promise<string>;
-  run(host: MemoryHost | CrashHost): Promise<void>;
+  run(host: MemoryHost): Promise<void>;
 }
 
 /** A state shows what there was before, or what there is after; then another run brings the latter. */

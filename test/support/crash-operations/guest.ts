@@ -1,9 +1,10 @@
 // A guest that writes, zeroes, grows and flushes its disk: after a cut each sector is old or new, never
 // torn, and what was flushed is there.
 
+import type { MemoryHost } from '../../../src/io/memory-host.ts';
 import { createImage } from '../../../src/qcow2/create.ts';
 import { Qcow2Image } from '../../../src/qcow2/image.ts';
-import { type CrashHost, filesIn, type Random } from '../crash.ts';
+import { CrashHost, filesIn, type Random } from '../crash.ts';
 import { type CrashOperation, ensure, newHost } from './scene.ts';
 
 const SECTOR = 512;
@@ -113,7 +114,7 @@ function guest(
       const steps = someSteps(random, kinds);
       const notes: { at: number; possible: readonly ReadonlySet<number>[] }[] = [];
       // A small cache: tables leave it, and checkpoints come in between.
-      const open = async (from: Pick<CrashHost, 'openStorage'>, writable: boolean) => {
+      const open = async (from: Pick<MemoryHost, 'openStorage'>, writable: boolean) => {
         const opened = await from.openStorage('/image', { writable });
         return await Qcow2Image.open(opened, { cacheBytes: 8 * clusterSize });
       };
@@ -123,7 +124,10 @@ function guest(
         async run(recorder) {
           const reopen = () => open(recorder, true);
           await carryOut(await reopen(), steps, reopen, (possible) =>
-            notes.push({ at: recorder.length, possible: possible.copy() }),
+            notes.push({
+              at: recorder instanceof CrashHost ? recorder.length : 0,
+              possible: possible.copy(),
+            }),
           );
         },
         promise: (at) => String(noteAt(at)?.at),

@@ -25,6 +25,8 @@ export interface LayerSpec extends Partial<CreateOptions> {
   readonly on?: string;
   /** Of the disk. Default 96. */
   readonly sectors?: number;
+  /** Of the disk when it is written; it grows then, so that its tables move. */
+  readonly grownFrom?: number;
   /** Writes and zeroed ranges. Default 4. */
   readonly writes?: number;
   /** Sectors of each, at most. Default 30. */
@@ -58,10 +60,10 @@ export async function buildLayers(
 
 async function createLayer(
   host: MemoryHost,
-  { name, sectors = 96, ...spec }: LayerSpec,
+  { name, sectors = 96, grownFrom = sectors, ...spec }: LayerSpec,
   below: LayerSpec | undefined,
 ): Promise<void> {
-  const size = sectors * SECTOR;
+  const size = grownFrom * SECTOR;
   if (name.endsWith('.raw')) {
     host.addFile(name, new Uint8Array(size));
     return;
@@ -105,6 +107,7 @@ async function fillLayer(
       await image.writeCompressed(whole, new Uint8Array(end - whole).fill(1 + random(250)));
     } else await top.write(at, pattern(length, 1 + random(1000)));
   }
+  if (spec.grownFrom !== undefined) await top.grow((spec.sectors ?? 96) * SECTOR);
   await image?.changeBitmaps(async (bitmaps) => {
     for (const each of bitmaps.list) if (each.name.startsWith('still')) each.enabled = false;
   });

@@ -9,7 +9,7 @@ import { nodeCodecs } from '../../../src/io/codecs.ts';
 import type { Host } from '../../../src/io/host.ts';
 import { MemoryHost } from '../../../src/io/memory-host.ts';
 import { Qcow2Image } from '../../../src/qcow2/image.ts';
-import { type CrashHost, type Files, hostWith, type Random } from '../crash.ts';
+import { type Files, hostWith, type Random } from '../crash.ts';
 
 export interface CrashOperation {
   readonly name: string;
@@ -21,7 +21,7 @@ export interface CrashScene {
   /** Durable when it starts. */
   readonly files: Files;
   /** The operation, recorded. */
-  run(host: CrashHost): Promise<void>;
+  run(host: MemoryHost): Promise<void>;
   /**
    * Throws where a state is none that the operation may leave. That each image is free of corruption
    * is looked at for all operations alike. `at`: events before the cut.
