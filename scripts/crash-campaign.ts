@@ -1,5 +1,5 @@
 // Tries every operation by power cuts until that many different states were looked at:
-// npm run crash -- [--states N] [--seed S] [--only WORDS] [--progress FILE]
+// npm run crash -- [--states N] [--seed S] [--only REGEXP] [--progress FILE]
 //
 // Stopped, and started again with the same seed and file, it goes on where it was. A state that breaks a
 // promise is kept in a directory, and ends it.
@@ -43,7 +43,8 @@ const file = values.progress;
 if (!(wanted > 0) || !Number.isSafeInteger(seed)) {
   throw new Error(`not understood: ${JSON.stringify(values)}`);
 }
-const operations = CRASH_OPERATIONS.filter(({ name }) => name.includes(values.only));
+const only = new RegExp(values.only);
+const operations = CRASH_OPERATIONS.filter(({ name }) => only.test(name));
 const sums = load();
 let stopped = false;
 process.once('SIGINT', () => {
@@ -66,7 +67,7 @@ const sumOf = (name: string): Sum =>
 const total = (): number => operations.reduce((sum, { name }) => sum + sumOf(name).states, 0);
 
 async function tryOnce(operation: CrashOperation): Promise<void> {
-  const sum = sumOf(operation.name);
+  const sum = { ...sumOf(operation.name) };
   const started = performance.now();
   const tally = await tryOperation(operation, {
     // The same layout for all operations alike, another one each time.
@@ -74,6 +75,7 @@ async function tryOnce(operation: CrashOperation): Promise<void> {
     states: STATES,
     all: ALL,
     onState: async (files, random) => {
+      if (stopped) throw new Stopped();
       if (random(JUDGED) > 0) return;
       await judgeByQemu(files);
       sum.judged++;
@@ -112,12 +114,17 @@ function keep(error: CrashFailure): void {
   console.log(`The files of that state are in ${dir}.`);
 }
 
+class Stopped extends Error {}
+
 try {
   while (!stopped && total() < wanted) {
-    // Those that have few states get as many as the others.
-    const [next] = [...operations].sort((a, b) => sumOf(a.name).states - sumOf(b.name).states);
-    if (next === undefined) throw new Error(`no operation has '${values.only}' in its name`);
-    await tryOnce(next);
+    // Each gets as much time as the others.
+    const [next] = [...operations].sort((a, b) => sumOf(a.name).seconds - sumOf(b.name).seconds);
+    if (next === undefined) throw new Error(`no operation's name fits '${values.only}'`);
+    await tryOnce(next).catch((error: unknown) => {
+      // What was begun is begun again.
+      if (!(error instanceof Error && error.cause instanceof Stopped)) throw error;
+    });
   }
   report();
   if (stopped) console.log(`Stopped; the same command goes on. So far: ${file}`);

@@ -98,8 +98,8 @@ class Judge {
 
   /** False where there was such a state before. */
   async look(files: Files, at: number): Promise<boolean> {
-    const digests = [...files].map(([name, bytes]) => `${name} ${digestOf(bytes)}`);
-    const key = `${this.#scene.promise?.(at) ?? ''} ${digests.join()}`;
+    const content = [...files].map(([name, bytes]) => `${name} ${digestOf(bytes)}`);
+    const key = `${this.#scene.promise?.(at) ?? ''} ${content.join()}`;
     if (this.#seen.has(key)) return false;
     this.#seen.add(key);
     this.count++;
@@ -127,8 +127,16 @@ export async function expectSoundFiles(files: Files): Promise<void> {
   for (const name of files.keys()) await expectSound(openState(files), name);
 }
 
+/** Most states have most files in common, and those are never changed. */
+const digests = new WeakMap<Uint8Array, string>();
+
 function digestOf(bytes: Uint8Array): string {
-  return createHash('sha1').update(bytes).digest('base64');
+  let digest = digests.get(bytes);
+  if (digest === undefined) {
+    digest = createHash('sha1').update(bytes).digest('base64');
+    digests.set(bytes, digest);
+  }
+  return digest;
 }
 
 export function isQcow2(bytes: Uint8Array): boolean {
