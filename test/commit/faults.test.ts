@@ -10,7 +10,7 @@ import { FAULTS, type FaultKind } from '../support/faulty-host.ts';
 const NEED_ROOM = new Set<FaultKind>(['write', 'zero', 'copy', 'resize', 'flush']);
 const KINDS = Object.keys(FAULTS) as FaultKind[];
 
-test.each(COMMIT_SMALL)('$name', async (operation) => {
+test.each(COMMIT_SMALL)('$name', { timeout: 300_000 }, async (operation) => {
   const met = new Set<FaultKind>();
   for (const kind of KINDS) {
     for (const forever of [false, true]) {

@@ -37,7 +37,7 @@ async function findingOf(mutant: Mutant, operations: RegExp): Promise<string | u
 }
 
 describe.each(ORDERS)('the order of %s', (_what, mutants, operations) => {
-  test.each(mutants)('$name: found out', async (mutant) => {
+  test.each(mutants)('$name: found out', { timeout: 300_000 }, async (mutant) => {
     expect(await findingOf(mutant, operations)).toMatch(/cut after event/);
   });
 });

@@ -10,7 +10,7 @@ export function crashTests(
   { states, seeds = [1, 2] }: { readonly states: number; readonly seeds?: readonly number[] },
 ): void {
   describe('after a power cut: sound, the view as it was, another run completes it', () => {
-    test.each(operations)('$name', async (operation) => {
+    test.each(operations)('$name', { timeout: 300_000 }, async (operation) => {
       for (const seed of seeds) {
         const tally = await tryOperation(operation, { seed, states: states / seeds.length });
         expect(tally.states).toBeGreaterThan(0);

@@ -121,7 +121,7 @@ export function killedTests(forms: readonly (keyof typeof FORMS)[]): void {
   afterAll(template.cleanup);
   const chain = (): Images => new Images(template.dir).copy();
 
-  test.each(forms)(`%s, killed ${KILLS} times`, async (form) => {
+  test.each(forms)(`%s, killed ${KILLS} times`, { timeout: 300_000 }, async (form) => {
     const { words, base } = FORMS[form];
     const total = await changesOf(chain(), words);
     let killed = 0;
