@@ -44,6 +44,11 @@ export type Extent =
 /** The driver whose guest's bytes a layer is; the formats proper are the first two. */
 export type LayerFormat = 'qcow2' | 'raw' | 'file' | 'host_device' | 'null-co' | 'blkdebug';
 
+export interface GrowOptions {
+  /** Bitmaps that are inconsistent (good for removal alone) stay as they are instead of refusing. */
+  readonly keepsInconsistent?: boolean;
+}
+
 export interface Layer {
   /** The name for messages. */
   readonly filename: string;
@@ -77,7 +82,7 @@ export interface Layer {
    */
   cloneRanges?(ranges: readonly PlacedRange[]): Promise<number>;
   /** Grows the virtual disk; the new area reads as zeros, even where a backing file is longer. */
-  grow(size: number): Promise<void>;
+  grow(size: number, options?: GrowOptions): Promise<void>;
   /** Everything written before is durable when this resolves. */
   flush(): Promise<void>;
   close(): Promise<void>;

@@ -8,7 +8,7 @@
 import type { Chain } from '../chain/chain.ts';
 import { type ChainTarget, openChain } from '../chain/open.ts';
 import { relink } from '../chain/relink.ts';
-import { errnoOf, ImageError, strerror } from '../errors.ts';
+import { ImageError } from '../errors.ts';
 import { RateLimit } from '../io/throttle.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { invalidate, takeAccess } from './access.ts';
@@ -16,10 +16,11 @@ import { settleBitmaps } from './bitmaps.ts';
 import { carryOut } from './copy.ts';
 import { type Finished, findFinished } from './finished.ts';
 import { type CommitOptions, type CommitResult, checkOptions } from './options.ts';
-import { type Prepared, preflight } from './preflight.ts';
+import { growOptions, type Prepared, preflight } from './preflight.ts';
 import { Meter } from './progress.ts';
 import { findRange } from './range.ts';
 import { copiedBytes, fillSiblings } from './siblings.ts';
+import { EmptyError, emptyError, jobError, removalError, untouched } from './stopped.ts';
 import { windowsOf } from './windows.ts';
 
 /**
@@ -34,7 +35,7 @@ export async function commit(target: ChainTarget, options: CommitOptions): Promi
   checkOptions(options);
   const { host, format, cache, secrets, label, signal, dryRun = false } = options;
   signal?.throwIfAborted();
-  const chain = await openChain(target, {
+  const openOptions = {
     host,
     writable: !dryRun,
     ...(format !== undefined && { format }),
@@ -43,11 +44,12 @@ export async function commit(target: ChainTarget, options: CommitOptions): Promi
     ...(label !== undefined && { label }),
     ...(signal !== undefined && { signal }),
     ...(options.onWarning !== undefined && { onWarning: options.onWarning }),
-  });
+  };
+  const chain = await unchanged(() => openChain(target, openOptions));
   const opened: Chain[] = [chain];
   let result: CommitResult;
   try {
-    const finished = await findFinished(chain, options);
+    const finished = await unchanged(() => findFinished(chain, options));
     if (finished !== undefined) {
       opened.push(finished.chain);
       if (!dryRun) {
@@ -66,8 +68,21 @@ export async function commit(target: ChainTarget, options: CommitOptions): Promi
     for (const each of opened) await each.close().catch(() => undefined);
     throw error;
   }
-  for (const each of opened) await each.close();
+  try {
+    for (const each of opened) await each.close();
+  } catch (error) {
+    throw dryRun ? untouched(error) : jobError(error);
+  }
   return result;
+}
+
+/** Work that writes nothing. */
+async function unchanged<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw untouched(error);
+  }
 }
 
 /** A disk that can't be read fails the job, however early that is found. */
@@ -82,7 +97,7 @@ async function prepare(chain: Chain, options: CommitOptions): Promise<Prepared> 
 async function run(prepared: Prepared, options: CommitOptions): Promise<void> {
   const { chain, base, relinks, plan } = prepared;
   // Locks and permissions first: they are what can still refuse.
-  await takeAccess(prepared, (work) => work());
+  await unchanged(() => takeAccess(prepared, (work) => work()));
   options.onPlan?.(plan);
   try {
     await fill(prepared, options);
@@ -98,17 +113,11 @@ async function run(prepared: Prepared, options: CommitOptions): Promise<void> {
   await removeDead(prepared, options);
 }
 
-class EmptyError extends ImageError {}
-
-/** Base has it all by now: an error leaves a top that still says the same. */
 async function empty(top: Qcow2Image, name: string): Promise<void> {
   try {
     await top.empty();
   } catch (error) {
-    if (!(error instanceof ImageError) || error.errno === undefined) throw error;
-    const { code, errno, message: hint } = error;
-    const message = `Failed to empty ${name}: ${strerror(errno)}`;
-    throw new EmptyError(code, message, { cause: error, errno, hint });
+    throw emptyError(error, name);
   }
 }
 
@@ -128,7 +137,7 @@ async function fill(prepared: Prepared, options: CommitOptions): Promise<void> {
   await fillSiblings(siblingCopies, carrying);
   signal?.throwIfAborted();
   await reclaim?.prepare();
-  await base.layer.grow(plan.newBaseSize);
+  await base.layer.grow(plan.newBaseSize, growOptions(options));
   const intoBase = { ...carrying, compress: options.compress === true };
   if (reclaim === null) await carryOut(steps(), base.layer, intoBase);
   else {
@@ -144,26 +153,17 @@ async function fill(prepared: Prepared, options: CommitOptions): Promise<void> {
   await settleBitmaps(prepared, plan.bitmaps);
 }
 
+/** The deepest first: who is stopped in between finds the others by those that are left. */
 async function removeDead({ chain, plan }: Finished, { host }: CommitOptions): Promise<void> {
-  for (const filename of plan.deletes) {
-    const dead = chain.layers.find((layer) => layer.filename === filename);
-    await dead?.layer.close();
-    await host.remove(filename);
+  const left = [...plan.deletes].reverse();
+  for (let filename = left[0]; filename !== undefined; filename = left[0]) {
+    const name = filename;
+    try {
+      await chain.layers.find((layer) => layer.filename === name)?.layer.close();
+      await host.remove(name);
+    } catch (error) {
+      throw removalError(error, left);
+    }
+    left.shift();
   }
-}
-
-function jobError(error: unknown): unknown {
-  const errno = errnoOf(error);
-  const code = error instanceof ImageError ? error.code : 'io';
-  if (!(error instanceof Error) || (errno === undefined && !(error instanceof ImageError))) {
-    return error;
-  }
-  const reason = errno === undefined ? error.message : strerror(errno);
-  return new ImageError(code, `Block job failed: ${reason}`, {
-    cause: error,
-    hint:
-      `${error.message}. The view through the top is unchanged; ` +
-      'once the cause is gone, the same command completes the commit.',
-    ...(errno !== undefined && { errno }),
-  });
 }

@@ -2,11 +2,13 @@
 // base already, so that the merged layers are no part of the chain any more. Nothing but removing
 // their files may be left to do.
 
-import type { Chain, ChainLayer } from '../chain/chain.ts';
+import { Chain, type ChainLayer } from '../chain/chain.ts';
 import { allocatedIn } from '../chain/extents.ts';
+import { fileBehind } from '../chain/file-behind.ts';
 import { hostFileOf, resolveName } from '../chain/filename.ts';
-import { openChain } from '../chain/open.ts';
+import { type OpenChainOptions, openChain } from '../chain/open.ts';
 import type { Host } from '../io/host.ts';
+import { Qcow2Image } from '../qcow2/image.ts';
 import { findBystanders, neededError } from './bystanders.ts';
 import { changesBase } from './difference.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
@@ -15,7 +17,7 @@ import { findLayer } from './range.ts';
 import { backingOf } from './relinks.ts';
 
 export interface Finished {
-  /** From the merged top down; close it in the end. */
+  /** The merged layers that are left, from the top down; close it in the end. */
   readonly chain: Chain;
   readonly plan: CommitPlan;
 }
@@ -28,21 +30,64 @@ export async function findFinished(
   chain: Chain,
   options: CommitOptions,
 ): Promise<Finished | undefined> {
-  const { host, top, base, secrets } = options;
-  if (top === undefined || base === undefined) return undefined;
+  const { host, top, secrets } = options;
+  if (top === undefined || options.base === undefined) return undefined;
   if ((await findLayer(chain, top)) !== undefined) return undefined;
-  const index = await findLayer(chain, base);
+  const index = await findLayer(chain, options.base);
   const file = await existing(host, [top, resolveName(chain.at(0).filename, top)]);
   if (index === undefined || index === 0 || file === undefined) return undefined;
-  const merged = await openChain(file, { host, ...(secrets !== undefined && { secrets }) });
+  const base = chain.at(index);
+  const merged = await openMerged(file, base.id, { host, ...(secrets && { secrets }) });
   try {
-    const found = await whatIsLeft(merged, chain.at(index), options);
+    const found = await whatIsLeft(merged, base, options);
     if (found === undefined) await merged.close();
     return found;
   } catch (error) {
     await merged.close();
     throw error;
   }
+}
+
+/**
+ * The merged layers from `file` down to above base, each by itself, as far as there are files: the
+ * run before may have been stopped while it removed them. None where they never led to base.
+ */
+async function openMerged(
+  file: string,
+  baseId: string,
+  options: Pick<OpenChainOptions, 'host' | 'secrets'>,
+): Promise<Chain> {
+  const { host } = options;
+  const layers: ChainLayer[] = [];
+  const chain = new Chain(layers, host);
+  try {
+    let id = await idOf(host, file);
+    for (let next: string = file; id !== undefined && id !== baseId; ) {
+      const opened: Chain = await openChain(next, { ...options, single: true });
+      const isLoop = layers.some((layer) => layer.id === id);
+      layers.push(opened.at(0));
+      const below: string | null = isLoop ? null : backingFileOf(opened.at(0));
+      if (below === null) {
+        await chain.close();
+        return new Chain([], host);
+      }
+      id = await idOf(host, below);
+      next = below;
+    }
+    return chain;
+  } catch (error) {
+    await chain.close();
+    throw error;
+  }
+}
+
+function backingFileOf({ layer, filename }: ChainLayer): string | null {
+  const name = layer instanceof Qcow2Image ? layer.header.backingFile : null;
+  return name === null ? null : fileBehind(filename, name);
+}
+
+async function idOf(host: Host, file: string): Promise<string | undefined> {
+  return (await host.identify(file))?.id;
 }
 
 async function existing(host: Host, names: readonly string[]): Promise<string | undefined> {
@@ -59,13 +104,7 @@ async function whatIsLeft(
   options: CommitOptions,
 ): Promise<Finished | undefined> {
   const { host, overlays = [], search = [] } = options;
-  const dead = chain.layers.slice(
-    0,
-    Math.max(
-      0,
-      chain.layers.findIndex((each) => each.id === id),
-    ),
-  );
+  const dead = chain.layers;
   if (dead.length === 0 || base.size < chain.size) return undefined;
   for (const name of overlays) if ((await backingOf(name, host)) !== id) return undefined;
   const layers = dead.map(({ layer }) => layer);

@@ -5,6 +5,7 @@ import { asQcow2, type Chain, type ChainLayer } from '../chain/chain.ts';
 import { allocatedIn } from '../chain/extents.ts';
 import type { Relink } from '../chain/relink.ts';
 import { ImageError, reworded } from '../errors.ts';
+import type { GrowOptions } from '../layer.ts';
 import { l1EntriesFor } from '../qcow2/geometry.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { checkReachable } from '../qcow2/resize.ts';
@@ -41,7 +42,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
   };
   checkFormat(range, refuse);
   if (options.compress) checkCompress(range, refuse);
-  await checkBase(range, refuse);
+  await checkBase(range, options, refuse);
   options.signal?.throwIfAborted();
   const empties = topIndex === 0 && options.base === undefined && !options.drop;
   if (empties) checkTop(top, refuse);
@@ -146,7 +147,16 @@ function checkCompress({ base }: Range, refuse: Refuse): void {
   refuse(new ImageError('unsupported', message));
 }
 
-async function checkBase({ top, base }: Range, refuse: Refuse): Promise<void> {
+/** A commit that was cut off while base grew leaves bitmaps inconsistent: its next run goes on. */
+export function growOptions({ skipAdvice = false }: CommitOptions): GrowOptions {
+  return { keepsInconsistent: !skipAdvice };
+}
+
+async function checkBase(
+  { top, base }: Range,
+  options: CommitOptions,
+  refuse: Refuse,
+): Promise<void> {
   const { layer } = base;
   const grows = top.layer.size > layer.size;
   if (layer instanceof Qcow2Image) {
@@ -154,7 +164,7 @@ async function checkBase({ top, base }: Range, refuse: Refuse): Promise<void> {
     if (refusal !== undefined) {
       refuse(reworded(refusal, `Could not open '${base.filename}': ${refusal.message}`));
     } else await collect(() => layer.verify(), refuse);
-    const why = grows ? await layer.whyFixedSize(top.layer.size) : null;
+    const why = grows ? await layer.whyFixedSize(top.layer.size, growOptions(options)) : null;
     if (why !== null) refuse(sizeError(base, top, why));
     if (grows) {
       const entries = l1EntriesFor(top.layer.size, layer.geometry);

@@ -22,7 +22,7 @@ import { TRUNCATE } from './permissions.ts';
 import type { CloneRange, Storage, StorageExtent, WriteKind } from './storage.ts';
 import { loadSyscalls, type Syscalls } from './syscalls.ts';
 import { errnoException, ioError, openError } from './system-error.ts';
-import { readAll, readAllAtOnce, writeAll } from './transfer.ts';
+import { readAll, readAllAtOnce, repeated, syncData, writeAll } from './transfer.ts';
 
 const ZEROS = MIB;
 let zeros: Uint8Array | undefined;
@@ -101,7 +101,7 @@ export class FileStorage implements Storage {
     const flags = openFlags(options.writable, options.cache ?? 'writeback') | moreFlags;
     let fd: number | undefined;
     try {
-      fd = fs.openSync(pathOf(filename), flags, 0o644);
+      fd = repeated(() => fs.openSync(pathOf(filename), flags, 0o644));
       const kind = await measure(fd, () => callsOf(options));
       return new FileStorage(filename, fd, kind, options);
     } catch (error) {
@@ -268,7 +268,7 @@ export class FileStorage implements Storage {
     const old = this.#descriptor;
     let fd: number | undefined;
     try {
-      fd = fs.openSync(pathOf(this.filename), openFlags(true, this.#cache));
+      fd = repeated(() => fs.openSync(pathOf(this.filename), openFlags(true, this.#cache)));
       if (!sameFile(fd, old.fd)) {
         throw new ImageError('io', `'${this.filename}' is another file now`);
       }
@@ -325,7 +325,7 @@ export class FileStorage implements Storage {
   #truncate(size: number): void {
     const target = size < this.#size ? size : Math.max(size, this.#reach);
     try {
-      fs.ftruncateSync(this.#descriptor.fd, target);
+      repeated(() => fs.ftruncateSync(this.#descriptor.fd, target));
     } catch (error) {
       throw ioError('Could not resize', this.filename, size, error);
     }
@@ -338,9 +338,7 @@ export class FileStorage implements Storage {
   }
 
   async #sync(): Promise<void> {
-    const error = await this.#descriptor.use(
-      (fd) => new Promise<NodeJS.ErrnoException | null>((resolve) => fs.fdatasync(fd, resolve)),
-    );
+    const error = await this.#descriptor.use(syncData);
     // A character device has nothing to sync, and says EINVAL.
     if (error === null || (error.code === 'EINVAL' && !this.resizable)) return;
     throw ioError('Could not flush', this.filename, undefined, error);

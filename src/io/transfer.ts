@@ -44,7 +44,8 @@ export async function readAllAtOnce(
   let done = 0;
   try {
     while (done < target.length) {
-      const count = fs.readSync(fd, target, done, target.length - done, offset + done);
+      const rest = target.length - done;
+      const count = repeated(() => fs.readSync(fd, target, done, rest, offset + done));
       if (count === 0) break;
       done += count;
     }
@@ -75,6 +76,31 @@ export async function writeAll(
   }
 }
 
+/** A call that waits, again where it was only interrupted. */
+export function repeated<T>(call: () => T): T {
+  for (let tries = 0; ; tries++) {
+    try {
+      return call();
+    } catch (error) {
+      if (!isTransient(error) || tries === MAX_RETRIES) throw error;
+    }
+  }
+}
+
+function isTransient(error: unknown): boolean {
+  return TRANSIENT.has((error as NodeJS.ErrnoException).code ?? '');
+}
+
+/** Resolves to what fdatasync(2) says: an interrupted one has not synced anything for sure. */
+export async function syncData(fd: number): Promise<NodeJS.ErrnoException | null> {
+  for (let tries = 0; ; tries++) {
+    const error = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
+      fs.fdatasync(fd, resolve);
+    });
+    if (error === null || error.code !== 'EINTR' || tries === MAX_RETRIES) return error;
+  }
+}
+
 /** One pread or pwrite of what is left of the buffer. */
 async function once(
   call: Call,
@@ -90,6 +116,6 @@ async function once(
       );
     });
     if (typeof outcome === 'number') return outcome;
-    if (!TRANSIENT.has(outcome.code ?? '') || tries === MAX_RETRIES) throw outcome;
+    if (!isTransient(outcome) || tries === MAX_RETRIES) throw outcome;
   }
 }

@@ -10,6 +10,7 @@
 
 import { assert, ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
+import type { GrowOptions } from '../layer.ts';
 import { alignDown, MIB, SECTOR } from '../units.ts';
 import { Bits, type Stretch } from './bitmap-bits.ts';
 import {
@@ -101,9 +102,10 @@ export class Bitmaps {
   }
 
   /** Why the disk can't grow; null if it can. */
-  whyFixedSize(size: number): string | null {
+  whyFixedSize(size: number, { keepsInconsistent = false }: GrowOptions): string | null {
     const { clusterSize } = this.#owner.context().geometry;
     for (const { name, inconsistent, granularity } of this.#list) {
+      if (inconsistent && keepsInconsistent) continue;
       if (inconsistent) return `its bitmap '${name}' is inconsistent (it can only be removed)`;
       if (isBitmapTooLarge(size, granularity, clusterSize)) {
         return `its bitmap '${name}' would become too large`;

@@ -4,7 +4,13 @@
 import { assert, ImageError } from '../errors.ts';
 import type { Codecs } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
-import { checkRange, type HostRange, type Layer, type PlacedRange } from '../layer.ts';
+import {
+  checkRange,
+  type GrowOptions,
+  type HostRange,
+  type Layer,
+  type PlacedRange,
+} from '../layer.ts';
 import { removeBacking, rewriteBacking } from './backing.ts';
 import { BitmapGrowth, type GrowingBitmap } from './bitmap-growth.ts';
 import { Bitmaps } from './bitmaps.ts';
@@ -20,7 +26,7 @@ import type { RangeLocks } from './mutex.ts';
 import { type OpenedData, openData } from './open-data.ts';
 import { PairedStorage } from './paired-storage.ts';
 import type { PlaceContext } from './place.ts';
-import { type Preallocation, preallocateNew } from './preallocate.ts';
+import { type Preallocating, preallocateNew } from './preallocate.ts';
 import { prepareForWriting, refusalToWrite, whyFixedSize } from './prepare.ts';
 import { ReadableImage } from './readable-image.ts';
 import { reclaim, reclaimable, wholeClusters } from './reclaim.ts';
@@ -197,14 +203,15 @@ export class Qcow2Image extends ReadableImage implements Layer {
     await this.#changeData(offset, length, () => this.#writer.zero(offset, length, this.sizeNow));
   }
 
-  /** `preallocation`: what the new area has from the start. */
-  async grow(size: number, preallocation: Preallocation = 'off'): Promise<void> {
+  async grow(size: number, options: GrowOptions & Preallocating = {}): Promise<void> {
     assert(size >= this.sizeNow, 'grow to a smaller size');
     if (size === this.sizeNow) return;
-    await this.#checkSize(size);
+    await this.#checkSize(size, options);
     await this.#change(async () => {
       await this.#writer.queue.run(() => this.#bitmaps.beginToGrow());
-      await this.#writer.grow(size, () => preallocateNew(this, size, preallocation));
+      await this.#writer.grow(size, () =>
+        preallocateNew(this, size, options.preallocation ?? 'off'),
+      );
     });
     this.sizeNow = size;
   }
@@ -227,15 +234,15 @@ export class Qcow2Image extends ReadableImage implements Layer {
     await this.storeBitmaps();
   }
 
-  async #checkSize(size: number): Promise<void> {
-    const why = await this.whyFixedSize(size);
+  async #checkSize(size: number, options?: GrowOptions): Promise<void> {
+    const why = await this.whyFixedSize(size, options);
     if (why === null) return;
     throw new ImageError('unsupported', `${this.filename} can't be resized: ${why}`);
   }
 
   /** Why the disk can't get that size; null if it can. */
-  async whyFixedSize(size: number): Promise<string | null> {
-    return this.#bitmaps.whyFixedSize(size) ?? (await whyFixedSize(this));
+  async whyFixedSize(size: number, options: GrowOptions = {}): Promise<string | null> {
+    return this.#bitmaps.whyFixedSize(size, options) ?? (await whyFixedSize(this));
   }
 
   /**

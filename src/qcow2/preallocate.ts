@@ -12,6 +12,11 @@ import type { Mover, WriteAs } from './writer.ts';
  */
 export type Preallocation = 'off' | 'metadata' | 'falloc' | 'full';
 
+export interface Preallocating {
+  /** What the new area has from the start. Default `off`. */
+  readonly preallocation?: Preallocation;
+}
+
 /** Tables that are dirty at once stay few. */
 const LEAST_PIECE = 16 * MIB;
 

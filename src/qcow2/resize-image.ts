@@ -83,7 +83,7 @@ export async function resizeImage(
 ): Promise<void> {
   if (size <= image.size) return await image.shrink(size);
   try {
-    await image.grow(size, preallocation);
+    await image.grow(size, { preallocation });
   } catch (error) {
     // Room for it was taken, perhaps all that there is.
     if (preallocation !== 'off') await image.shrink(image.size).catch(() => undefined);

@@ -1,24 +1,25 @@
-// A machine whose power can fail: files in memory that note every change, and every state in which a
-// power cut could leave them.
-//
-// The model of a fault. What was flushed is there. Of what was written to a file since, any part may
-// be there, in any order, and each write torn at 512 bytes; a change of length may have come first or
-// last or not at all. Files know nothing of each other's order. Removing a file is durable at once.
+// A machine whose power can fail: files in memory that note every write, copy, zeroed range, change of
+// length and sync, and every state in which a power cut could leave them (power-cut.ts says which).
+// Removing a file is durable at once.
 
 import type { OpenStorageOptions } from '../../src/io/host.ts';
 import type { Permission } from '../../src/io/locks.ts';
-import { MemoryFile } from '../../src/io/memory.ts';
 import { MemoryHost } from '../../src/io/memory-host.ts';
 import type { Storage, StorageExtent, WriteKind } from '../../src/io/storage.ts';
+import {
+  type Atom,
+  applied,
+  atomsOf,
+  type Change,
+  countOf,
+  type Random,
+  randomFrom,
+  selections,
+} from './power-cut.ts';
 
-const SECTOR = 512;
+export { type Random, randomFrom };
 
-type Change =
-  | { readonly kind: 'write'; readonly offset: number; readonly bytes: Uint8Array }
-  | { readonly kind: 'zero'; readonly offset: number; readonly length: number }
-  | { readonly kind: 'resize'; readonly size: number };
-
-/** A change and whether its call has come back: a flush covers no others. */
+/** A change and whether its call has come back: a sync covers no others. */
 interface Pending {
   readonly change: Change;
   ended: boolean;
@@ -26,29 +27,35 @@ interface Pending {
 
 type Event =
   | { readonly kind: 'change'; readonly file: string; readonly pending: Pending }
-  | { readonly kind: 'flush'; readonly file: string; readonly covers: readonly Pending[] }
-  | { readonly kind: 'create' | 'remove'; readonly file: string };
+  | { readonly kind: 'sync'; readonly file: string; readonly covers: ReadonlySet<Pending> }
+  | { readonly kind: 'create'; readonly file: string }
+  | { readonly kind: 'remove'; readonly file: string };
+
+/** Not synced yet. */
+interface Waiting {
+  readonly file: string;
+  readonly pending: Pending;
+  readonly atoms: readonly Atom[];
+}
 
 /** Name -> content. */
 export type Files = ReadonlyMap<string, Uint8Array>;
 
-/** 0 up to, but not including, `limit`. */
-export type Random = (limit: number) => number;
-
-/** Reproducible numbers (mulberry32). */
-export function randomFrom(seed: number): Random {
-  let state = seed >>> 0;
-  return (limit) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * limit);
-  };
+/** What a power cut left. */
+export interface CrashState {
+  /** Events before it. */
+  readonly at: number;
+  readonly files: Files;
 }
+
+/** What a recording holds, by kind. */
+export type Counts = Readonly<Record<Change['kind'] | 'sync' | 'remove', number>>;
 
 export class CrashHost extends MemoryHost {
   readonly #before = new Map<string, Uint8Array>();
   readonly #events: Event[] = [];
+  /** By file, as a sync covers what was written by whichever handle. */
+  readonly #unsynced = new Map<string, Set<Pending>>();
 
   /** Starts with files that are durable. */
   constructor(files: Files, options: ConstructorParameters<typeof MemoryHost>[0] = {}) {
@@ -56,16 +63,19 @@ export class CrashHost extends MemoryHost {
     for (const [name, bytes] of files) {
       this.addFile(name, bytes);
       this.#before.set(name, bytes);
+      this.#unsynced.set(name, new Set());
     }
   }
 
   override async openStorage(filename: string, options: OpenStorageOptions): Promise<Storage> {
-    return new RecordedStorage(await super.openStorage(filename, options), this.#events);
+    return this.#recorded(filename, await super.openStorage(filename, options));
   }
 
   override async createStorage(filename: string): Promise<Storage> {
+    const storage = await super.createStorage(filename);
     this.#events.push({ kind: 'create', file: filename });
-    return new RecordedStorage(await super.createStorage(filename), this.#events);
+    this.#unsynced.set(filename, new Set());
+    return this.#recorded(filename, storage);
   }
 
   override async remove(filename: string): Promise<void> {
@@ -73,136 +83,120 @@ export class CrashHost extends MemoryHost {
     this.#events.push({ kind: 'remove', file: filename });
   }
 
+  #recorded(filename: string, storage: Storage): Storage {
+    const unsynced = this.#unsynced.get(filename);
+    // By another name it would be another file to us.
+    if (unsynced === undefined) throw new Error(`'${filename}' has no record`);
+    return new RecordedStorage(filename, storage, this.#events, unsynced);
+  }
+
   /** Events so far: a power cut can come after each of them. */
   get length(): number {
     return this.#events.length;
   }
 
+  get counts(): Counts {
+    const counts = { write: 0, clone: 0, zero: 0, discard: 0, resize: 0, sync: 0, remove: 0 };
+    for (const event of this.#events) {
+      if (event.kind === 'change') counts[event.pending.change.kind]++;
+      else if (event.kind !== 'create') counts[event.kind]++;
+    }
+    return counts;
+  }
+
+  /** How many states each moment made possible, whatever their order; perhaps endless. */
+  possibilities(): readonly number[] {
+    return [...this.#moments()].map(({ fresh, others }) => countOf(fresh.length, others.length));
+  }
+
   /**
-   * `samples` states for each moment (of which nothing, and all, that is pending are the first
-   * two), with the number of events before it.
+   * At most about `perEvent` states for each moment: all that are new there if there are no more than
+   * that. What a change made possible comes right behind it; a sync alone makes nothing possible, but
+   * the states that it leaves, least and most, come again.
    */
-  *states(samples: number, random: Random): Generator<{ readonly at: number; files: Files }> {
-    const disk = new Map([...this.#before].map(([name, bytes]) => [name, new DiskFile(bytes)]));
-    for (const [i, event] of this.#events.entries()) {
-      const file = disk.get(event.file) ?? new DiskFile(new Uint8Array());
-      if (event.kind === 'remove') disk.delete(event.file);
-      else disk.set(event.file, file);
-      if (event.kind === 'change') file.pending.push(event.pending);
-      if (event.kind === 'flush') file.settle(new Set(event.covers));
-      for (let sample = 0; sample < samples; sample++) {
-        const files = new Map<string, Uint8Array>();
-        for (const [name, each] of disk) files.set(name, each.afterPowerCut(sample, random));
-        yield { at: i + 1, files };
+  *states(perEvent: number, random: Random): Generator<CrashState> {
+    for (const { at, durable, fresh, others } of this.#moments()) {
+      if (fresh.length > 0) {
+        for (const kept of selections(fresh, others, perEvent, random)) {
+          yield { at, files: withAtoms(durable, kept) };
+        }
+      } else {
+        yield { at, files: new Map(durable) };
+        if (others.length > 0 && perEvent > 1) yield { at, files: withAtoms(durable, others) };
       }
     }
   }
-}
 
-class DiskFile {
-  #durable: Uint8Array;
-  pending: Pending[] = [];
-
-  constructor(bytes: Uint8Array) {
-    this.#durable = bytes;
-  }
-
-  settle(covered: ReadonlySet<Pending>): void {
-    const changes = this.pending.filter((each) => covered.has(each)).map(({ change }) => change);
-    this.#durable = applied(this.#durable, changes);
-    this.pending = this.pending.filter((each) => !covered.has(each));
-  }
-
-  afterPowerCut(sample: number, random: Random): Uint8Array {
-    const changes = this.pending.map(({ change }) => change);
-    if (sample === 0) return this.#durable;
-    if (sample === 1) return applied(this.#durable, changes);
-    const kept = changes.filter(() => random(3) > 0).flatMap((change) => torn(change, random));
-    return applied(this.#durable, shuffled(kept, random));
-  }
-}
-
-function torn(change: Change, random: Random): readonly Change[] {
-  const end =
-    change.kind === 'write'
-      ? change.offset + change.bytes.length
-      : change.kind === 'zero'
-        ? change.offset + change.length
-        : 0;
-  if (change.kind === 'resize' || random(2) === 0) return [change];
-  const parts: Change[] = [];
-  for (let at = change.offset; at < end; ) {
-    const stop = Math.min(end, at - (at % SECTOR) + SECTOR);
-    if (random(2) === 0) parts.push(partOf(change, at, stop));
-    at = stop;
-  }
-  return parts;
-}
-
-function partOf(change: Exclude<Change, { kind: 'resize' }>, from: number, to: number): Change {
-  if (change.kind === 'zero') return { kind: 'zero', offset: from, length: to - from };
-  const bytes = change.bytes.subarray(from - change.offset, to - change.offset);
-  return { kind: 'write', offset: from, bytes };
-}
-
-/** Changes that overlap keep their order: the kernel gives no page two pasts. */
-function shuffled(changes: readonly Change[], random: Random): readonly Change[] {
-  const list = [...changes];
-  for (let i = list.length - 1; i > 0; i--) {
-    const j = random(i + 1);
-    const [a, b] = [list[i], list[j]];
-    if (a === undefined || b === undefined) continue;
-    const between = list.slice(j, i + 1);
-    if (between.some((c, n) => between.some((d, m) => n !== m && overlap(c, d)))) continue;
-    list[i] = b;
-    list[j] = a;
-  }
-  return list;
-}
-
-function overlap(a: Change, b: Change): boolean {
-  if (a.kind === 'resize' || b.kind === 'resize') return a.kind === b.kind;
-  const end = (c: typeof a) => c.offset + (c.kind === 'write' ? c.bytes.length : c.length);
-  return a.offset < end(b) && b.offset < end(a);
-}
-
-function applied(start: Uint8Array, changes: readonly Change[]): Uint8Array {
-  const file = new MemoryFile(start);
-  for (const change of changes) {
-    if (change.kind === 'resize') file.resize(change.size);
-    else {
-      const length = change.kind === 'write' ? change.bytes.length : change.length;
-      file.growTo(change.offset + length);
-      const target = file.view(change.offset, change.offset + length);
-      if (change.kind === 'write') target.set(change.bytes);
-      else target.fill(0);
+  /** Each moment: what is durable, what its event added to that, and what waits for a sync. */
+  *#moments(): Generator<{
+    readonly at: number;
+    readonly durable: Files;
+    readonly fresh: readonly Atom[];
+    readonly others: readonly Atom[];
+  }> {
+    const durable = new Map(this.#before);
+    let waiting: Waiting[] = [];
+    for (const [i, event] of this.#events.entries()) {
+      const { file } = event;
+      const others = () => waiting.flatMap(({ atoms }) => atoms);
+      if (event.kind === 'change') {
+        const fresh = atomsOf(file, event.pending.change);
+        yield { at: i + 1, durable, fresh, others: others() };
+        waiting.push({ file, pending: event.pending, atoms: fresh });
+        continue;
+      }
+      if (event.kind === 'create') durable.set(file, new Uint8Array());
+      else if (event.kind === 'remove') {
+        durable.delete(file);
+        waiting = waiting.filter((each) => each.file !== file);
+      } else {
+        const { covers } = event;
+        const covered = waiting.filter(({ pending }) => covers.has(pending));
+        const changes = covered.map(({ pending }) => pending.change);
+        durable.set(file, applied(durable.get(file) ?? new Uint8Array(), changes));
+        waiting = waiting.filter(({ pending }) => !covers.has(pending));
+      }
+      yield { at: i + 1, durable, fresh: [], others: others() };
     }
   }
-  return file.view(0, file.size).slice();
+}
+
+function withAtoms(durable: Files, atoms: readonly Atom[]): Files {
+  const changes = new Map<string, Change[]>();
+  for (const { file, change } of atoms) {
+    const list = changes.get(file) ?? [];
+    list.push(change);
+    changes.set(file, list);
+  }
+  const files = new Map(durable);
+  for (const [file, list] of changes) {
+    files.set(file, applied(durable.get(file) ?? new Uint8Array(), list));
+  }
+  return files;
 }
 
 /** Passes everything on, and notes what changes the file. */
 class RecordedStorage implements Storage {
+  readonly filename: string;
   readonly #inner: Storage;
   readonly #events: Event[];
-  readonly #unflushed = new Set<Pending>();
+  readonly #unsynced: Set<Pending>;
 
-  constructor(inner: Storage, events: Event[]) {
+  constructor(filename: string, inner: Storage, events: Event[], unsynced: Set<Pending>) {
+    this.filename = filename;
     this.#inner = inner;
     this.#events = events;
+    this.#unsynced = unsynced;
   }
 
   async #change(change: Change, work: () => Promise<void>): Promise<void> {
     const pending = { change, ended: false };
-    this.#unflushed.add(pending);
+    this.#unsynced.add(pending);
     this.#events.push({ kind: 'change', file: this.filename, pending });
     await work();
     pending.ended = true;
   }
 
-  get filename(): string {
-    return this.#inner.filename;
-  }
   get writable(): boolean {
     return this.#inner.writable;
   }
@@ -229,14 +223,17 @@ class RecordedStorage implements Storage {
   discard(offset: number, length: number): Promise<void> {
     // Within the file: a hint never makes it longer.
     const inside = Math.max(0, Math.min(length, this.size - offset));
-    const change = { kind: 'zero', offset, length: inside } as const;
+    const change = { kind: 'discard', offset, length: inside } as const;
     return this.#change(change, () => this.#inner.discard(offset, length));
   }
+  /** As the kernel does it: what lies within the source, there once it is synced like any write. */
   async copyFrom(source: Storage, from: number, to: number, length: number): Promise<number> {
-    const bytes = new Uint8Array(length);
+    const inside = Math.max(0, Math.min(length, source.size - from));
+    const bytes = new Uint8Array(inside);
     await source.read(from, bytes);
-    await this.write(to, bytes, 'data');
-    return length;
+    const change = { kind: 'clone', offset: to, bytes } as const;
+    if (inside > 0) await this.#change(change, () => this.#inner.write(to, bytes, 'data'));
+    return inside;
   }
   extentAt(offset: number): Promise<StorageExtent> {
     return this.#inner.extentAt(offset);
@@ -245,10 +242,10 @@ class RecordedStorage implements Storage {
     return this.#inner.allocatedBytes();
   }
   async flush(): Promise<void> {
-    const covers = [...this.#unflushed].filter(({ ended }) => ended);
+    const covers = new Set([...this.#unsynced].filter(({ ended }) => ended));
     await this.#inner.flush();
-    for (const each of covers) this.#unflushed.delete(each);
-    this.#events.push({ kind: 'flush', file: this.filename, covers });
+    for (const each of covers) this.#unsynced.delete(each);
+    this.#events.push({ kind: 'sync', file: this.filename, covers });
   }
   resize(size: number): Promise<void> {
     return this.#change({ kind: 'resize', size }, () => this.#inner.resize(size));
@@ -272,4 +269,14 @@ export function hostWith(
   const host = new MemoryHost(options);
   for (const [name, bytes] of files) host.addFile(name, bytes);
   return host;
+}
+
+/** A copy of these files of a host; those that are not there are left out. */
+export function filesIn(host: MemoryHost, names: Iterable<string>): Map<string, Uint8Array> {
+  const files = new Map<string, Uint8Array>();
+  for (const name of names) {
+    const bytes = host.fileBytes(name);
+    if (bytes !== undefined) files.set(name, bytes);
+  }
+  return files;
 }

@@ -1,9 +1,8 @@
 // Files in memory whose every change is told about before it happens: to be written down, or to be
-// refused with an error. And what a crash makes of the changes that were not flushed.
+// refused with an error.
 
 import type { OpenStorageOptions } from '../../src/io/host.ts';
 import type { Permission } from '../../src/io/locks.ts';
-import { MemoryFile, MemoryStorage } from '../../src/io/memory.ts';
 import { MemoryHost } from '../../src/io/memory-host.ts';
 import type { Storage, StorageExtent, WriteKind } from '../../src/io/storage.ts';
 
@@ -96,45 +95,6 @@ export class WatchedHost extends MemoryHost {
     const storage = await super.openStorage(filename, options);
     return new WatchedStorage(storage, (change) => this.watch(change));
   }
-}
-
-const SECTOR = 512;
-
-/**
- * What the files may hold after a crash behind the first `count` changes: all that was flushed, and
- * of the rest the sectors and changes of size for which `coin` says so.
- */
-export async function afterCrash(
-  before: ReadonlyMap<string, Uint8Array>,
-  changes: readonly Change[],
-  count: number,
-  coin: () => boolean,
-): Promise<ReadonlyMap<string, Uint8Array>> {
-  const survivors = new Map<string, Uint8Array>();
-  for (const [filename, content] of before) {
-    const own = changes.slice(0, count).filter((change) => change.filename === filename);
-    const flushed = own.findLastIndex(({ kind }) => kind === 'flush');
-    const storage = new MemoryStorage(new MemoryFile(content));
-    for (const [i, change] of own.entries()) {
-      await survive(storage, change, i < flushed ? () => true : coin);
-    }
-    survivors.set(filename, storage.bytes());
-  }
-  return survivors;
-}
-
-async function survive(storage: Storage, change: Change, coin: () => boolean): Promise<void> {
-  if (change.kind === 'write') {
-    const { offset, bytes, what } = change;
-    for (let at = 0; at < bytes.length; ) {
-      const length = SECTOR - ((offset + at) % SECTOR);
-      const piece = bytes.subarray(at, at + length);
-      if (coin()) await storage.write(offset + at, piece, what);
-      at += length;
-    }
-  } else if (change.kind === 'zero') {
-    if (coin()) await storage.zero(change.offset, change.length, 'data');
-  } else if (change.kind === 'resize' && coin()) await storage.resize(change.size);
 }
 
 /** A host with these files, as they are. */

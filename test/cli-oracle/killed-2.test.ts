@@ -1,0 +1,3 @@
+import { killedTests } from '../support/killed.ts';
+
+killedTests(['--compress', '--bitmaps']);

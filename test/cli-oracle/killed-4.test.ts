@@ -1,0 +1,3 @@
+import { killedTests } from '../support/killed.ts';
+
+killedTests(['--relink --delete', '--top']);

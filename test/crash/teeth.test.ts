@@ -1,0 +1,43 @@
+// The proof has teeth: an engine with one step of its order left out or moved is found out.
+
+import { describe, expect, test } from 'vitest';
+import {
+  BITMAP_ORDER,
+  CHECKPOINT,
+  COMMIT_ORDER,
+  EMPTYING,
+  SNAPSHOT_ORDER,
+} from '../support/crash-mutants.ts';
+import { type Mutant, mutated } from '../support/mutants.ts';
+
+/** With the operations that look there. */
+const ORDERS: readonly (readonly [string, readonly Mutant[], RegExp])[] = [
+  ['a checkpoint', CHECKPOINT, /^guest: refcounts of 64/],
+  ['a commit', COMMIT_ORDER, /^small commit: (default|-b --relink|--top)/],
+  ['emptying', EMPTYING, /^commit: .* tables that were moved$/],
+  ['bitmaps', BITMAP_ORDER, /^bitmap: (recording|add)/],
+  ['snapshots', SNAPSHOT_ORDER, /^snapshot: delete$/],
+];
+
+/** What is found first; undefined where all states are right. */
+async function findingOf(mutant: Mutant, operations: RegExp): Promise<string | undefined> {
+  const { CRASH_OPERATIONS, tryOperation } = await mutated(mutant);
+  const tried = CRASH_OPERATIONS.filter(({ name }) => operations.test(name));
+  for (const seed of [1, 2, 3]) {
+    for (const operation of tried) {
+      try {
+        await tryOperation(operation, { seed, states: 60 });
+      } catch (error) {
+        if ((error as Error).name === 'CrashFailure') return (error as Error).message;
+        throw error;
+      }
+    }
+  }
+  return undefined;
+}
+
+describe.each(ORDERS)('the order of %s', (_what, mutants, operations) => {
+  test.each(mutants)('$name: found out', { timeout: 300_000 }, async (mutant) => {
+    expect(await findingOf(mutant, operations)).toMatch(/cut after event/);
+  });
+});

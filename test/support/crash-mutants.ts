@@ -1,0 +1,221 @@
+// What may go wrong in the order of writes, as changes to the engine's sources.
+
+import type { Mutant } from './mutants.ts';
+
+const FLUSH = 'await this.#storage.flush();';
+
+/** Steps of a checkpoint: see "The order of writes" in ARCHITECTURE.md. */
+export const CHECKPOINT: readonly Mutant[] = [
+  {
+    name: 'no sync behind step a',
+    file: 'qcow2/tables.ts',
+    changes: [
+      [
+        `${FLUSH}\n      this.#cache.settle((table) => table.kind === 'refcount-block');\n      await this.#stepRefcountPointers();`,
+        "this.#cache.settle((table) => table.kind === 'refcount-block');\n      await this.#stepRefcountPointers();",
+      ],
+    ],
+  },
+  {
+    name: 'no sync behind step b',
+    file: 'qcow2/tables.ts',
+    changes: [[`table.settle();\n    ${FLUSH}`, 'table.settle();']],
+  },
+  {
+    name: 'no sync behind step c',
+    file: 'qcow2/tables.ts',
+    changes: [[`if (wrote) ${FLUSH}`, 'void wrote;']],
+  },
+  {
+    name: 'b before a',
+    file: 'qcow2/tables.ts',
+    changes: [
+      [
+        'await this.#writeNewClusters();\n    try {',
+        'try {\n      await this.#stepRefcountPointers();',
+      ],
+      [
+        `await this.#stepRefcountPointers();\n      await this.#stepGuestMap();`,
+        'await this.#stepGuestMap();',
+      ],
+      ["this.#storage.event?.('flush_to_disk');", 'await this.#writeNewClusters();'],
+    ],
+  },
+  {
+    name: 'c before a',
+    file: 'qcow2/tables.ts',
+    changes: [
+      ['await this.#writeNewClusters();\n    try {', 'try {\n      await this.#stepGuestMap();'],
+      ['await this.#stepGuestMap();\n      await this.#stepFreed();', 'await this.#stepFreed();'],
+      ["this.#storage.event?.('flush_to_disk');", 'await this.#writeNewClusters();'],
+    ],
+  },
+  {
+    name: 'c before b',
+    file: 'qcow2/tables.ts',
+    changes: [
+      [
+        'await this.#stepRefcountPointers();\n      await this.#stepGuestMap();',
+        'await this.#stepGuestMap();\n      await this.#stepRefcountPointers();',
+      ],
+    ],
+  },
+  {
+    name: 'd before c',
+    file: 'qcow2/tables.ts',
+    changes: [
+      [
+        'await this.#stepGuestMap();\n      await this.#stepFreed();',
+        'await this.#stepFreed();\n      await this.#stepGuestMap();',
+      ],
+    ],
+  },
+  {
+    name: 'what is freed has its refcount lowered at once',
+    file: 'qcow2/tables.ts',
+    changes: [
+      [
+        'await this.#writeNewClusters();\n    try {',
+        'await lowerRefcounts(this, this.#geometry, this.#freed);\n    this.#freed = new Runs();\n    await this.#writeNewClusters();\n    try {',
+      ],
+    ],
+  },
+];
+
+/** Base durable, then relinked, then emptied or removed. */
+export const COMMIT_ORDER: readonly Mutant[] = [
+  {
+    name: 'relinked and emptied before base is durable',
+    file: 'commit/commit.ts',
+    changes: [['  await base.layer.flush();\n  await settleBitmaps', '  await settleBitmaps']],
+  },
+  {
+    name: 'relinked before base is filled',
+    file: 'commit/commit.ts',
+    changes: [
+      [
+        'await fillBase(prepared, options);\n    for (const each of relinks) await relink(each);',
+        'for (const each of relinks) await relink(each);\n    await fillBase(prepared, options);',
+      ],
+    ],
+  },
+  {
+    name: 'emptied before base is filled',
+    file: 'commit/commit.ts',
+    changes: [
+      [
+        'await fillBase(prepared, options);\n    for (const each of relinks) await relink(each);\n',
+        '',
+      ],
+      [
+        'await empty(top, chain.at(0).name);\n',
+        'await empty(top, chain.at(0).name);\n    await fillBase(prepared, options);\n    for (const each of relinks) await relink(each);\n',
+      ],
+    ],
+  },
+  {
+    name: 'removed before overlays are relinked',
+    file: 'commit/commit.ts',
+    changes: [
+      [
+        'for (const each of relinks) await relink(each);',
+        'await removeDead(prepared, options);\n    for (const each of relinks) await relink(each);',
+      ],
+      ['  await removeDead(prepared, options);\n}\n\n/** Locks', '}\n\n/** Locks'],
+    ],
+  },
+  {
+    name: 'the switch of a backing pointer is not synced before files are removed',
+    file: 'qcow2/backing.ts',
+    changes: [
+      [
+        "await storage.write(offset, bytes, 'header');\n    await storage.flush();",
+        "await storage.write(offset, bytes, 'header');",
+      ],
+    ],
+  },
+];
+
+/** Emptying in the fast form. */
+export const EMPTYING: readonly Mutant[] = [
+  {
+    name: 'no sync between zeroing the L1 table and what follows',
+    file: 'qcow2/empty.ts',
+    changes: [["'l1');\n  await storage.flush();\n  storage.event", "'l1');\n  storage.event"]],
+  },
+  {
+    name: 'no sync of new tables before the switch to them',
+    file: 'qcow2/empty.ts',
+    changes: [
+      [
+        'await writeTables(storage, geometry, layout);\n      await storage.flush();',
+        'await writeTables(storage, geometry, layout);',
+      ],
+    ],
+  },
+  {
+    name: 'no sync of the switch to new tables',
+    file: 'qcow2/empty.ts',
+    changes: [
+      [
+        "await storage.write(0, sector, 'header');\n  await storage.flush();",
+        "await storage.write(0, sector, 'header');",
+      ],
+    ],
+  },
+  {
+    name: 'no scratch tables on the way to the final ones',
+    file: 'qcow2/empty.ts',
+    changes: [['of [{ first: scratch, l1Clusters }, final]', 'of [scratch === 0 ? final : final]']],
+  },
+];
+
+/** Noted in use before the first write; stored beside, durable, switched to; then let go of. */
+export const BITMAP_ORDER: readonly Mutant[] = [
+  {
+    name: 'bitmaps are not marked in use',
+    file: 'qcow2/bitmaps.ts',
+    changes: [['await this.#mark(recorders, true);', '']],
+  },
+  {
+    name: 'the mark that bitmaps are in use is not synced',
+    file: 'qcow2/bitmaps.ts',
+    changes: [["'bitmap');\n    await storage.flush();", "'bitmap');\n    void storage;"]],
+  },
+  {
+    name: 'the directory is switched to before it is durable',
+    file: 'qcow2/bitmap-publish.ts',
+    changes: [['  await context().tables.checkpoint();\n  return place;', '  return place;']],
+  },
+  {
+    name: 'parts of the header extensions are not synced one after the other',
+    file: 'qcow2/header-extensions.ts',
+    changes: [
+      [
+        "await storage.write(offset, bytes, 'header');\n    await storage.flush();",
+        "await storage.write(offset, bytes, 'header');",
+      ],
+    ],
+  },
+  {
+    name: 'the old version is let go of before the switch',
+    file: 'qcow2/bitmaps.ts',
+    changes: [
+      [
+        'await switchDirectory(this.#owner, directory);',
+        'writer.letGo(await usedOf(context(), writer.replaced));\n      await context().tables.checkpoint();\n      writer.replaced.length = 0;\n      await switchDirectory(this.#owner, directory);',
+      ],
+    ],
+  },
+];
+
+/** Snapshots: written beside, durable, switched to. */
+export const SNAPSHOT_ORDER: readonly Mutant[] = [
+  {
+    name: 'no sync of the new state before the switch to it',
+    file: 'qcow2/state-switch.ts',
+    changes: [
+      ["'snapshot-table');\n    }\n    await this.#storage.flush();", "'snapshot-table');\n    }"],
+    ],
+  },
+];

@@ -1,0 +1,35 @@
+// A commit as an operation: the layers, the deepest first, and what is asked for.
+
+import { commit } from '../../../src/commit/commit.ts';
+import type { CommitOptions } from '../../../src/commit/options.ts';
+import type { Random } from '../crash.ts';
+import { buildLayers, type LayerSpec } from './layers.ts';
+import { type CrashOperation, commandScene } from './scene.ts';
+
+export interface CommitCase {
+  readonly name: string;
+  readonly layers: readonly LayerSpec[] | ((random: Random) => readonly LayerSpec[]);
+  /** The image that is named. Default: the last layer. */
+  readonly filename?: string;
+  /** Further images that guests use. */
+  readonly guests?: readonly string[];
+  readonly request?: Omit<CommitOptions, 'host'>;
+  /** See `Command`. */
+  readonly mayRemain?: readonly string[];
+}
+
+export function commitOperation(each: CommitCase): CrashOperation {
+  const { name, layers, guests = [], request, mayRemain = [] } = each;
+  return {
+    name,
+    async prepare(random) {
+      const specs = typeof layers === 'function' ? layers(random) : layers;
+      const filename = each.filename ?? specs.at(-1)?.name ?? '';
+      return commandScene(await buildLayers(specs, random), {
+        tops: [filename, ...guests],
+        mayRemain,
+        run: async (host) => void (await commit(filename, { ...request, host })),
+      });
+    },
+  };
+}

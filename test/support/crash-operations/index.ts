@@ -1,0 +1,21 @@
+// Every operation that is tried by power cuts. A new family is a file beside this one, listed here.
+
+import { BITMAP_EDITS, COMMIT_BITMAPS } from './bitmaps.ts';
+import { COMMIT_CHAINS } from './commit-chains.ts';
+import { COMMIT_ENCRYPTED } from './commit-encrypted.ts';
+import { COMMIT_FORMS } from './commit-forms.ts';
+import { COMMIT_SMALL } from './commit-small.ts';
+import { GUEST } from './guest.ts';
+import type { CrashOperation } from './scene.ts';
+import { SNAPSHOTS } from './snapshots.ts';
+
+export const CRASH_OPERATIONS: readonly CrashOperation[] = [
+  ...GUEST,
+  ...SNAPSHOTS,
+  ...BITMAP_EDITS,
+  ...COMMIT_FORMS,
+  ...COMMIT_BITMAPS,
+  ...COMMIT_CHAINS,
+  ...COMMIT_ENCRYPTED,
+  ...COMMIT_SMALL,
+];

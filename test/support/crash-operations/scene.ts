@@ -1,0 +1,156 @@
+// What is cut off by a power cut, and what has to hold in whatever it leaves. A family of operations is
+// a file of this directory; index.ts lists them. Nothing here needs a test runner.
+
+import { createHash } from 'node:crypto';
+import type { Chain } from '../../../src/chain/chain.ts';
+import { openChain } from '../../../src/chain/open.ts';
+import type { Secrets } from '../../../src/chain/secrets.ts';
+import { nodeCodecs } from '../../../src/io/codecs.ts';
+import type { Host } from '../../../src/io/host.ts';
+import { MemoryHost } from '../../../src/io/memory-host.ts';
+import { Qcow2Image } from '../../../src/qcow2/image.ts';
+import { type Files, hostWith, type Random } from '../crash.ts';
+
+export interface CrashOperation {
+  readonly name: string;
+  /** A layout of its files that `random` picks. */
+  prepare(random: Random): Promise<CrashScene>;
+}
+
+export interface CrashScene {
+  /** Durable when it starts. */
+  readonly files: Files;
+  /** The operation, recorded. */
+  run(host: MemoryHost): Promise<void>;
+  /**
+   * Throws where a state is none that the operation may leave. That each image is free of corruption
+   * is looked at for all operations alike. `at`: events before the cut.
+   */
+  judge(state: MemoryHost, at: number): Promise<void>;
+  /** What was promised by then, for states that are the same but for that. Default: always the same. */
+  promise?(at: number): string;
+  /** The same command again; throws unless the job is done then. */
+  finish(state: MemoryHost): Promise<void>;
+}
+
+export const CODECS = { codecs: nodeCodecs };
+export const openState = (files: Files): MemoryHost => hostWith(files, CODECS);
+export const newHost = (): MemoryHost => new MemoryHost(CODECS);
+
+export function ensure(holds: boolean, message: string): asserts holds {
+  if (!holds) throw new Error(message);
+}
+
+export interface Command {
+  /** Images that guests use, by name: their view never changes. */
+  readonly tops: readonly string[];
+  readonly secrets?: Secrets;
+  /** Files to be removed that nothing leads to any more once the top was relinked: a rerun can't know them. */
+  readonly mayRemain?: readonly string[];
+  run(host: Host): Promise<void>;
+  /** More than the views. `state` is not changed. */
+  judge?(state: MemoryHost): Promise<void>;
+}
+
+/** A command over a chain: the guests' view stays, and another run ends where an undisturbed one does. */
+export async function commandScene(files: Files, command: Command): Promise<CrashScene> {
+  const { tops, secrets, mayRemain = [] } = command;
+  const looked = [...files.keys()].filter((name) => !mayRemain.includes(name));
+  const views = new Map<string, string>();
+  for (const name of tops) views.set(name, await viewDigest(openState(files), name, secrets));
+  const ideal = openState(files);
+  await command.run(ideal);
+  const wanted = await outcomeOf(ideal, looked, secrets);
+
+  const keepsViews = async (state: MemoryHost, when: string) => {
+    for (const [name, view] of views) {
+      const found = await viewDigest(state, name, secrets);
+      ensure(found === view, `the view through ${name} is another one ${when}`);
+    }
+  };
+  return {
+    files,
+    run: command.run,
+    async judge(state) {
+      await keepsViews(state, 'after the cut');
+      await command.judge?.(state);
+    },
+    async finish(state) {
+      const found = await runAgain(command, state);
+      await keepsViews(state, 'after another run');
+      const outcome = await outcomeOf(state, looked, secrets);
+      ensure(
+        outcome === wanted,
+        `another run ends with\n${outcome}\ninstead of\n${wanted}\n${found}`,
+      );
+    },
+  };
+}
+
+/** Where the layer that was to be merged is gone, a command says that it does not find it: it is done. */
+async function runAgain(command: Command, state: MemoryHost): Promise<string> {
+  try {
+    await command.run(state);
+    return '';
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'not-found') throw error;
+    return `(${error})`;
+  }
+}
+
+async function viewDigest(
+  host: MemoryHost,
+  name: string,
+  secrets: Secrets | undefined,
+): Promise<string> {
+  await using chain = await openChain(name, { host, ...(secrets && { secrets }) });
+  return await digestOf(chain);
+}
+
+async function digestOf(chain: Chain): Promise<string> {
+  const view = new Uint8Array(chain.size);
+  await chain.read(0, view);
+  return createHash('sha1').update(view).digest('hex').slice(0, 16);
+}
+
+/** What can be said of the files afterwards, one on a line: what a rerun has to bring about. */
+async function outcomeOf(
+  host: MemoryHost,
+  names: Iterable<string>,
+  secrets: Secrets | undefined,
+): Promise<string> {
+  const lines: string[] = [];
+  for (const name of names) {
+    if (name.endsWith('.data')) continue;
+    lines.push(`${name}: ${await outcomeOfFile(host, name, secrets)}`);
+  }
+  return lines.join('\n');
+}
+
+async function outcomeOfFile(
+  host: MemoryHost,
+  name: string,
+  secrets: Secrets | undefined,
+): Promise<string> {
+  if (host.fileBytes(name) === undefined) return 'gone';
+  const format = name.endsWith('.raw') ? 'raw' : 'qcow2';
+  if (format === 'qcow2') {
+    const { cryptMethod, backingFile } = await Qcow2Image.readHeader(
+      await host.openStorage(name, { writable: false }),
+    );
+    // By its bare name nobody has the key.
+    if (cryptMethod !== 0) return `encrypted, over ${backingFile ?? 'nothing'}`;
+  }
+  await using chain = await openChain(name, { host, format, ...(secrets && { secrets }) });
+  const { top, size } = chain;
+  const digest = await digestOf(chain);
+  if (!(top instanceof Qcow2Image)) return `${size} bytes, ${digest}`;
+  let own = 0;
+  for (let at = 0; at < size; ) {
+    for (const { kind, offset, length } of await top.extents(at, size - at)) {
+      if (kind !== 'unallocated') own += length;
+      at = offset + length;
+    }
+  }
+  return `${size} bytes, ${digest}, ${own} of its own, over ${top.header.backingFile ?? 'nothing'}`;
+}
