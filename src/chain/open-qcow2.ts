@@ -69,6 +69,7 @@ export async function openQcow2(
     codecs: host.codecs,
     openDataFile: (name) => openDataFile(node, storage.filename, name, context, nodes),
     describe,
+    guarded: node.guarded,
     checking: checking === true && depth === 0,
     passphrase(header) {
       checkEncryptOptions(header, node.encrypt);
