@@ -50,6 +50,7 @@ export type {
 export type { NewEncryption } from './api/encryption.ts';
 export { nodeCodecs, nodeHost } from './api/node-host.ts';
 export { openChain } from './api/open-chain.ts';
+export { type RepairOptions, type RepairReport, repairImage } from './api/repair.ts';
 export type { Secrets } from './api/secrets.ts';
 export type { ImageSource } from './api/source.ts';
 export { ImageError, type ImageErrorCode, type ImageErrorDetails } from './errors.ts';

@@ -74,13 +74,22 @@ export async function checkImage(
     }
     const { header, geometry, tables } = image;
     const storage = stoppable(image.storage, signal);
-    const findings: Finding[] = [];
-    const tell = (message: string, kind: Finding['kind']) => {
-      if (findings.length < maxFindings) findings.push({ kind, message });
-    };
+    const { findings, tell } = collectFindings(maxFindings);
     const counts = await checkEngineImage({ storage, header, geometry, tables }, tell);
     return { ...counts, findings };
   } finally {
     await chain.close();
   }
+}
+
+/** The first findings that are told. */
+export function collectFindings(maxFindings: number): {
+  readonly findings: readonly Finding[];
+  readonly tell: (message: string, kind: Finding['kind']) => void;
+} {
+  const findings: Finding[] = [];
+  const tell = (message: string, kind: Finding['kind']) => {
+    if (findings.length < maxFindings) findings.push({ kind, message });
+  };
+  return { findings, tell };
 }

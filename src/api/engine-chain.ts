@@ -3,6 +3,7 @@
 import type { ChainLayer, Chain as EngineChain } from '../chain/chain.ts';
 import { openChain as openEngineChain } from '../chain/open.ts';
 import { ImageError } from '../errors.ts';
+import type { Checking } from '../qcow2/header.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { COMPATIBLE } from '../qcow2/spec.ts';
 import { alignUp, checkOffset, MIB } from '../units.ts';
@@ -16,6 +17,7 @@ import type { ImageSource } from './source.ts';
 export async function openEngine(
   source: ImageSource,
   options: OpenOptions = {},
+  checking: Checking = false,
 ): Promise<EngineChain> {
   const { signal, backing = true, host: givenHost, secrets, ...rest } = options;
   try {
@@ -24,7 +26,8 @@ export async function openEngine(
     const { target, host } = located(source, givenHost);
     const label = isStorage(source) ? { label: source.filename } : {};
     const keys = secretsFor(secrets);
-    const open = { ...rest, ...label, ...keys, host, single: !backing, ...(signal && { signal }) };
+    const cancel = signal && { signal };
+    const open = { ...rest, ...label, ...keys, ...cancel, host, single: !backing, checking };
     const chain = await openEngineChain(target, open);
     if (!signal?.aborted) return chain;
     await chain.close();

@@ -4,6 +4,7 @@ import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 import type { Permission } from '../io/locks.ts';
 import type { Storage } from '../io/storage.ts';
+import type { Checking } from '../qcow2/header.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { MIB } from '../units.ts';
 import { plainFileNode, type Qcow2Node } from './blockdev.ts';
@@ -28,7 +29,7 @@ export interface LayerContext {
   readonly forceShare?: boolean;
   readonly describe?: boolean;
   /** The first layer is opened to be checked. */
-  readonly checking?: boolean;
+  readonly checking?: Checking;
   readonly cacheBytes?: number;
   readonly secrets?: Secrets;
   /** Opens encrypted images without their keys. Default: as `describe`. */
@@ -65,12 +66,13 @@ export async function openQcow2(
 ): Promise<Qcow2Image> {
   const { host, depth, writable, describe, checking, cacheBytes = CACHE_PER_LAYER } = context;
   const { locked = describe === true, secrets } = context;
+  const purpose = depth === 0 && checking !== undefined ? checking : false;
   const image = await Qcow2Image.open(storage, {
     codecs: host.codecs,
     openDataFile: (name) => openDataFile(node, storage.filename, name, context, nodes),
     describe,
     guarded: node.guarded,
-    checking: checking === true && depth === 0,
+    checking: purpose,
     passphrase(header) {
       checkEncryptOptions(header, node.encrypt);
       return locked ? undefined : passphraseOf(header, node.encrypt, secrets);
@@ -79,7 +81,7 @@ export async function openQcow2(
   });
   // Its data file, too, is closed where something speaks against it.
   return await finish(image.storage, async () => {
-    if (writable && image.corrupt) {
+    if (writable && image.corrupt && purpose !== 'repair') {
       throw image.refusalToWrite({ dataUnchanged: true });
     }
     checkCacheEntry(node.cacheEntryBytes, image.clusterSize);

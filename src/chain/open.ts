@@ -6,6 +6,7 @@ import type { CacheMode, Host } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
 import type { Layer } from '../layer.ts';
 import { whyBitmapsVoid } from '../qcow2/bitmap-directory.ts';
+import type { Checking } from '../qcow2/header.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { RawImage } from '../raw/raw.ts';
 import {
@@ -54,8 +55,11 @@ export interface OpenChainOptions {
   readonly single?: boolean;
   /** Also opens images that can only be described; reading their data then fails. */
   readonly describe?: boolean;
-  /** Opens the top to be checked: it may lack a refcount table, or have a broken snapshot table. */
-  readonly checking?: boolean;
+  /**
+   * Opens the top to be checked: it may lack a refcount table, or have a broken snapshot table. To
+   * be repaired, it may be marked corrupt, too.
+   */
+  readonly checking?: Checking;
   /** Passphrases by the names that `encrypt.key-secret` gives them. */
   readonly secrets?: Secrets;
   /** Opens encrypted images without their keys, for their maps and headers. Default: as `describe`. */

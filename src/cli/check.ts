@@ -1,13 +1,16 @@
-// qimg-ts check, without repair: prints what is wrong, exits 0, 1, 2, 3 or 63.
+// qimg-ts check: prints what is wrong, repairs it where asked to, exits 0, 1, 2, 3 or 63.
 
 import { hostFileOf, resolveName } from '../chain/filename.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
 import { nodeHost } from '../io/node-host.ts';
-import { type CheckResult, checkImage } from '../qcow2/check.ts';
+import { OverlayStorage } from '../io/overlay.ts';
+import { type CheckResult, checkImage, type Tell } from '../qcow2/check.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
+import { type Fix, repairImage } from '../qcow2/repair.ts';
+import { readState } from '../qcow2/repair-state.ts';
 import { INCOMPATIBLE } from '../qcow2/spec.ts';
-import { checkText, checkToJson } from './check-output.ts';
+import { checkText, checkToJson, type Fixed, fixedText } from './check-output.ts';
 import { UsageError } from './getopt.ts';
 import { qemuJson } from './json.ts';
 import { openNamed, warner } from './open-named.ts';
@@ -29,7 +32,8 @@ interface Flags {
   readonly quiet?: boolean;
   readonly format?: string;
   readonly output: string;
-  readonly repair?: string;
+  readonly repair?: Fix;
+  readonly dryRun?: boolean;
   readonly forceShare?: boolean;
   readonly sourceCache: string;
 }
@@ -41,11 +45,16 @@ const NOT_CHECKABLE = 63;
 
 export async function runCheck(argv: readonly string[], program: ProgramContext): Promise<number> {
   const command = newCommand(program, 'check', 'FILENAME')
-    .description('Look for errors in an image, without changing it.')
+    .description('Look for errors in an image; with -r, repair them.')
     .option('-f, --format <fmt>', 'format of the image; without it, probed')
     .option('-q, --quiet', 'print errors only')
     .option('--output <format>', 'human or json', 'human')
-    .option('-r, --repair <what>', 'not supported yet', parsed(checkRepair))
+    .option(
+      '-r, --repair <what>',
+      'leaks: give back space that nothing uses; all',
+      parsed(checkRepair),
+    )
+    .option('--dry-run', 'say what a repair (-r all, or as given) would do; write nothing')
     .option('-T, --source-cache <mode>', `cache mode: ${CACHE_MODES.join(', ')}`, 'writeback')
     .option('-U, --force-share', 'open the image although another process writes to it')
     .option('--object <object>', 'define an object (secret)', objects)
@@ -65,7 +74,7 @@ export async function runCheck(argv: readonly string[], program: ProgramContext)
   return await check(namedImage(operand, flags, program), flags, secrets, program);
 }
 
-function checkRepair(what: string): string {
+function checkRepair(what: string): Fix {
   if (what === 'leaks' || what === 'all') return what;
   throw new UsageError(`Unknown option value for -r (expecting 'leaks' or 'all'): ${what}`);
 }
@@ -82,7 +91,24 @@ async function check(
   const backing = program.asQemu;
   // Nor does anything need the key, but QEMU asks for it.
   const keys = { secrets, locked: !program.asQemu };
-  const opening = { forceShare, cache, backing, ...keys, describe: true, checking: true };
+  const fix = flags.repair ?? (flags.dryRun ? 'all' : undefined);
+  const writable = fix !== undefined && flags.dryRun !== true;
+  if (writable && forceShare) {
+    throw new ImageError(
+      'invalid',
+      `Could not open '${named.label}': force-share=on can only be used with read-only images`,
+    );
+  }
+  const checking = fix === undefined ? true : 'repair';
+  const opening = {
+    forceShare,
+    cache,
+    backing,
+    ...keys,
+    describe: true,
+    checking,
+    writable,
+  } as const;
   const onWarning = warner(program);
   const chain = await openNamed(named, { ...opening, onWarning }).catch((error: unknown) => {
     throw inCheckWords(error, named.label);
@@ -93,12 +119,13 @@ async function check(
       program.err(`${program.name}: This image format does not support checks\n`);
       return NOT_CHECKABLE;
     }
-    if (flags.repair !== undefined) {
-      throw new OpenError('unsupported', 'Repairing is not supported yet; nothing was changed');
-    }
     await checkCompanions(image, named);
-    const result = await checkImage(image, (message) => program.err(`${message}\n`));
-    report(result, named.filename, flags, program);
+    const tell: Tell = (message) => program.err(`${message}\n`);
+    const { result, fixed } =
+      fix === undefined
+        ? { result: await checkImage(image, tell), fixed: undefined }
+        : await repair(image, fix, tell, flags, program);
+    report(result, fixed, named.filename, flags, program);
     if (result.checkErrors > 0) {
       program.err(`${program.name}: Check failed\n`);
       return FAILED;
@@ -114,6 +141,27 @@ async function check(
   } finally {
     await chain.close();
   }
+}
+
+interface Repaired {
+  /** Of the last look at the image. */
+  readonly result: CheckResult;
+  readonly fixed: Fixed;
+}
+
+/** What was repaired is looked at once more. */
+async function repair(
+  image: Qcow2Image,
+  fix: Fix,
+  tell: Tell,
+  { dryRun = false, quiet, output }: Flags,
+  program: ProgramContext,
+): Promise<Repaired> {
+  const storage = dryRun ? new OverlayStorage(image.storage) : image.storage;
+  const fixed = await repairImage(storage, fix, tell);
+  if (fixed.leaksFixed + fixed.corruptionsFixed === 0) return { result: fixed, fixed };
+  if (!quiet && output === 'human') program.out(fixedText(fixed, dryRun));
+  return { result: await checkImage(await readState(storage), tell), fixed };
 }
 
 /** QEMU has no words for a nonsensical table of a bitmap that it does not use. */
@@ -151,12 +199,13 @@ async function checkCompanions(image: Qcow2Image, named: NamedImage): Promise<vo
 
 function report(
   result: CheckResult,
+  fixed: Fixed | undefined,
   filename: string,
   flags: Flags,
   program: ProgramContext,
 ): void {
   if (flags.quiet) return;
   if (flags.output === 'json') {
-    program.out(`${qemuJson(checkToJson(result, filename))}\n`);
+    program.out(`${qemuJson(checkToJson(result, filename, fixed))}\n`);
   } else program.out(checkText(result));
 }

@@ -65,10 +65,6 @@ const BY_MESSAGE: readonly (readonly [RegExp, Hint])[] = [
       return meant && `Did you mean '${meant}'?`;
     },
   ],
-  [
-    /^Repairing is not supported yet/,
-    'qemu-img check -r leaks (or all) repairs; keep a copy of the image.',
-  ],
   [/The format '.*' is not supported/, 'qemu-img convert -O qcow2 makes a qcow2 image of it.'],
   [/which is not supported$|writing to it is not supported$/, 'qemu-img can work with it.'],
   [/requires '.*' to be a regular file/, 'Images are files or block devices.'],

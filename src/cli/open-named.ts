@@ -7,6 +7,7 @@ import type { Secrets } from '../chain/secrets.ts';
 import { ImageError } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
+import type { Checking } from '../qcow2/header.ts';
 import type { NamedImage } from './options.ts';
 import type { ProgramContext } from './program.ts';
 
@@ -26,8 +27,8 @@ export interface OpenNamedOptions {
   readonly onWarning?: OnWarning;
   /** Opens what can only be described. Default: where the image is opened alone. */
   readonly describe?: boolean;
-  /** Opens what can only be checked. */
-  readonly checking?: boolean;
+  /** Opens what can only be checked, or repaired. */
+  readonly checking?: Checking;
 }
 
 /** Warnings of images that are opened, as QEMU prints them: the second line without an end. */

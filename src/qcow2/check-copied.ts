@@ -1,5 +1,6 @@
 // The COPIED flags of the active state: they must say whether the refcount is exactly one.
 
+import type { Findings } from './check-findings.ts';
 import { viewOf } from './fields.ts';
 import { clusterIndexOf } from './geometry.ts';
 import { clusterOffset } from './l2-entry.ts';
@@ -11,23 +12,33 @@ import type { StoredRefcounts } from './stored-refcounts.ts';
 /** So often the errors of one L2 table are told, should many L1 entries point to it. */
 const TELLINGS = 64;
 
+/** Who writes tables whose flags were put right. */
+export interface FlagWriter {
+  l2(offset: number, table: Uint8Array): Promise<void>;
+  l1(table: Uint8Array, changed: ReadonlySet<number>): Promise<void>;
+}
+
 export class CopiedCheck {
   readonly #image: ReferencedImage;
   readonly #stored: StoredRefcounts;
-  readonly #corrupt: (message: string | null, times?: number) => void;
+  readonly #findings: Findings;
+  readonly #writer: FlagWriter | undefined;
   readonly #hasDataFile: boolean;
   readonly #table: Uint8Array;
   /** Offset of an L2 table -> how often it was met, and the errors in it. */
   readonly #met = new Map<number, { times: number; errors: number }>();
 
+  /** With a `writer` the flags are put right. */
   constructor(
     image: ReferencedImage,
     stored: StoredRefcounts,
-    corrupt: (message: string | null, times?: number) => void,
+    findings: Findings,
+    writer?: FlagWriter,
   ) {
     this.#image = image;
     this.#stored = stored;
-    this.#corrupt = corrupt;
+    this.#findings = findings;
+    this.#writer = writer;
     const { incompatibleFeatures } = image.header;
     this.#hasDataFile = (incompatibleFeatures & INCOMPATIBLE.externalDataFile) !== 0n;
     this.#table = new Uint8Array(image.geometry.clusterSize);
@@ -35,7 +46,9 @@ export class CopiedCheck {
 
   async run(): Promise<void> {
     const { storage, geometry, tables } = this.#image;
-    const l1 = viewOf(await readTable(storage, tables.l1Offset, tables.l1Entries * 8));
+    const bytes = await readTable(storage, tables.l1Offset, tables.l1Entries * 8);
+    const l1 = viewOf(bytes);
+    const changed = new Set<number>();
     for (let index = 0; index < tables.l1Entries; index++) {
       const high = l1.getUint32(index * 8);
       const low = l1.getUint32(index * 8 + 4);
@@ -45,25 +58,42 @@ export class CopiedCheck {
       // Where it can't be read, the comparison of the refcounts has said so.
       if (refcount === 'unreadable') continue;
       if ((refcount === 1) !== ((high & COPIED_HIGH) !== 0)) {
-        this.#corrupt(
-          `ERROR OFLAG_COPIED L2 cluster: l1_index=${index} l1_entry=${entryHex(high, low)} ` +
+        this.#found(
+          `OFLAG_COPIED L2 cluster: l1_index=${index} l1_entry=${entryHex(high, low)} ` +
             `refcount=${refcount}`,
         );
+        this.#flip(l1, index * 8);
+        changed.add(index);
       }
       await this.#meet(offset);
     }
+    if (changed.size > 0) await this.#writer?.l1(bytes, changed);
+  }
+
+  /** Tells of a flag that is wrong, or that is put right. */
+  #found(what: string): void {
+    if (this.#writer === undefined) this.#findings.corrupt(`ERROR ${what}`);
+    else {
+      this.#findings.tell(`Repairing ${what}`, 'corruption');
+      this.#findings.corruptionsFixed++;
+    }
+  }
+
+  #flip(view: DataView, at: number): void {
+    view.setUint32(at, (view.getUint32(at) ^ COPIED_HIGH) >>> 0);
   }
 
   async #meet(offset: number): Promise<void> {
     const met = this.#met.get(offset) ?? { times: 0, errors: 0 };
     this.#met.set(offset, met);
-    // What was right once is right again.
+    // What was right once is right again, and so is what was put right.
     if (met.times === 0 || (met.errors > 0 && met.times < TELLINGS)) {
       met.errors = await this.#l2(offset);
-    } else this.#corrupt(null, met.errors);
+    } else this.#findings.corrupt(null, met.errors);
     met.times++;
   }
 
+  /** Returns how many errors are left in a table. */
   async #l2(offset: number): Promise<number> {
     const { storage, geometry } = this.#image;
     if (await isHole(storage, offset, geometry.clusterSize)) return 0;
@@ -82,11 +112,14 @@ export class CopiedCheck {
       if (refcount === 'unreadable') continue;
       if ((refcount === 1) === ((high & COPIED_HIGH) !== 0)) continue;
       errors++;
-      this.#corrupt(
-        `ERROR OFLAG_COPIED data cluster: l2_entry=${entryHex(high, low)} refcount=${refcount}`,
+      this.#found(
+        `OFLAG_COPIED data cluster: l2_entry=${entryHex(high, low)} refcount=${refcount}`,
       );
+      this.#flip(view, at);
     }
-    return errors;
+    if (errors === 0 || this.#writer === undefined) return errors;
+    await this.#writer.l2(offset, this.#table);
+    return 0;
   }
 
   #isPlainZero(low: number): boolean {

@@ -3,64 +3,62 @@
 
 import { ImageError } from '../errors.ts';
 import { divideUp } from '../units.ts';
+import {
+  COUNTER_BYTES,
+  compareRange,
+  tellingVisitor,
+  tellMismatch,
+  tellUnreadable,
+} from './check-compare.ts';
 import { CopiedCheck } from './check-copied.ts';
-import { clustersPerRange } from './reference-counts.ts';
+import { type CheckResult, Findings, type Tell, Usage } from './check-findings.ts';
+import { checkClusterCount, clustersPerRange } from './reference-counts.ts';
 import { readTable } from './reference-walk.ts';
-import { countReferences, type ReferenceCounts, type ReferencedImage } from './references.ts';
-import { readSnapshotTable } from './snapshots.ts';
+import { countReferences, type ReferencedImage } from './references.ts';
+import { readSnapshotTable, type Snapshot } from './snapshots.ts';
 import { StoredRefcounts } from './stored-refcounts.ts';
 
-/** What a message is about; `check-error`: something could not be checked. */
-export type FindingKind = 'corruption' | 'leak' | 'check-error';
-
-export type Tell = (message: string, kind: FindingKind) => void;
-
-export interface CheckResult {
-  readonly corruptions: number;
-  readonly leaks: number;
-  /** What could not be checked. */
-  readonly checkErrors: number;
-  /** Clusters of the virtual disk. */
-  readonly totalClusters: number;
-  readonly allocatedClusters: number;
-  readonly fragmentedClusters: number;
-  readonly compressedClusters: number;
-  /** First byte after the last cluster in use. */
-  readonly imageEndOffset: number;
-}
-
-/** Clusters of a file that can be checked: what QEMU takes. */
-const MAX_CLUSTERS = 2 ** 31 - 1;
-/** Bound for the counters in memory; more clusters are checked in several walks over the tables. */
-const COUNTER_BYTES = 128 * 1024 * 1024;
-/** A hostile image has room for billions of errors. */
-const MAX_MESSAGES = 1_000_000;
+export type { CheckResult, FindingKind, Tell } from './check-findings.ts';
 
 /**
  * `tell` gets each finding as it is made, in QEMU's words. Looks at the file, so that an image that
  * was written to has to be flushed before.
  */
-export async function checkImage(image: ReferencedImage, tell: Tell): Promise<CheckResult> {
-  const { storage, header, geometry, tables } = image;
-  if (divideUp(storage.size, geometry.clusterSize) > MAX_CLUSTERS) {
-    throw new ImageError('unsupported', 'The file has too many clusters', { errno: 'EFBIG' });
-  }
+export async function checkImage(given: ReferencedImage, tell: Tell): Promise<CheckResult> {
+  const { storage, header, geometry, tables } = given;
+  checkClusterCount(given);
   const findings = new Findings(tell);
-  await checkSnapshotTable(image, findings);
+  const snapshotTable = await readSnapshotTable(storage, header, {}).catch(inTableWords);
+  for (const i of incompleteSnapshots(header.version, snapshotTable.snapshots)) {
+    findings.corrupt(`ERROR snapshot table entry ${i} is incomplete`);
+  }
+  const image = { storage, header, geometry, tables, snapshotTable };
   const usage = new Usage(geometry.clusterSize);
-  const refcountTable = tables.refcountTablePlace;
-  const stored = new StoredRefcounts(
-    storage,
-    geometry,
-    await readTable(storage, refcountTable.offset, refcountTable.length),
-    (message) => findings.tell(message, 'check-error'),
-  );
+  const stored = await storedRefcountsOf(image, findings.tell);
   const imageEndOffset = await compareRefcounts(image, stored, findings, usage);
-  await new CopiedCheck(image, stored, findings.corrupt).run();
+  await new CopiedCheck(image, stored, findings).run();
+  return resultOf(image, findings, usage, imageEndOffset);
+}
+
+export async function storedRefcountsOf(
+  { storage, geometry, tables }: ReferencedImage,
+  tell: Tell,
+): Promise<StoredRefcounts> {
+  const { offset, length } = tables.refcountTablePlace;
+  const table = await readTable(storage, offset, length);
+  return new StoredRefcounts(storage, geometry, table, (message) => tell(message, 'check-error'));
+}
+
+export function resultOf(
+  { header, geometry }: ReferencedImage,
+  { corruptions, leaks, checkErrors }: Findings,
+  usage: Usage,
+  imageEndOffset: number,
+): CheckResult {
   return {
-    corruptions: findings.corruptions,
-    leaks: findings.leaks,
-    checkErrors: findings.checkErrors,
+    corruptions,
+    leaks,
+    checkErrors,
     totalClusters: divideUp(header.size, geometry.clusterSize),
     allocatedClusters: usage.allocated,
     fragmentedClusters: usage.fragmented,
@@ -69,69 +67,20 @@ export async function checkImage(image: ReferencedImage, tell: Tell): Promise<Ch
   };
 }
 
-class Findings {
-  corruptions = 0;
-  leaks = 0;
-  checkErrors = 0;
-  readonly #tell: Tell;
-  #messages = 0;
-
-  constructor(tell: Tell) {
-    this.#tell = tell;
-  }
-
-  readonly tell: Tell = (message, kind) => {
-    this.#messages++;
-    if (this.#messages <= MAX_MESSAGES) this.#tell(message, kind);
-    else if (this.#messages === MAX_MESSAGES + 1) {
-      this.#tell('(further messages are left out)', kind);
-    }
-  };
-
-  /** `times` that are told about only once. */
-  readonly corrupt = (message: string | null, times = 1): void => {
-    if (message !== null) this.tell(message, 'corruption');
-    this.corruptions += times;
-  };
+export function inTableWords(error: unknown): never {
+  if (!(error instanceof ImageError)) throw error;
+  const { errno = 'EINVAL', hint } = error;
+  const message = `ERROR failed to read the snapshot table: ${error.message}`;
+  throw new ImageError(error.code, message, { errno, ...(hint !== undefined && { hint }) });
 }
 
-/** How the active state lies in the file. */
-class Usage {
-  allocated = 0;
-  fragmented = 0;
-  compressed = 0;
-  readonly #clusterSize: number;
-
-  constructor(clusterSize: number) {
-    this.#clusterSize = clusterSize;
-  }
-
-  add(host: number | null, previous: number | null, times: number): void {
-    this.allocated += times;
-    if (host === null) {
-      this.compressed += times;
-      // They share sectors, and so are fragmented by nature.
-      this.fragmented += times;
-    } else if (previous !== null && host !== previous + this.#clusterSize) {
-      this.fragmented += times;
-    }
-  }
-}
-
-async function checkSnapshotTable(
-  { storage, header }: ReferencedImage,
-  findings: Findings,
-): Promise<void> {
-  const { snapshots } = await readSnapshotTable(storage, header).catch((error: unknown) => {
-    if (!(error instanceof ImageError)) throw error;
-    const { errno = 'EINVAL', hint } = error;
-    const message = `ERROR failed to read the snapshot table: ${error.message}`;
-    throw new ImageError(error.code, message, { errno, ...(hint !== undefined && { hint }) });
-  });
-  if (header.version < 3) return;
-  snapshots.forEach(({ hasDiskSize }, i) => {
-    if (!hasDiskSize) findings.corrupt(`ERROR snapshot table entry ${i} is incomplete`);
-  });
+/** Indexes of entries that lack what version 3 asks for. */
+export function incompleteSnapshots(
+  version: number,
+  snapshots: readonly Snapshot[],
+): readonly number[] {
+  if (version < 3) return [];
+  return snapshots.flatMap(({ hasDiskSize }, i) => (hasDiskSize ? [] : [i]));
 }
 
 /** Returns the first byte after the last cluster that is in use or marked so. */
@@ -141,71 +90,25 @@ async function compareRefcounts(
   findings: Findings,
   usage: Usage,
 ): Promise<number> {
-  const { corrupt } = findings;
-  const count = clustersPerRange(image.geometry, COUNTER_BYTES);
-  const overflow = (cluster: number, times: number): void => {
-    const offset = (cluster * image.geometry.clusterSize).toString(16);
-    const advice =
-      'Use qemu-img amend to increase the refcount entry width or qemu-img convert to create a ' +
-      'clean copy if the image cannot be opened for writing';
-    corrupt(`ERROR: overflow cluster offset=0x${offset}\n${advice}`, times);
-  };
+  const { geometry } = image;
+  const count = clustersPerRange(geometry, COUNTER_BYTES);
   const visitor = {
-    overflow,
-    broken: (message: string) => corrupt(message),
-    repeated: (times: number) => corrupt(null, times),
-    pastEnd: (offset: number | bigint, length: number) =>
-      corrupt(
-        'ERROR: counting reference for region exceeding the end of the file by one cluster or ' +
-          `more: offset 0x${offset.toString(16)} size 0x${length.toString(16)}`,
-      ),
+    ...tellingVisitor(findings, geometry),
     cluster: (host: number | null, previous: number | null, times: number) =>
       usage.add(host, previous, times),
   };
-  let counts = await countReferences(image, visitor, { first: 0, count });
-  const { end } = counts;
+  const hear = {
+    mismatch: tellMismatch.bind(null, findings),
+    unreadable: tellUnreadable.bind(null, findings),
+  };
   let last = -1;
-  for (let first = 0; first < end; first += count) {
-    if (first > 0) counts = await countReferences(image, { overflow }, { first, count });
-    last = Math.max(last, await compareRange(image, stored, counts, findings));
+  for (let [first, end] = [0, 1]; first < end; first += count) {
+    const { overflow } = visitor;
+    const heard = first === 0 ? visitor : { overflow };
+    const counts = await countReferences(image, heard, { first, count });
+    end = counts.end;
+    last = Math.max(last, await compareRange(geometry, stored, counts, hear));
+    counts.release();
   }
-  return Math.max(1, last + 1) * image.geometry.clusterSize;
-}
-
-/** Returns the index of the last cluster in use or marked so; -1 without one. */
-async function compareRange(
-  { geometry }: ReferencedImage,
-  stored: StoredRefcounts,
-  counts: ReferenceCounts,
-  findings: Findings,
-): Promise<number> {
-  const { refcountBlockEntries } = geometry;
-  const end = counts.first + counts.counts.length;
-  let last = -1;
-  for (let cluster = counts.first; cluster < end; ) {
-    const blockIndex = Math.floor(cluster / refcountBlockEntries);
-    const block = await stored.block(blockIndex);
-    const stop = Math.min(end, (blockIndex + 1) * refcountBlockEntries);
-    for (; cluster < stop; cluster++) {
-      const refcount = stored.getIn(block, cluster % refcountBlockEntries);
-      const references = counts.get(cluster);
-      if (refcount === 'unreadable') {
-        findings.tell(
-          `Can't get refcount for cluster ${cluster}: Input/output error`,
-          'check-error',
-        );
-        findings.checkErrors++;
-        continue;
-      }
-      if (refcount > 0 || references > 0) last = cluster;
-      if (refcount === references) continue;
-      const text = `cluster ${cluster} refcount=${refcount} reference=${references}`;
-      if (refcount < references) findings.corrupt(`ERROR ${text}`);
-      else {
-        findings.tell(`Leaked ${text}`, 'leak');
-        findings.leaks++;
-      }
-    }
-  }
-  return last;
+  return Math.max(1, last + 1) * geometry.clusterSize;
 }

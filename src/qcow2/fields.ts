@@ -22,7 +22,8 @@ export function readU64(view: DataView, offset: number, what: string): number {
   return value;
 }
 
-function readAtMost(view: DataView, offset: number): number {
+/** The same; what is above reads as 2^53 - 1. */
+export function readAtMost(view: DataView, offset: number): number {
   const value = joinU64(view.getUint32(offset), view.getUint32(offset + 4));
   return Math.min(value, Number.MAX_SAFE_INTEGER);
 }

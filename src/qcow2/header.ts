@@ -95,11 +95,15 @@ export function backingNameIn(cluster: Uint8Array): string | null {
 }
 
 /**
- * Parses the first cluster of an image (or as much of it as the file has). `checking`: the image is
- * opened to be checked, and may lack a refcount table.
+ * What an image is opened for: to be checked, it may lack a refcount table; to be repaired, it may
+ * have more snapshots than the format allows, of which the first are taken.
  */
-export function parseHeader(bytes: Uint8Array, checking = false): Header {
+export type Checking = boolean | 'repair';
+
+/** Parses the first cluster of an image, or as much of it as the file has. */
+export function parseHeader(bytes: Uint8Array, checking: Checking = false): Header {
   const fields = readFixedFields(bytes);
+  if (checking === 'repair') fields.nbSnapshots = Math.min(fields.nbSnapshots, MAX_SNAPSHOTS);
   const clusterSize = 2 ** fields.clusterBits;
   if (fields.headerLength > clusterSize) {
     throw new ImageError('corrupt', 'qcow2 header exceeds cluster size');
@@ -155,7 +159,7 @@ function checkFeatures(
   throw new ImageError('unsupported', `Unsupported qcow2 feature(s): ${words.join(', ')}`);
 }
 
-function checkLimits(fields: FieldValues<typeof HEADER>, checking: boolean): void {
+function checkLimits(fields: FieldValues<typeof HEADER>, checking: Checking): void {
   const { clusterSize, subclusterSize } = geometryOfHeader(fields);
   if (subclusterSize < SECTOR) {
     throw new ImageError('unsupported', `Unsupported subcluster size: ${subclusterSize}`);

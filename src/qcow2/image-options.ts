@@ -1,5 +1,6 @@
 // What is said of an image when it is opened, and before it is written.
 
+import type { Checking } from './header.ts';
 import type { OpenDataOptions } from './open-data.ts';
 import type { StructureKind } from './overlap.ts';
 
@@ -9,7 +10,7 @@ export interface OpenImageOptions extends OpenDataOptions {
   /** Structures that nothing else is written over. Default: `GUARDED`. */
   readonly guarded?: ReadonlySet<StructureKind> | undefined;
   /** It is opened to be checked, and may lack a refcount table or have a broken snapshot table. */
-  readonly checking?: boolean;
+  readonly checking?: Checking;
 }
 
 /** What its tables need of that. */

@@ -11,7 +11,7 @@ import type { Encryption } from './encryption/open.ts';
 import type { Geometry } from './geometry.ts';
 import { countFree, type FreeClusters } from './growth.ts';
 import type { GuardedStorage } from './guarded-storage.ts';
-import { geometryOfHeader, type Header, parseHeader } from './header.ts';
+import { type Checking, geometryOfHeader, type Header, parseHeader } from './header.ts';
 import { readHeaderCluster } from './header-cluster.ts';
 import type { OpenImageOptions, TablesOptions } from './image-options.ts';
 import type { OpenedData } from './open-data.ts';
@@ -59,7 +59,7 @@ export abstract class ImageState {
   }
 
   /** Reads and checks the header alone. */
-  static async readHeader(storage: Storage, checking = false): Promise<Header> {
+  static async readHeader(storage: Storage, checking: Checking = false): Promise<Header> {
     return parseHeader(await readHeaderCluster(storage), checking);
   }
 

@@ -90,7 +90,7 @@ export class Qcow2Image extends ImageState implements Layer {
     try {
       const tables = await Tables.load(own, geometry, header, tablesOptions(options));
       // A broken table is found now, and not when it is needed. A check tells of it by itself.
-      if (!checking) await readSnapshots(storage, header);
+      if (checking === false) await readSnapshots(storage, header);
       const image = new Qcow2Image(own, header, opened, tables, options);
       await image.#bitmaps.load();
       return image;

@@ -6,7 +6,7 @@ import type { Qcow2Image } from './image.ts';
 import type { WriteIntent } from './image-options.ts';
 import type { PlaceContext } from './place.ts';
 import type { ReferencedImage } from './references.ts';
-import { rebuildRefcounts } from './repair.ts';
+import { rebuildRefcounts } from './repair-dirty.ts';
 import { INCOMPATIBLE, KNOWN_AUTOCLEAR } from './spec.ts';
 
 /**
@@ -46,17 +46,17 @@ export async function prepareForWriting(
   context: PlaceContext,
 ): Promise<void> {
   // From here on it is known where nothing else must be written.
-  await image.tables.loadRefcountTable();
+  await context.tables.loadRefcountTable();
   const { autoclearFeatures, incompatibleFeatures } = image.header;
   if (incompatibleFeatures & INCOMPATIBLE.dirty) {
     await rebuildRefcounts(image, context);
     // We keep refcounts exact, lazy or not, so that it stays clean.
-    await image.tables.patchHeaderNow({
+    await context.tables.patchHeaderNow({
       incompatibleFeatures: incompatibleFeatures & ~INCOMPATIBLE.dirty,
     });
   }
   const known = autoclearFeatures & KNOWN_AUTOCLEAR;
   if (known !== autoclearFeatures) {
-    await image.tables.patchHeaderNow({ autoclearFeatures: known });
+    await context.tables.patchHeaderNow({ autoclearFeatures: known });
   }
 }

@@ -26,25 +26,39 @@ const COUNTER_BYTES = 64 * 1024 * 1024;
 /** Clusters of a file: what QEMU takes for a check. */
 const MAX_CLUSTERS = 2 ** 31 - 1;
 
-/** The ranges that the clusters of a file are counted in; each is a whole number of blocks. */
-export function rangesOf({
-  storage,
-  geometry,
-}: {
+interface SizedImage {
   readonly storage: Storage;
   readonly geometry: Geometry;
-}): ClusterRange[] {
+}
+
+/** Clusters of the file. Throws `unsupported` for more than can be checked. */
+export function checkClusterCount({ storage, geometry }: SizedImage): number {
+  const clusters = divideUp(storage.size, geometry.clusterSize);
+  if (clusters <= MAX_CLUSTERS) return clusters;
+  throw new ImageError('unsupported', `${storage.filename} has too many clusters`, {
+    errno: 'EFBIG',
+  });
+}
+
+/** The ranges that the clusters of a file are counted in; each is a whole number of blocks. */
+export function rangesOf({ storage, geometry }: SizedImage): ClusterRange[] {
   // One more: something may reach into the rest of the last one.
-  const clusters = divideUp(storage.size, geometry.clusterSize) + 1;
-  if (clusters > MAX_CLUSTERS) {
-    throw new ImageError('unsupported', `${storage.filename} has too many clusters`, {
-      errno: 'EFBIG',
-    });
-  }
+  const clusters = checkClusterCount({ storage, geometry }) + 1;
   const count = clustersPerRange(geometry, COUNTER_BYTES);
   const ranges: ClusterRange[] = [];
   for (let first = 0; first < clusters; first += count) ranges.push({ first, count });
   return ranges;
+}
+
+/** What was released last. Where memory is short, collecting it would come too late. */
+let spare: WeakRef<ArrayBuffer> | undefined;
+
+function zeroed(bytes: number): ArrayBuffer {
+  const buffer = spare?.deref();
+  if (buffer === undefined || buffer.byteLength < bytes) return new ArrayBuffer(bytes);
+  spare = undefined;
+  new Uint8Array(buffer).fill(0);
+  return buffer;
 }
 
 export class ReferenceCounts {
@@ -52,7 +66,7 @@ export class ReferenceCounts {
   readonly #clusterSize: number;
   readonly #fileSize: number;
   readonly #max: number;
-  readonly #all: Uint8Array | Uint16Array | Uint32Array;
+  #all: Uint8Array | Uint16Array | Uint32Array;
   /** Clusters of the file, and one more once something reaches into the rest of the last one. */
   #end: number;
 
@@ -65,7 +79,13 @@ export class ReferenceCounts {
     const length = Math.min(range.count, this.#end + 1 - range.first);
     const width = bytesPerCount(geometry.refcountBits);
     const CountArray = width === 1 ? Uint8Array : width === 2 ? Uint16Array : Uint32Array;
-    this.#all = new CountArray(length);
+    this.#all = new CountArray(zeroed(length * width), 0, length);
+  }
+
+  /** Nobody looks at it any more: its memory may be used for the next one. */
+  release(): void {
+    spare = new WeakRef(this.#all.buffer as ArrayBuffer);
+    this.#all = this.#all.subarray(0, 0);
   }
 
   /** Index after the last cluster of the file, as far as it is known. */

@@ -44,6 +44,19 @@ export interface ReferenceVisitor {
    * `host` is null where it is compressed.
    */
   cluster?(host: number | null, previous: number | null, times: number): void;
+  /** An L1 entry, of the active state or of a snapshot, points to this L2 table. */
+  l2Table?(offset: number): void;
+  /**
+   * A cluster that was set aside for zeros is not aligned, in this L2 table: takes the entry for
+   * zeros alone. Without this it is `broken`.
+   */
+  misplacedZeros?(host: number, table: number): void;
+  /** What is wrong with an entry of the refcount table. Without this it is `broken`. */
+  badBlock?(message: string): void;
+  /** A refcount block past the end of the file. Without this it is `broken`. */
+  blockOutside?(index: number, cluster: number): void;
+  /** A cluster that holds a refcount block. */
+  refcountBlock?(cluster: number): void;
   /** What the table of an inconsistent bitmap holds is nonsense. Without this it is thrown. */
   lostBitmap?(error: ImageError): void;
   /** Something that was told often enough, found so many times more. */
@@ -100,6 +113,7 @@ export class MapWalk {
           `ERROR l2_offset=${l2.toString(16)}: Table is not cluster aligned; L1 entry corrupted`,
         );
       }
+      teller.l2Table?.(l2);
       const times = (met.get(l2) ?? 0) + 1;
       met.set(l2, times);
       if (times <= WALKS_OF_ONE_TABLE) await this.#l2(l2, teller);
@@ -120,7 +134,7 @@ export class MapWalk {
   }
 
   #silent(times: number, isActive: boolean): Teller {
-    const { cluster, overflow, repeated } = this.#visitor;
+    const { cluster, overflow, repeated, misplacedZeros } = this.#visitor;
     const found = () => repeated?.(times);
     return {
       times,
@@ -129,6 +143,7 @@ export class MapWalk {
       pastEnd: found,
       ...(overflow && { overflow }),
       ...(cluster && { cluster }),
+      ...(misplacedZeros && { misplacedZeros }),
     };
   }
 
@@ -170,7 +185,7 @@ export class MapWalk {
         }
         continue;
       }
-      this.#standard(host, low, at, teller);
+      if (!this.#standard(host, low, at, offset, teller)) continue;
       if (teller.isActive) teller.cluster?.(host, last, teller.times);
       last = host;
     }
@@ -182,7 +197,8 @@ export class MapWalk {
     return this.#image.geometry.l2EntryBytes === 16 || !(low & ZERO_LOW);
   }
 
-  #standard(host: number, low: number, at: number, teller: Teller): void {
+  /** False for an entry that is to be zeros alone. */
+  #standard(host: number, low: number, at: number, table: number, teller: Teller): boolean {
     const { clusterSize, l2EntryBytes } = this.#image.geometry;
     let hasData = !(low & ZERO_LOW);
     if (l2EntryBytes === 16) {
@@ -197,6 +213,10 @@ export class MapWalk {
       hasData = allocated !== 0;
     }
     if (host % clusterSize !== 0) {
+      if (!hasData && teller.misplacedZeros !== undefined) {
+        teller.misplacedZeros(host, table);
+        return false;
+      }
       const kind = hasData ? 'Data' : 'Preallocated';
       teller.broken?.(
         `ERROR offset=${host.toString(16)}: ${kind} cluster is not properly aligned; ` +
@@ -204,6 +224,7 @@ export class MapWalk {
       );
     }
     if (!this.#hasDataFile) this.#add(host, clusterSize, teller);
+    return true;
   }
 
   #compressed(high: number, low: number, at: number, teller: Teller): void {

@@ -20,11 +20,16 @@ import type { Tables } from './tables.ts';
 
 export type { ReferenceCounts } from './reference-counts.ts';
 
+/** Where the tables lie that a walk starts from. */
+export type TablePlaces = Pick<Tables, 'l1Offset' | 'l1Entries' | 'refcountTablePlace'>;
+
 export interface ReferencedImage {
   readonly storage: Storage;
   readonly header: Header;
   readonly geometry: Geometry;
-  readonly tables: Tables;
+  readonly tables: TablePlaces;
+  /** What is to be taken for it, whatever the file has. */
+  readonly snapshotTable?: SnapshotTable;
 }
 
 /** Tables can't overlap, so that honest images stay far below it. */
@@ -39,8 +44,18 @@ export async function countReferences(
   visitor: ReferenceVisitor = {},
   range: ClusterRange = { first: 0, count: Number.POSITIVE_INFINITY },
 ): Promise<ReferenceCounts> {
-  const { storage, geometry, tables } = image;
-  const counts = new ReferenceCounts(geometry, storage.size, range);
+  const counts = new ReferenceCounts(image.geometry, image.storage.size, range);
+  await addReferences(image, counts, visitor);
+  return counts;
+}
+
+/** Adds them to what was counted before. */
+export async function addReferences(
+  image: ReferencedImage,
+  counts: ReferenceCounts,
+  visitor: ReferenceVisitor,
+): Promise<void> {
+  const { geometry, tables } = image;
   const add: Add = (offset, length) => {
     if (!counts.add(offset, length, 1, visitor.overflow)) visitor.pastEnd?.(offset, length);
   };
@@ -52,19 +67,18 @@ export async function countReferences(
   add(tables.refcountTablePlace.offset, tables.refcountTablePlace.length);
   await countExtensions(image, add, visitor);
   await countRefcountBlocks(image, counts, add, visitor);
-  return counts;
 }
 
 type Add = (offset: number, length: number) => void;
 
 async function countSnapshots(
-  { storage, header, geometry }: ReferencedImage,
+  { storage, header, geometry, snapshotTable }: ReferencedImage,
   walk: MapWalk,
   add: Add,
   { broken }: ReferenceVisitor,
 ): Promise<void> {
   if (header.nbSnapshots === 0) return;
-  const { snapshots, length }: SnapshotTable = await readSnapshotTable(storage, header);
+  const { snapshots, length } = snapshotTable ?? (await readSnapshotTable(storage, header));
   if ((header.incompatibleFeatures & INCOMPATIBLE.externalDataFile) !== 0n) {
     broken?.(`ERROR ${snapshots.length} snapshots in image with data file`);
   }
@@ -137,7 +151,7 @@ async function countRefcountBlocks(
   { storage, geometry, tables }: ReferencedImage,
   counts: ReferenceCounts,
   add: Add,
-  { broken }: ReferenceVisitor,
+  { broken, badBlock = broken, blockOutside, refcountBlock }: ReferenceVisitor,
 ): Promise<void> {
   const { offset: tableOffset, length } = tables.refcountTablePlace;
   const view = viewOf(await readTable(storage, tableOffset, length));
@@ -146,14 +160,19 @@ async function countRefcountBlocks(
     if (high === 0 && low === 0) continue;
     const offset = refcountBlockOffset(high, low);
     const cluster = Math.floor(offset / geometry.clusterSize);
-    if (low & 0x1ff) broken?.(`ERROR refcount table entry ${i} has reserved bits set`);
+    if (low & 0x1ff) badBlock?.(`ERROR refcount table entry ${i} has reserved bits set`);
     else if (low % geometry.clusterSize !== 0) {
-      broken?.(`ERROR refcount block ${i} is not cluster aligned; refcount table entry corrupted`);
-    } else if (cluster >= counts.end) broken?.(`ERROR refcount block ${i} is outside image`);
-    else if (offset !== 0) {
+      badBlock?.(
+        `ERROR refcount block ${i} is not cluster aligned; refcount table entry corrupted`,
+      );
+    } else if (cluster >= counts.end) {
+      if (blockOutside === undefined) broken?.(`ERROR refcount block ${i} is outside image`);
+      else blockOutside(i, cluster);
+    } else if (offset !== 0) {
       add(offset, geometry.clusterSize);
+      refcountBlock?.(cluster);
       const references = counts.get(cluster);
-      if (references > 1) broken?.(`ERROR refcount block ${i} refcount=${references}`);
+      if (references > 1) badBlock?.(`ERROR refcount block ${i} refcount=${references}`);
     }
   }
 }

@@ -1,123 +1,175 @@
-// Refcounts of a dirty image, rebuilt from what the tables point to.
+// Repairs an image: what a check finds is put right as `qemu-img check -r` does it, in its words,
+// and further where that would leave tables that lie where the guest's data is.
 //
-// A writer with lazy refcounts that was killed leaves refcounts that are too low; every other
-// structure is right. The same checkpoint order as for any change applies: refcounts that rise
-// first, then pointers to new refcount blocks, those that fall last.
+// Each step is safe by itself, and a repair that was interrupted is simply run again: refcounts and
+// flags change in place only in clusters that hold nothing else, each by itself; everything else is
+// written where nothing points, and one write of the header switches to it.
 
 import { ImageError } from '../errors.ts';
-import { divideUp } from '../units.ts';
-import { refcountTableIndexOf } from './geometry.ts';
-import type { PlaceContext } from './place.ts';
-import { getRefcount } from './refcount.ts';
-import { type ReferenceCounts, rangesOf } from './reference-counts.ts';
-import type { ReferenceVisitor } from './reference-walk.ts';
-import { countReferences, type ReferencedImage } from './references.ts';
+import type { Storage } from '../io/storage.ts';
+import { hasBitmaps } from './bitmap-directory.ts';
+import { incompleteSnapshots, inTableWords, resultOf } from './check.ts';
+import { type CheckResult, Findings, type Tell } from './check-findings.ts';
+import { findExtension } from './extensions.ts';
+import { overhangingHint } from './header.ts';
+import { rewriteExtensions } from './header-extensions.ts';
+import { type HeaderPatch, HeaderSector } from './header-sector.ts';
+import { checkClusterCount } from './reference-counts.ts';
+import { mendZeros } from './repair-mend.ts';
+import { renew } from './repair-renew.ts';
+import { type Fix, RepairRound } from './repair-round.ts';
+import { type RepairState, readState } from './repair-state.ts';
+import { readSnapshotTable } from './snapshots.ts';
+import { EXTENSION, INCOMPATIBLE, KNOWN_AUTOCLEAR, MAX_SNAPSHOTS } from './spec.ts';
 
-/** Called by the holder of the image's queue, before anything else is changed. */
-export async function rebuildRefcounts(
-  image: ReferencedImage,
-  context: PlaceContext,
-): Promise<void> {
-  const { tables, filename } = context;
-  const refuse = (what: string): never => {
-    throw new ImageError(
-      'corrupt',
-      `${filename}: the image is dirty, and its refcounts can't be rebuilt: ${what}`,
-      { hint: `Run 'qemu-img check -r all' on a copy of the image.` },
-    );
-  };
-  const visitor: ReferenceVisitor = {
-    pastEnd: (offset) => refuse(`a cluster at offset 0x${offset.toString(16)} is past the end`),
-    broken: (message) => refuse(message),
-  };
-  await tables.loadRefcountTable();
-  const grows = lastBlockOf(image) >= tables.refcountTableEntries;
-  // A table that moves is counted at its old place, so that nothing may be written in between.
-  const ranges = grows ? [{ first: 0, count: Number.POSITIVE_INFINITY }] : rangesOf(image);
-  for (const range of ranges) {
-    const counts = await countReferences(image, visitor, range);
-    const ours = grows ? await growTable(image, context) : new Set<number>();
-    const end = range === ranges.at(-1) ? Number.POSITIVE_INFINITY : range.first + range.count;
-    const blocks = blocksBetween(image, range.first, end);
-    addMissingBlocks(context, counts, blocks, ours, refuse);
-    await correct(context, counts, blocks, ours);
-    tables.freeHint = 0;
-    await tables.checkpoint();
+export type { Fix } from './repair-round.ts';
+
+export interface RepairResult extends CheckResult {
+  readonly leaksFixed: number;
+  readonly corruptionsFixed: number;
+}
+
+/** Rounds after the first, for what comes up when tables have moved. */
+const MORE_ROUNDS = 4;
+
+/**
+ * Durable when it resolves. Counts are of what was found, `...Fixed` of what was put right; what is
+ * wrong afterwards, only another check says. Nobody else may use the image. Throws where the image
+ * makes no sense at all, and where there is no room for what has to be written anew.
+ */
+export async function repairImage(storage: Storage, fix: Fix, tell: Tell): Promise<RepairResult> {
+  const table = new Findings(tell);
+  checkClusterCount(await readState(storage));
+  await patchHeader(storage, ({ autoclearFeatures }) => ({
+    autoclearFeatures: autoclearFeatures & KNOWN_AUTOCLEAR,
+  }));
+  const state = await repairSnapshotTable(storage, fix, table);
+  const round = new RepairRound(state, fix, tell);
+  await round.run();
+  const rewritten = fix === 'all' && table.corruptions > 0;
+  const last = await finish(round, fix, rewritten);
+  if (rewritten) {
+    table.corruptionsFixed += table.corruptions;
+    table.corruptions = 0;
   }
-}
-
-/** Index of the refcount block for the last cluster of the file. */
-function lastBlockOf({ storage, geometry }: ReferencedImage): number {
-  const clusters = divideUp(storage.size, geometry.clusterSize);
-  return refcountTableIndexOf(Math.max(0, clusters - 1), geometry);
-}
-
-interface Blocks {
-  readonly first: number;
-  /** Those that cover the file end before this one. */
-  readonly fileEnd: number;
-  readonly end: number;
-}
-
-/** The refcount blocks for some of the clusters, which are a whole number of them. */
-function blocksBetween(image: ReferencedImage, first: number, end: number): Blocks {
-  const { refcountBlockEntries } = image.geometry;
-  const last = Math.min(end / refcountBlockEntries, image.tables.refcountTableEntries);
+  await markSound(storage, fix, last, table);
+  await dropVoidBitmaps(storage);
+  const result = resultOf(round.state, round.findings, round.usage, round.imageEndOffset);
   return {
-    first: first / refcountBlockEntries,
-    fileEnd: Math.min(last, lastBlockOf(image) + 1),
-    end: last,
+    ...result,
+    corruptions: result.corruptions + table.corruptions,
+    corruptionsFixed: round.findings.corruptionsFixed + table.corruptionsFixed,
+    leaksFixed: round.findings.leaksFixed,
   };
 }
 
-/** Returns the clusters that this took. */
-async function growTable(
-  image: ReferencedImage,
-  { allocator, geometry }: PlaceContext,
-): Promise<Set<number>> {
-  const { host, count } = await allocator.growRefcountTable(lastBlockOf(image) + 1);
-  return new Set(Array.from({ length: count }, (_, n) => host / geometry.clusterSize + n));
-}
-
-/** A block for every range of the file; it goes to a cluster of its range not in use. */
-function addMissingBlocks(
-  { tables, geometry }: PlaceContext,
-  counts: ReferenceCounts,
-  { first: firstBlock, fileEnd }: Blocks,
-  ours: Set<number>,
-  refuse: (what: string) => never,
-): void {
-  const { refcountBlockEntries, clusterSize } = geometry;
-  for (let i = firstBlock; i < fileEnd; i++) {
-    if (tables.refcountBlockOffset(i) !== 0) continue;
-    const first = i * refcountBlockEntries;
-    let within = 0;
-    while (within < refcountBlockEntries && counts.get(first + within) !== 0) within++;
-    if (within === refcountBlockEntries) refuse('there is no room for a refcount block');
-    const block = tables.newRefcountBlock(i, (first + within) * clusterSize);
-    tables.setRefcountIn(block, within, 1);
-    ours.add(first + within);
+/** Moves what has to, and puts right what that brought up; returns the last round. */
+async function finish(round: RepairRound, fix: Fix, rewritten: boolean): Promise<RepairRound> {
+  let last = round;
+  let snapshotTable = rewritten;
+  for (let i = 0; i < MORE_ROUNDS && (last.deferred || snapshotTable); i++) {
+    const { state } = last;
+    const moves = (last.l1 || last.l2Tables.size > 0) && isInFile(state);
+    await renew(state, {
+      l1: moves,
+      l2Tables: last.l2Tables,
+      mend: (bytes) => mendZeros(bytes, state.geometry),
+      snapshotTable,
+    });
+    snapshotTable = false;
+    last = new RepairRound(await readState(state.storage), fix, () => undefined);
+    await last.run();
   }
+  return last;
 }
 
-async function correct(
-  { tables, geometry }: PlaceContext,
-  counts: ReferenceCounts,
-  { first, end }: Blocks,
-  ours: ReadonlySet<number>,
+/** An L1 table that was cut off is not to look as if it had been empty. */
+function isInFile({ storage, geometry, tables }: RepairState): boolean {
+  return tables.l1Offset + tables.l1Entries * 8 - storage.size < geometry.clusterSize;
+}
+
+/** Changes the header where that makes a difference. */
+async function patchHeader(
+  storage: Storage,
+  change: (fields: HeaderSector['fields']) => HeaderPatch,
 ): Promise<void> {
-  const { refcountBlockEntries, refcountOrder, maxRefcount } = geometry;
-  for (let i = first; i < end; i++) {
-    const block = await tables.refcountBlock(i);
-    if (block === null) continue;
-    for (let within = 0; within < refcountBlockEntries; within++) {
-      const cluster = i * refcountBlockEntries + within;
-      if (ours.has(cluster)) continue;
-      const wanted = Math.min(counts.get(cluster), maxRefcount);
-      // Lowered at once, not when a checkpoint frees: no pointer has changed.
-      if (getRefcount(block.bytes, within, refcountOrder) !== wanted) {
-        tables.setRefcountIn(block, within, wanted);
-      }
+  const header = await HeaderSector.read(storage);
+  const old = header.fields;
+  if (old.version < 3) return;
+  const patch = change(old);
+  const keys = Object.keys(patch) as (keyof HeaderPatch)[];
+  if (keys.every((key) => patch[key] === old[key])) return;
+  await header.write(patch);
+  await storage.flush();
+}
+
+async function repairSnapshotTable(
+  storage: Storage,
+  fix: Fix,
+  findings: Findings,
+): Promise<RepairState> {
+  const sector = await HeaderSector.read(storage);
+  const stored = sector.fields.nbSnapshots;
+  const overhanging = stored - MAX_SNAPSHOTS;
+  if (fix === 'leaks') {
+    if (overhanging > 0) {
+      const message = `ERROR snapshot table too large\n${overhangingHint(overhanging)}`;
+      throw new ImageError('corrupt', message, { errno: 'EFBIG' });
     }
+    const { header } = await readState(storage);
+    await readSnapshotTable(storage, header).catch(inTableWords);
+  } else if (overhanging > 0) {
+    findings.tell(`Discarding ${overhanging} overhanging snapshots`, 'corruption');
   }
+  const state = await readState(storage, {
+    tooLong(count) {
+      const what = `Discarding ${count} overhanging snapshots (snapshot table is too big)`;
+      findings.tell(what, 'corruption');
+    },
+    tooMuchExtraData(index, size) {
+      const what = 'Discarding too much extra metadata in snapshot table entry';
+      findings.corrupt(`${what} ${index} (${size} > 1024)`);
+    },
+  }).catch(inTableWords);
+  const { snapshots } = state.snapshotTable;
+  if (snapshots.length < stored) {
+    await sector.write({ nbSnapshots: snapshots.length });
+    await storage.flush();
+    findings.corruptionsFixed += stored - snapshots.length;
+  }
+  const verb = fix === 'all' ? 'Repairing' : 'ERROR';
+  for (const i of incompleteSnapshots(state.header.version, snapshots)) {
+    findings.corrupt(`${verb} snapshot table entry ${i} is incomplete`);
+  }
+  return state;
+}
+
+/** The dirty bit speaks of refcounts alone, the corrupt bit of anything. */
+async function markSound(
+  storage: Storage,
+  fix: Fix,
+  { findings, deferred }: RepairRound,
+  table: Findings,
+): Promise<void> {
+  if (findings.checkErrors > 0) return;
+  const isSound = findings.corruptions + table.corruptions === 0 && !deferred;
+  const { dirty, corrupt } = INCOMPATIBLE;
+  const cleared = (isSound ? dirty | corrupt : 0n) | (fix === 'all' ? dirty : 0n);
+  await patchHeader(storage, ({ incompatibleFeatures }) => ({
+    incompatibleFeatures: incompatibleFeatures & ~cleared,
+  }));
+}
+
+/** An extension that counts no more leads to clusters that were given back. */
+async function dropVoidBitmaps(storage: Storage): Promise<void> {
+  const { header } = await readState(storage);
+  if (findExtension(header.extensions, EXTENSION.bitmaps) === undefined) return;
+  if (hasBitmaps(header)) return;
+  await rewriteExtensions(storage, ({ extensions, autoclearFeatures }) => ({
+    extensions: extensions.filter(({ type }) => type !== EXTENSION.bitmaps),
+    autoclearFeatures,
+  })).catch((error: unknown) => {
+    // It can stay: nobody believes it.
+    if (!(error instanceof ImageError) || error.code === 'io') throw error;
+  });
 }

@@ -3,7 +3,7 @@
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { alignUp } from '../units.ts';
-import { readFields, readU64, viewOf, writeField, writeU64 } from './fields.ts';
+import { readAtMost, readFields, readU64, viewOf, writeField, writeU64 } from './fields.ts';
 import { type Header, overhangingHint } from './header.ts';
 import {
   MAX_SNAPSHOT_EXTRA_DATA,
@@ -57,15 +57,32 @@ export async function readSnapshots(
   return [...(await readSnapshotTable(storage, header)).snapshots];
 }
 
+/**
+ * For who takes a table as it is: numbers past 2^53 - 1 read as that one, which is no place of a
+ * table. Of what breaks a limit it hears, where it can, and gets the rest.
+ */
+export interface SnapshotLeniency {
+  /** Unknown data of an entry past 1024 bytes is left out. */
+  tooMuchExtraData?(index: number, size: number): void;
+  /** So many entries at the end, with which the table would be too large, are left out. */
+  tooLong?(count: number): void;
+}
+
+/** Throws `corrupt` where a limit is broken and nobody hears of it. */
 export async function readSnapshotTable(
   storage: Storage,
   header: SnapshotsHeader,
+  lenient?: SnapshotLeniency,
 ): Promise<SnapshotTable> {
   const snapshots: Snapshot[] = [];
   let length = 0;
   for (let i = 0; i < header.nbSnapshots; i++) {
     // What lies past the end of the file reads as zeros: entries without a name.
-    const entry = await readEntry(storage, header.snapshotsOffset + length, header, i);
+    const entry = await readEntry(storage, header.snapshotsOffset + length, header, i, lenient);
+    if (lenient?.tooLong && length + entry.length > MAX_SNAPSHOT_TABLE_BYTES) {
+      lenient.tooLong(header.nbSnapshots - i);
+      break;
+    }
     snapshots.push(entry.snapshot);
     length += entry.length;
     if (length > MAX_SNAPSHOT_TABLE_BYTES) {
@@ -83,11 +100,12 @@ async function readEntry(
   offset: number,
   header: SnapshotsHeader,
   index: number,
+  lenient: SnapshotLeniency | undefined,
 ): Promise<{ snapshot: Snapshot; length: number }> {
   const fixed = new Uint8Array(SNAPSHOT_FIXED_LENGTH);
   await storage.read(offset, fixed);
-  const fields = readFields(SNAPSHOT, fixed);
-  if (fields.extraDataSize > MAX_SNAPSHOT_EXTRA_DATA) {
+  const fields = readFields(SNAPSHOT, fixed, () => lenient !== undefined);
+  if (fields.extraDataSize > MAX_SNAPSHOT_EXTRA_DATA && !lenient?.tooMuchExtraData) {
     throw new ImageError('corrupt', `Too much extra metadata in snapshot table entry ${index}`, {
       errno: 'EFBIG',
       hint: 'You can force-remove this extra metadata with qemu-img check -r all',
@@ -96,10 +114,15 @@ async function readEntry(
   const view = viewOf(fixed);
   const idLength = view.getUint16(SNAPSHOT_ID_LENGTH_OFFSET);
   const nameLength = view.getUint16(SNAPSHOT_NAME_LENGTH_OFFSET);
-  const extraEnd = SNAPSHOT_FIXED_LENGTH + fields.extraDataSize;
+  const extraKept = Math.min(fields.extraDataSize, MAX_SNAPSHOT_EXTRA_DATA);
+  const extraLeft = fields.extraDataSize - extraKept;
+  if (extraLeft > 0) lenient?.tooMuchExtraData?.(index, fields.extraDataSize);
+  const extraEnd = SNAPSHOT_FIXED_LENGTH + extraKept;
   const bytes = new Uint8Array(extraEnd + idLength + nameLength);
-  await storage.read(offset, bytes);
+  await storage.read(offset, bytes.subarray(0, extraEnd));
+  await storage.read(offset + extraEnd + extraLeft, bytes.subarray(extraEnd));
   const whole = viewOf(bytes);
+  const read = lenient === undefined ? readU64 : readAtMost;
   const has = (position: number) => position + 8 <= extraEnd;
   const stored: StoredParts = {
     extraData: bytes.slice(SNAPSHOT_FIXED_LENGTH, extraEnd),
@@ -116,15 +139,15 @@ async function readEntry(
     nanoseconds: fields.nanoseconds,
     vmClockNanoseconds: fields.vmClockNanoseconds,
     vmStateSize: has(SNAPSHOT_EXTRA.vmStateSize)
-      ? readU64(whole, SNAPSHOT_EXTRA.vmStateSize, 'snapshot vm state size')
+      ? read(whole, SNAPSHOT_EXTRA.vmStateSize, 'snapshot vm state size')
       : fields.vmStateSize,
     diskSize: has(SNAPSHOT_EXTRA.diskSize)
-      ? readU64(whole, SNAPSHOT_EXTRA.diskSize, 'snapshot disk size')
+      ? read(whole, SNAPSHOT_EXTRA.diskSize, 'snapshot disk size')
       : header.size,
     hasDiskSize: has(SNAPSHOT_EXTRA.diskSize),
     icount: has(SNAPSHOT_EXTRA.icount) ? whole.getBigUint64(SNAPSHOT_EXTRA.icount) : null,
   };
-  return { snapshot, length: alignUp(bytes.length, 8) };
+  return { snapshot, length: alignUp(bytes.length + extraLeft, 8) };
 }
 
 /** What is not recorded has all bits set. */

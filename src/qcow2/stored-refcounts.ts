@@ -77,6 +77,14 @@ export class StoredRefcounts {
     return block;
   }
 
+  /** Where the block lies that `block` gives. */
+  blockOffset(index: number): number {
+    return refcountBlockOffset(
+      this.#table.getUint32(index * 8),
+      this.#table.getUint32(index * 8 + 4),
+    );
+  }
+
   async #load(index: number): Promise<Uint8Array | 'unreadable' | null> {
     if (index * 8 >= this.#table.byteLength) return null;
     const high = this.#table.getUint32(index * 8);

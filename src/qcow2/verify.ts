@@ -29,7 +29,9 @@ export async function verifyRefcounts(
     overflow: () => refuse('a cluster is used more often than its refcount can say'),
   };
   for (const range of rangesOf(image)) {
-    await verifyCounts(await countReferences(image, visitor, range), context, refuse);
+    const counts = await countReferences(image, visitor, range);
+    await verifyCounts(counts, context, refuse);
+    counts.release();
   }
 }
 
