@@ -50,8 +50,10 @@ try {
         for (const reason of better) console.log(`  ours ${reason}`);
         console.log(`  exit codes: ours ${state.exit}, QEMU's ${theirs.exit}`);
       }
-      if (values.keep !== undefined && kind === 'worse') keep(values.keep, index, name, bytes);
+      if (values.keep !== undefined && (kind === 'worse' || cases === 1))
+        keep(values.keep, index, name, bytes);
     }
+    if (cases > 1) console.log(`${name}: ${mine.length} cases`);
   }
 } finally {
   ours.remove();
