@@ -67,7 +67,8 @@ test.each(IMAGE_NAMES)('of %s', async (name) => {
   const random = Array.from({ length: CASES }, (_, i) => [SEED, i * 1000] as const);
   for (const [seed, index] of [...random, ...(NAMED[name] ?? [])]) {
     const { bytes, what } = damageImage(sound, seed, index);
-    const { worse } = await judge.judge(bytes);
-    expect(worse, `seed ${seed}, index ${index}: ${what.join('; ')}`).toEqual([]);
+    const { kind, worse } = await judge.judge(bytes);
+    const told = `seed ${seed}, index ${index}: ${what.join('; ')}: ${worse.join('; ')}`;
+    expect(kind, told).not.toBe('worse');
   }
 });

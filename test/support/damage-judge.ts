@@ -30,7 +30,8 @@ export interface State {
 }
 
 export interface Verdict {
-  readonly kind: 'same' | 'better' | 'worse';
+  /** `mixed`: each left something that the other did not. */
+  readonly kind: 'same' | 'better' | 'mixed' | 'worse';
   readonly better: readonly string[];
   readonly worse: readonly string[];
   readonly ours: State;
@@ -101,8 +102,7 @@ export class Judge {
       const [one, other] = isOurs ? [ours, theirs] : [theirs, ours];
       (isOurs ? better : worse).push(`exit code ${one.exit}, not ${other.exit}`);
     }
-    const kind = worse.length > 0 ? 'worse' : better.length > 0 ? 'better' : 'same';
-    return { kind, better, worse, ours, theirs };
+    return { kind: kindOf(better, worse), better, worse, ours, theirs };
   }
 
   /** In what one state has more of the sound image than the other. */
@@ -181,6 +181,11 @@ export class Judge {
       });
     });
   }
+}
+
+function kindOf(better: readonly string[], worse: readonly string[]): Verdict['kind'] {
+  if (worse.length === 0) return better.length === 0 ? 'same' : 'better';
+  return better.length === 0 ? 'worse' : 'mixed';
 }
 
 /** Sound, leaks, corruptions, neither, fallen over. */
