@@ -11,8 +11,6 @@ import { makeTemp } from '../support/temp.ts';
 
 const SEED = 1;
 const CASES = 2;
-/** Once worse, or judged wrongly: seed and index. */
-const NAMED: Readonly<Record<string, readonly (readonly [seed: number, index: number])[]>> = {};
 
 const ours = asQemu();
 const { dir, cleanup } = makeTemp();
@@ -64,11 +62,11 @@ test('a damage is the same for the same seed, and there are many', async () => {
 test.each(IMAGE_NAMES)('of %s', async (name) => {
   const judge = new Judge(dir, ours);
   const sound = await judge.begin(name);
-  const random = Array.from({ length: CASES }, (_, i) => [SEED, i * 1000] as const);
-  for (const [seed, index] of [...random, ...(NAMED[name] ?? [])]) {
-    const { bytes, what } = damageImage(sound, seed, index);
+  for (let i = 0; i < CASES; i++) {
+    const index = i * 1000;
+    const { bytes, what } = damageImage(sound, SEED, index);
     const { kind, worse } = await judge.judge(bytes);
-    const told = `seed ${seed}, index ${index}: ${what.join('; ')}: ${worse.join('; ')}`;
+    const told = `seed ${SEED}, index ${index}: ${what.join('; ')}: ${worse.join('; ')}`;
     expect(kind, told).not.toBe('worse');
   }
 });
