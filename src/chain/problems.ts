@@ -140,13 +140,13 @@ function formatProblems(layer: Layer, place: Place): readonly Problem[] {
 function stateProblems(layer: Layer, filename: string): readonly Problem[] {
   if (!(layer instanceof Qcow2Image)) return [];
   const problems: Problem[] = [];
-  const repair = `qemu-img check -r all ${shellWord(filename)}`;
+  const repair = `qimg-ts check -r all ${shellWord(filename)}`;
   if (layer.corrupt) {
     problems.push({
       kind: 'corrupt',
       severity: 'warning',
       message: `'${filename}' is marked corrupt: it can be read, not written to`,
-      hint: `Keep a copy of it, then run: ${repair}`,
+      hint: `Run: ${repair}`,
     });
   }
   if (layer.dirty) {

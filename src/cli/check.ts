@@ -8,6 +8,8 @@ import { OverlayStorage } from '../io/overlay.ts';
 import { type CheckResult, checkImage, type Tell } from '../qcow2/check.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Fix, repairImage } from '../qcow2/repair.ts';
+import { whyNoBitmaps } from '../qcow2/repair-bitmaps.ts';
+import { NeedsRebuild } from '../qcow2/repair-round.ts';
 import { readState } from '../qcow2/repair-state.ts';
 import { INCOMPATIBLE } from '../qcow2/spec.ts';
 import { checkText, checkToJson, type Fixed, fixedText } from './check-output.ts';
@@ -120,6 +122,7 @@ async function check(
       return NOT_CHECKABLE;
     }
     await checkCompanions(image, named);
+    if (fix !== undefined && program.asQemu) await checkBitmaps(image, named);
     const tell: Tell = (message) => program.err(`${message}\n`);
     const { result, fixed } =
       fix === undefined
@@ -134,8 +137,7 @@ async function check(
     return result.leaks > 0 ? LEAKED : 0;
   } catch (error) {
     if (!(error instanceof ImageError) || error instanceof OpenError) throw error;
-    const told = program.asQemu && error.message.startsWith(BAD_BITMAP);
-    if (error.message !== '' && !told) reportError(error, program);
+    if (!program.asQemu || hasWords(error)) reportError(error, program);
     program.err(`${program.name}: Check failed: ${strerror(error.errno ?? 'EINVAL')}\n`);
     return FAILED;
   } finally {
@@ -164,8 +166,10 @@ async function repair(
   return { result: await checkImage(await readState(storage), tell), fixed };
 }
 
-/** QEMU has no words for a nonsensical table of a bitmap that it does not use. */
-const BAD_BITMAP = 'Could not read bitmap';
+/** QEMU says nothing of a nonsensical table of a bitmap that it does not use, and no more of others. */
+function hasWords(error: ImageError): boolean {
+  return !error.message.startsWith('Could not read bitmap') && !(error instanceof NeedsRebuild);
+}
 
 class OpenError extends ImageError {}
 
@@ -179,6 +183,12 @@ function inCheckWords(error: unknown, label: string): unknown {
   const message = `ERROR snapshot table ${error.message.slice(head.length)}${advice}`;
   const failed = `Check failed: ${strerror(tooLarge ? 'EFBIG' : 'EINVAL')}`;
   return new ImageError(error.code, message, { cause: error, hint: failed });
+}
+
+/** QEMU opens no image with bitmaps that make no sense, not even to repair it. */
+async function checkBitmaps({ storage }: Qcow2Image, { label }: NamedImage): Promise<void> {
+  const why = await whyNoBitmaps(storage);
+  if (why !== undefined) throw new OpenError(why.code, `Could not open '${label}': ${why.message}`);
 }
 
 /** What QEMU opens beside the image: the data file. */
@@ -206,6 +216,8 @@ function report(
 ): void {
   if (flags.quiet) return;
   if (flags.output === 'json') {
-    program.out(`${qemuJson(checkToJson(result, filename, fixed))}\n`);
+    const dryRun = flags.dryRun === true && { 'dry-run': true };
+    const members = { ...checkToJson(result, filename, fixed), ...dryRun };
+    program.out(`${qemuJson(members)}\n`);
   } else program.out(checkText(result));
 }

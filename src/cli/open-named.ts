@@ -9,7 +9,7 @@ import type { CacheMode, Host } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import type { Checking } from '../qcow2/header.ts';
 import type { NamedImage } from './options.ts';
-import type { ProgramContext } from './program.ts';
+import { inOwnName, type ProgramContext } from './program.ts';
 
 export interface OpenNamedOptions {
   /** Where files are. Default: this machine. */
@@ -32,8 +32,12 @@ export interface OpenNamedOptions {
 }
 
 /** Warnings of images that are opened, as QEMU prints them: the second line without an end. */
-export function warner({ name, asQemu, err }: ProgramContext): OnWarning {
-  return (message, advice) => err(`${name}: warning: ${message}\n${advice}${asQemu ? '' : '\n'}`);
+export function warner(program: ProgramContext): OnWarning {
+  const { name, asQemu, err } = program;
+  return (message, advice) => {
+    const own = inOwnName(advice, program);
+    err(`${name}: warning: ${message}\n${own}${asQemu ? '' : '\n'}`);
+  };
 }
 
 type Operand = Pick<NamedImage, 'filename' | 'format' | 'label' | 'options'>;

@@ -117,13 +117,18 @@ function reportCorruption(error: ImageError, program: ProgramContext): void {
   }
 }
 
+/** Advice that QEMU gives too, for who does not have it. */
+export function inOwnName(advice: string, { asQemu }: ProgramContext): string {
+  return asQemu ? advice : advice.replaceAll('qemu-img check -r', 'qimg-ts check -r');
+}
+
 /** Prints an error as `PROG: message`; anything but an ImageError is a bug of ours and is thrown. */
 export function reportError(error: unknown, program: ProgramContext): number {
   if (!(error instanceof ImageError)) throw error;
   reportCorruption(error, program);
   if (error instanceof TwoLineError) program.err(`${program.name}: ${error.first}\n`);
   program.err(`${program.name}: ${error.message}\n`);
-  const { hint } = error;
+  const hint = error.hint === undefined ? undefined : inOwnName(error.hint, program);
   const ofQemu = hint !== undefined && QEMU_HINTS.test(hint);
   if (ofQemu) {
     const prefix = WITH_NAME.test(hint) ? `${program.name}: ` : '';

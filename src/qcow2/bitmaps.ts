@@ -9,6 +9,7 @@
 // Methods that change the file, but for noteWrite, are called by the holder of the image's queue.
 
 import { assert, ImageError } from '../errors.ts';
+import type { Storage } from '../io/storage.ts';
 import { alignDown, MIB, SECTOR } from '../units.ts';
 import { Bits, type Stretch } from './bitmap-bits.ts';
 import {
@@ -30,6 +31,7 @@ import {
 import { BitmapWriter, type StoredTable } from './bitmap-store.ts';
 import { checkBitmapTable, storedStretches } from './bitmap-table.ts';
 import { viewOf } from './fields.ts';
+import type { Header } from './header.ts';
 import type { Mutex } from './mutex.ts';
 import { BITMAP_ENTRY } from './spec.ts';
 
@@ -75,19 +77,10 @@ export class Bitmaps {
   /** Reads the list. Throws `corrupt` for bitmaps that QEMU would not open an image with. */
   async load(): Promise<void> {
     const { storage, header, context, size } = this.#owner;
-    const { clusterSize } = context().geometry;
     this.#storedSize = size();
-    // By their bytes, which need not be UTF-8.
-    const names = new Set<string>();
-    for (const entry of await readBitmapDirectory(storage, header())) {
-      const key = entry.nameBytes.join();
-      if (names.has(key) && !entry.inUse) {
-        throw new ImageError('corrupt', `Bitmap already exists: ${entry.name}`);
-      }
-      names.add(key);
-      await checkBitmapTable(storage, entry, this.#storedSize, clusterSize);
-      this.#list.push(fromEntry(entry));
-    }
+    const { clusterSize } = context().geometry;
+    const entries = await readBitmaps(storage, header(), this.#storedSize, clusterSize);
+    this.#list = entries.map(fromEntry);
   }
 
   get list(): readonly Bitmap[] {
@@ -305,6 +298,27 @@ export class Bitmaps {
       }
     }
   }
+}
+
+/** The entries of the directory. Throws `corrupt` for what QEMU would not open an image with. */
+export async function readBitmaps(
+  storage: Storage,
+  header: Header,
+  diskSize: number,
+  clusterSize: number,
+): Promise<readonly BitmapEntry[]> {
+  const entries = await readBitmapDirectory(storage, header);
+  // By their bytes, which need not be UTF-8.
+  const names = new Set<string>();
+  for (const entry of entries) {
+    const key = entry.nameBytes.join();
+    if (names.has(key) && !entry.inUse) {
+      throw new ImageError('corrupt', `Bitmap already exists: ${entry.name}`);
+    }
+    names.add(key);
+    await checkBitmapTable(storage, entry, diskSize, clusterSize);
+  }
+  return entries;
 }
 
 function fromEntry(entry: BitmapEntry): Bitmap {

@@ -1,5 +1,6 @@
 // The COPIED flags of the active state: they must say whether the refcount is exactly one.
 
+import { SECTOR } from '../units.ts';
 import type { Findings } from './check-findings.ts';
 import { viewOf } from './fields.ts';
 import { clusterIndexOf } from './geometry.ts';
@@ -15,7 +16,8 @@ const TELLINGS = 64;
 /** Who writes tables whose flags were put right. */
 export interface FlagWriter {
   l2(offset: number, table: Uint8Array): Promise<void>;
-  l1(table: Uint8Array, changed: ReadonlySet<number>): Promise<void>;
+  /** `sectors`: indexes of those that changed. */
+  l1(table: Uint8Array, sectors: ReadonlySet<number>): Promise<void>;
 }
 
 export class CopiedCheck {
@@ -63,7 +65,7 @@ export class CopiedCheck {
             `refcount=${refcount}`,
         );
         this.#flip(l1, index * 8);
-        changed.add(index);
+        changed.add(Math.floor((index * 8) / SECTOR));
       }
       await this.#meet(offset);
     }

@@ -31,7 +31,7 @@ export async function rewriteExtensions(
   change: (header: Header) => ExtensionChange,
 ): Promise<void> {
   const start = await readHeaderCluster(storage);
-  const header = parseHeader(start);
+  const header = parseHeader(start, 'repair');
   const cluster = new Uint8Array(2 ** header.clusterBits);
   cluster.set(start);
   for (const { offset, bytes } of patchesFor(cluster, header, change(header), storage.filename)) {
@@ -46,7 +46,7 @@ export async function checkExtensionsFit(
   change: (header: Header) => ExtensionChange,
 ): Promise<void> {
   const start = await readHeaderCluster(storage);
-  const header = parseHeader(start);
+  const header = parseHeader(start, 'repair');
   const cluster = new Uint8Array(2 ** header.clusterBits);
   cluster.set(start);
   patchesFor(cluster, header, change(header), storage.filename);

@@ -92,7 +92,8 @@ export class Qcow2Image extends ImageState implements Layer {
       // A broken table is found now, and not when it is needed. A check tells of it by itself.
       if (checking === false) await readSnapshots(storage, header);
       const image = new Qcow2Image(own, header, opened, tables, options);
-      await image.#bitmaps.load();
+      // A repair can do without them.
+      if (checking !== 'repair') await image.#bitmaps.load();
       return image;
     } catch (error) {
       if (isPaired) await data.storage.close();

@@ -24,7 +24,7 @@ export function refusalToWrite(
   }
   if (image.corrupt) {
     return new ImageError('corrupt', 'qcow2: Image is corrupt; cannot be opened read/write', {
-      hint: `Run 'qemu-img check -r all ${filename}' first.`,
+      hint: `Run 'qimg-ts check -r all ${filename}' first.`,
     });
   }
   if (!what.dataUnchanged && backing !== undefined) return backing;

@@ -70,7 +70,7 @@ export class RefcountChanges {
   #corrupt(what: string): never {
     throw new ImageError('corrupt', `${this.#image.storage.filename}: ${what}`, {
       errno: 'EIO',
-      hint: `Run 'qemu-img check -r all' on a copy of the image first.`,
+      hint: `Run 'qimg-ts check -r all' first.`,
     });
   }
 

@@ -23,7 +23,7 @@ export async function rebuildRefcounts(
     throw new ImageError(
       'corrupt',
       `${filename}: the image is dirty, and its refcounts can't be rebuilt: ${what}`,
-      { hint: `Run 'qemu-img check -r all' on a copy of the image.` },
+      { hint: `Run 'qimg-ts check -r all' on it.` },
     );
   };
   const visitor: ReferenceVisitor = {

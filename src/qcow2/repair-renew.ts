@@ -3,7 +3,6 @@
 // header's first sector. Before it everything is as it was; after it, nothing of the old is in use.
 
 import { assert, ImageError } from '../errors.ts';
-import type { Storage } from '../io/storage.ts';
 import { viewOf, writeU64 } from './fields.ts';
 import { type Geometry, refcountTableIndexOf } from './geometry.ts';
 import { type HeaderPatch, HeaderSector } from './header-sector.ts';
@@ -190,18 +189,4 @@ function encodeBlock(
     setRefcount(block, cluster - first, refcountOrder, 1);
   }
   return block;
-}
-
-/** Writes the sectors of a table in which entries changed, in place. */
-export async function writeEntries(
-  storage: Storage,
-  offset: number,
-  table: Uint8Array,
-  changed: ReadonlySet<number>,
-): Promise<void> {
-  const sectors = new Set([...changed].map((index) => Math.floor((index * 8) / 512)));
-  for (const sector of sectors) {
-    const part = table.subarray(sector * 512, (sector + 1) * 512);
-    await storage.write(offset + sector * 512, part, 'l1');
-  }
 }

@@ -5,6 +5,7 @@
 // data of the guest is noted, and moves away after the round.
 
 import { ImageError } from '../errors.ts';
+import { SECTOR } from '../units.ts';
 import { storedRefcountsOf } from './check.ts';
 import {
   compareRange,
@@ -23,12 +24,22 @@ import { type ClusterRange, type ReferenceCounts, rangesOf } from './reference-c
 import { type ReferenceVisitor, readTable } from './reference-walk.ts';
 import { countReferences } from './references.ts';
 import { mendZeros } from './repair-mend.ts';
-import { REFCOUNTS_ONLY, renew, writeEntries } from './repair-renew.ts';
+import { REFCOUNTS_ONLY, renew } from './repair-renew.ts';
 import { QUIET, type RepairState, readState } from './repair-state.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
 
 /** What is to be put right: space that nothing uses, or everything that can be. */
 export type Fix = 'leaks' | 'all';
+
+/** Leaks alone can't be put right. */
+export class NeedsRebuild extends ImageError {
+  constructor(filename: string) {
+    super('corrupt', `${filename}: its refcounts have to be rebuilt`, {
+      errno: 'EIO',
+      hint: "'qimg-ts check -r all' does that.",
+    });
+  }
+}
 
 export class RepairRound {
   readonly findings: Findings;
@@ -101,7 +112,7 @@ export class RepairRound {
     const before = await this.#compare(stored);
     if (this.#rebuild && this.#fix === 'leaks') {
       this.findings.tell('ERROR need to rebuild refcount structures', 'check-error');
-      throw new ImageError('corrupt', '', { errno: 'EIO' });
+      throw new NeedsRebuild(storage.filename);
     }
     await storage.flush();
     if (this.#rebuild) stored = await this.#renewRefcounts();
@@ -291,9 +302,13 @@ export class RepairRound {
         if (this.#isUnshared(offset, refcount)) await storage.write(offset, table, 'l2');
         else this.l2Tables.add(offset);
       },
-      l1: async (table, changed) => {
-        if (await this.#sharesL1(stored)) this.l1 = true;
-        else await writeEntries(storage, tables.l1Offset, table, changed);
+      l1: async (table, sectors) => {
+        this.l1 = await this.#sharesL1(stored);
+        if (this.l1) return;
+        for (const sector of sectors) {
+          const at = sector * SECTOR;
+          await storage.write(tables.l1Offset + at, table.subarray(at, at + SECTOR), 'l1');
+        }
       },
     };
   }

@@ -7,20 +7,18 @@
 
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
-import { hasBitmaps } from './bitmap-directory.ts';
 import { incompleteSnapshots, inTableWords, resultOf } from './check.ts';
 import { type CheckResult, Findings, type Tell } from './check-findings.ts';
-import { findExtension } from './extensions.ts';
 import { overhangingHint } from './header.ts';
-import { rewriteExtensions } from './header-extensions.ts';
 import { type HeaderPatch, HeaderSector } from './header-sector.ts';
 import { checkClusterCount } from './reference-counts.ts';
+import { dropBrokenBitmaps, dropVoidBitmaps } from './repair-bitmaps.ts';
 import { mendZeros } from './repair-mend.ts';
 import { renew } from './repair-renew.ts';
 import { type Fix, RepairRound } from './repair-round.ts';
 import { type RepairState, readState } from './repair-state.ts';
 import { readSnapshotTable } from './snapshots.ts';
-import { EXTENSION, INCOMPATIBLE, KNOWN_AUTOCLEAR, MAX_SNAPSHOTS } from './spec.ts';
+import { INCOMPATIBLE, KNOWN_AUTOCLEAR, MAX_SNAPSHOTS } from './spec.ts';
 
 export type { Fix } from './repair-round.ts';
 
@@ -43,6 +41,7 @@ export async function repairImage(storage: Storage, fix: Fix, tell: Tell): Promi
   await patchHeader(storage, ({ autoclearFeatures }) => ({
     autoclearFeatures: autoclearFeatures & KNOWN_AUTOCLEAR,
   }));
+  if (fix === 'all' && (await dropBrokenBitmaps(storage, tell))) table.corruptionsFixed++;
   const state = await repairSnapshotTable(storage, fix, table);
   const round = new RepairRound(state, fix, tell);
   await round.run();
@@ -158,18 +157,4 @@ async function markSound(
   await patchHeader(storage, ({ incompatibleFeatures }) => ({
     incompatibleFeatures: incompatibleFeatures & ~cleared,
   }));
-}
-
-/** An extension that counts no more leads to clusters that were given back. */
-async function dropVoidBitmaps(storage: Storage): Promise<void> {
-  const { header } = await readState(storage);
-  if (findExtension(header.extensions, EXTENSION.bitmaps) === undefined) return;
-  if (hasBitmaps(header)) return;
-  await rewriteExtensions(storage, ({ extensions, autoclearFeatures }) => ({
-    extensions: extensions.filter(({ type }) => type !== EXTENSION.bitmaps),
-    autoclearFeatures,
-  })).catch((error: unknown) => {
-    // It can stay: nobody believes it.
-    if (!(error instanceof ImageError) || error.code === 'io') throw error;
-  });
 }

@@ -141,7 +141,7 @@ class StateSwitch {
       'corrupt',
       `${this.#storage.filename}: the L1 table has the L2 table at offset ` +
         `0x${(offsets[twice] ?? 0).toString(16)} twice`,
-      { errno: 'EIO', hint: `Run 'qemu-img check -r all' on a copy of the image first.` },
+      { errno: 'EIO', hint: `Run 'qimg-ts check -r all' first.` },
     );
   }
 

@@ -17,7 +17,7 @@ export async function verifyRefcounts(
 ): Promise<void> {
   const refuse: Refuse = (what) => {
     throw new ImageError('corrupt', `${context.filename}: ${what}`, {
-      hint: `Writing to it could lose data. Run 'qemu-img check -r all' on a copy of it first.`,
+      hint: `Writing to it could lose data. Run 'qimg-ts check -r all' on it first.`,
     });
   };
   await context.tables.loadRefcountTable();

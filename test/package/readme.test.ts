@@ -51,6 +51,7 @@ const OUTCOMES: Readonly<Record<string, (dir: string, printed: string) => Promis
   'Inspect an image in memory': (_, printed) => {
     expect(printed).toBe('qcow2 8388608 65536 base.qcow2 3 false\n0 0 []\n');
   },
+  'Repair an image': (_, printed) => expect(printed).toBe('0 0 true\n'),
   'Watch extents': (_, printed) => {
     expect(printed).toMatch(/sn4\.qcow2 holds 65536 bytes, of which 65536 are seen/);
     expect(printed).toMatch(/base\.qcow2 holds 1048576 bytes, of which 589824 are seen/);

@@ -9,7 +9,7 @@ import { createSnapshot } from '../../src/qcow2/snapshot-changes.ts';
 import { memoryImage, memoryOf } from './memory-images.ts';
 import { pattern } from './storage-contract.ts';
 
-const CLUSTER = 512;
+export const CLUSTER = 512;
 const SIZE = 150 * CLUSTER;
 const NOW = { seconds: 1, nanoseconds: 0 };
 const OFFSET = 0x00ff_ffff_ffff_fe00n;
