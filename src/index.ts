@@ -40,6 +40,8 @@ export type {
   InjectErrorRule,
   NodeOptions,
   NullDescription,
+  OverlapChecks,
+  OverlapTemplate,
   ProbedDescription,
   Qcow2Description,
   RawDescription,

@@ -95,6 +95,29 @@ export interface RawDescription extends NodeOptions {
   readonly size?: number;
 }
 
+/**
+ * `cached`: the header and all tables in use, but not the L2 tables of snapshots. `constant`: those
+ * that are one piece each (neither L2 tables nor refcount blocks, nor the L1 tables of snapshots).
+ * Source: QEMU's Qcow2OverlapCheckMode (qapi/block-core.json).
+ */
+export type OverlapTemplate = 'none' | 'constant' | 'cached' | 'all';
+
+/** The structures one by one. Source: QEMU's Qcow2OverlapCheckFlags (qapi/block-core.json). */
+export interface OverlapChecks {
+  /** What those get that are not named. Default `cached`. */
+  readonly template?: OverlapTemplate;
+  readonly 'main-header'?: boolean;
+  readonly 'active-l1'?: boolean;
+  readonly 'active-l2'?: boolean;
+  readonly 'refcount-table'?: boolean;
+  readonly 'refcount-block'?: boolean;
+  readonly 'snapshot-table'?: boolean;
+  readonly 'inactive-l1'?: boolean;
+  /** The L2 tables of snapshots: they are looked for in the file, once. */
+  readonly 'inactive-l2'?: boolean;
+  readonly 'bitmap-directory'?: boolean;
+}
+
 /** An image in the format qcow2. */
 export interface Qcow2Description extends NodeOptions {
   readonly driver: 'qcow2';
@@ -115,8 +138,8 @@ export interface Qcow2Description extends NodeOptions {
   readonly 'cache-size'?: number;
   /** Taken, without effect. */
   readonly 'lazy-refcounts'?: boolean;
-  /** Taken, without effect: all checks are always on. */
-  readonly 'overlap-check'?: 'none' | 'constant' | 'cached' | 'all';
+  /** Structures that nothing else is written over, whatever a damaged image says. */
+  readonly 'overlap-check'?: OverlapTemplate | OverlapChecks;
 }
 
 /** An image whose format is found in its first bytes. */

@@ -3,6 +3,7 @@
 
 import { ImageError } from '../errors.ts';
 import type { DebugRule } from '../io/blkdebug.ts';
+import type { StructureKind } from '../qcow2/overlap.ts';
 import { GIB } from '../units.ts';
 import { takeRules } from './debug-rules.ts';
 import { checkDriver, type Format, isProtocol, type Protocol } from './drivers.ts';
@@ -64,6 +65,8 @@ export interface Qcow2Node extends NodeParts {
   readonly backing?: BackingOptions;
   readonly cacheBytes: number | undefined;
   readonly cacheEntryBytes: number | undefined;
+  /** Structures that nothing else is written over. */
+  readonly guarded: ReadonlySet<StructureKind>;
   readonly encrypt: EncryptOptions;
   /** Said to be the external data file, whatever the header says. */
   readonly dataFile: BlockNode | undefined;

@@ -1,7 +1,8 @@
 // Options that many nodes share, and those of qcow2: read, checked, and reduced to what has a
-// meaning here. Caches, checks and hints that change no data are checked and let pass.
+// meaning here. Caches and hints that change no data are checked and let pass.
 
 import { ImageError } from '../errors.ts';
+import { OVERLAP_TEMPLATES, STRUCTURE_KINDS, type StructureKind } from '../qcow2/overlap.ts';
 import type { CommonOptions } from './blockdev.ts';
 import { OptionDict } from './option-dict.ts';
 
@@ -47,6 +48,8 @@ export interface Qcow2Options {
   readonly cacheBytes: number | undefined;
   /** Checked against the image's clusters; ours need none. */
   readonly cacheEntryBytes: number | undefined;
+  /** Structures that nothing else is written over. */
+  readonly guarded: ReadonlySet<StructureKind>;
   readonly encrypt: EncryptOptions;
 }
 
@@ -70,8 +73,8 @@ export function takeQcow2Options(options: OptionDict): Qcow2Options {
   const cacheBytes = takeCacheBytes(options);
   const cacheEntryBytes = options.takeSize('l2-cache-entry-size');
   for (const key of ['lazy-refcounts', ...DISCARDS]) options.takeBool(key);
-  takeOverlapCheck(options);
-  return { cacheBytes, cacheEntryBytes, encrypt: encryptOptions(encrypt) };
+  const guarded = takeOverlapCheck(options);
+  return { cacheBytes, cacheEntryBytes, guarded, encrypt: encryptOptions(encrypt) };
 }
 
 const DISCARDS = ['pass-discard-request', 'pass-discard-snapshot', 'pass-discard-other'];
@@ -97,13 +100,8 @@ function takeCacheBytes(options: OptionDict): number | undefined {
   return whole ?? (l2 ?? 0) + (refcounts ?? 0);
 }
 
-const TEMPLATES = ['none', 'constant', 'cached', 'all'];
-const STRUCTURES =
-  'main-header active-l1 active-l2 refcount-table refcount-block snapshot-table inactive-l1 ' +
-  'inactive-l2 bitmap-directory';
-
-/** Ours are always on. */
-function takeOverlapCheck(options: OptionDict): void {
+/** The structures that nothing else is written over: those of a template, and some by name. */
+function takeOverlapCheck(options: OptionDict): ReadonlySet<StructureKind> {
   const short = options.takeText('overlap-check');
   const long = options.takeText('overlap-check.template');
   if (short !== undefined && long !== undefined && short !== long) {
@@ -112,12 +110,19 @@ function takeOverlapCheck(options: OptionDict): void {
         `and 'overlap-check.template' ('${long}')`,
     );
   }
-  const template = short ?? long;
-  if (template !== undefined && !TEMPLATES.includes(template)) {
+  const template = short ?? long ?? 'cached';
+  const kinds = new Map<string, readonly StructureKind[]>(Object.entries(OVERLAP_TEMPLATES));
+  const guarded = new Set(kinds.get(template));
+  if (!kinds.has(template)) {
     throw invalid(
       `Unsupported value '${template}' for qcow2 option 'overlap-check'. ` +
-        `Allowed are any of the following: ${TEMPLATES.join(', ')}`,
+        `Allowed are any of the following: ${[...kinds.keys()].join(', ')}`,
     );
   }
-  for (const name of STRUCTURES.split(' ')) options.takeBool(`overlap-check.${name}`);
+  for (const kind of STRUCTURE_KINDS) {
+    const isGuarded = options.takeBool(`overlap-check.${kind}`);
+    if (isGuarded === true) guarded.add(kind);
+    else if (isGuarded === false) guarded.delete(kind);
+  }
+  return guarded;
 }

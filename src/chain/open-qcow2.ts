@@ -86,6 +86,7 @@ export async function openQcow2(
     codecs: host.codecs,
     openDataFile: (name) => openDataFile(node, storage.filename, name, context, nodes),
     describe,
+    guarded: node.guarded,
     checking: purpose,
     passphrase(header) {
       checkEncryptOptions(header, node.encrypt);

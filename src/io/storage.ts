@@ -13,7 +13,8 @@ export type WriteKind =
   | 'refcount-table'
   | 'refcount-block'
   | 'snapshot-table'
-  | 'bitmap';
+  | 'bitmap'
+  | 'bitmap-directory';
 
 /** A stretch that starts where it was asked for and ends before `end`. */
 export interface StorageExtent {

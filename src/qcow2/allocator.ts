@@ -19,6 +19,9 @@ export interface Run {
   readonly zeroed: boolean;
 }
 
+/** What QEMU names where it would be given the place of the header. */
+type Purpose = 'L2 table' | 'refcount block' | 'compressed cluster' | undefined;
+
 export class Allocator {
   readonly #storage: Storage;
   readonly #geometry: Geometry;
@@ -34,7 +37,7 @@ export class Allocator {
   }
 
   /** Takes the first free clusters: a run of 1 to `wanted`. */
-  async take(wanted: number): Promise<Run> {
+  async take(wanted: number, purpose?: Purpose): Promise<Run> {
     this.#storage.event?.('cluster_alloc');
     await this.#tables.loadRefcountTable();
     const { refcountBlockEntries } = this.#geometry;
@@ -44,13 +47,18 @@ export class Allocator {
         await this.#addRefcountBlock(blockIndex);
         continue;
       }
-      const run = await this.#takeIn(blockIndex, index % refcountBlockEntries, wanted);
+      const run = await this.#takeIn(blockIndex, index % refcountBlockEntries, wanted, purpose);
       if (run !== undefined) return run;
       index = (blockIndex + 1) * refcountBlockEntries;
     }
   }
 
-  async #takeIn(blockIndex: number, from: number, wanted: number): Promise<Run | undefined> {
+  async #takeIn(
+    blockIndex: number,
+    from: number,
+    wanted: number,
+    purpose: Purpose,
+  ): Promise<Run | undefined> {
     const block = await this.#tables.refcountBlock(blockIndex);
     if (block === null) return undefined;
     const { refcountBlockEntries: entries, refcountOrder: order, clusterSize } = this.#geometry;
@@ -67,7 +75,7 @@ export class Allocator {
     ) {
       count++;
     }
-    this.#checkTaken(first * clusterSize, count);
+    this.#checkTaken(first * clusterSize, count, purpose);
     for (let i = 0; i < count; i++) this.#tables.setRefcountIn(block, within + i, 1);
     this.#tables.took(first * clusterSize, count);
     this.#tables.freeHint = first + count;
@@ -124,7 +132,7 @@ export class Allocator {
     }
     this.#storage.event?.('refblock_alloc');
     const first = blockIndex * this.#geometry.refcountBlockEntries;
-    this.#checkTaken(first * this.#geometry.clusterSize, 1);
+    this.#checkTaken(first * this.#geometry.clusterSize, 1, 'refcount block');
     const block = this.#tables.newRefcountBlock(blockIndex, first * this.#geometry.clusterSize);
     this.#tables.setRefcountIn(block, 0, 1);
   }
@@ -165,7 +173,7 @@ export class Allocator {
   }
 
   /** There is room, and no table lies there. */
-  #checkTaken(host: number, count: number): void {
+  #checkTaken(host: number, count: number, purpose?: Purpose): void {
     const end = host + count * this.#geometry.clusterSize;
     if (end > MAX_HOST_OFFSET || (!this.#storage.resizable && end > this.#storage.size)) {
       throw new ImageError(
@@ -174,6 +182,9 @@ export class Allocator {
         { errno: 'ENOSPC' },
       );
     }
-    this.#tables.structures.check(host, count, 'free');
+    if (host === 0 && purpose !== undefined) {
+      throw this.#tables.corrupt(`Preventing invalid allocation of ${purpose} at offset 0`);
+    }
+    this.#tables.structures.checkFree(host, count, 'taken');
   }
 }

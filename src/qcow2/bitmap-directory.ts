@@ -7,6 +7,7 @@ import { alignDown, alignUp, divideUp, SECTOR } from '../units.ts';
 import { findExtension, parseBitmapsExtension } from './extensions.ts';
 import { readU64, viewOf, writeU64 } from './fields.ts';
 import type { Header } from './header.ts';
+import type { Piece } from './overlap.ts';
 import { AUTOCLEAR, BITMAP_ENTRY, EXTENSION } from './spec.ts';
 
 /** "Bitmap directory entry", its fixed part. */
@@ -49,6 +50,14 @@ export function hasBitmaps(header: Pick<Header, 'extensions' | 'autoclearFeature
   // A writer that knows no bitmaps cleared the bit: what the extension says is void.
   const trusted = (header.autoclearFeatures & AUTOCLEAR.bitmaps) !== 0n;
   return trusted && findExtension(header.extensions, EXTENSION.bitmaps) !== undefined;
+}
+
+/** Where the directory lies that counts; without one, it has no length. */
+export function bitmapDirectoryIn(header: Header): Piece {
+  const extension = findExtension(header.extensions, EXTENSION.bitmaps);
+  if (extension === undefined || !hasBitmaps(header)) return { offset: 0, length: 0 };
+  const { directoryOffset, directorySize } = parseBitmapsExtension(extension);
+  return { offset: directoryOffset, length: directorySize };
 }
 
 /** What became of bitmaps that the header names and that can't be trusted, in words; or null. */

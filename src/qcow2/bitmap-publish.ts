@@ -55,7 +55,7 @@ export async function writeDirectory(
   let place: DirectoryPlace | null = null;
   if (entries.length > 0) {
     const directory = encodeBitmapDirectory(entries);
-    const directoryOffset = await writer.writePiece(directory);
+    const directoryOffset = await writer.writePiece(directory, 'bitmap-directory');
     place = { nbBitmaps: entries.length, directorySize: directory.length, directoryOffset };
   }
   await checkExtensionsFit(storage, (header) => changeTo(header, place));

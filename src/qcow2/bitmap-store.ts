@@ -2,7 +2,7 @@
 // table go to new places, unchanged clusters are shared. The directory that names the new table is
 // what makes it count (bitmap-publish.ts); until then nothing points to what is written here.
 
-import type { Storage } from '../io/storage.ts';
+import type { Storage, WriteKind } from '../io/storage.ts';
 import { divideUp } from '../units.ts';
 import { type Bits, clearBitsFrom, setBits } from './bitmap-bits.ts';
 import { type BitmapEntry, bitmapDiskSize, bitmapTableEntries } from './bitmap-directory.ts';
@@ -88,13 +88,13 @@ export class BitmapWriter {
   }
 
   /** Writes a structure to clusters of its own, in one piece; what is left of the last is zeros. */
-  async writePiece(bytes: Uint8Array): Promise<number> {
+  async writePiece(bytes: Uint8Array, kind: WriteKind): Promise<number> {
     const clusters = divideUp(bytes.length, this.#clusterSize);
     const { host } = await this.#context.allocator.takeContiguous(clusters);
     this.taken.push([host, clusters]);
     const whole = new Uint8Array(clusters * this.#clusterSize);
     whole.set(bytes);
-    await this.#storage.write(host, whole, 'bitmap');
+    await this.#storage.write(host, whole, kind);
     return host;
   }
 
@@ -102,7 +102,7 @@ export class BitmapWriter {
     const bytes = new Uint8Array(table.length * 8);
     const view = viewOf(bytes);
     for (const [i, place] of table.entries()) writeU64(view, i * 8, place);
-    return await this.writePiece(bytes);
+    return await this.writePiece(bytes, 'bitmap');
   }
 
   /** Drops the references at the next checkpoint. */

@@ -292,7 +292,7 @@ export class Bitmaps {
     if (marked.length === 0) return;
     // What was written before is durable before anything says that all of it was recorded.
     if (!inUse) await this.#owner.context().tables.checkpoint();
-    for (const [start, sector] of sectors) await storage.write(start, sector, 'bitmap');
+    for (const [start, sector] of sectors) await storage.write(start, sector, 'bitmap-directory');
     await storage.flush();
     for (const bitmap of marked) {
       if (bitmap.stored !== null) {

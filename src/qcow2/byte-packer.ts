@@ -23,7 +23,7 @@ export class BytePacker {
     if (open !== undefined && open.next + length <= open.end) {
       if (await addReference(context, open.next)) return this.#taken(context, open.next, length);
     }
-    const { host } = await allocator.take(1);
+    const { host } = await allocator.take(1, 'compressed cluster');
     if (open !== undefined && open.next < open.end && host === open.end) {
       // It goes on behind: the new cluster's only reference so far is this one.
       if (open.next + length > open.end && (await addReference(context, open.next))) {

@@ -12,8 +12,14 @@ export class CorruptionError extends ImageError {
   /** The image takes no more changes; its header says why, where its version can. */
   marked = false;
 
-  constructor(storage: Storage, words: string, hint = REPAIR) {
-    super('corrupt', `${storage.filename}: ${words}`, { errno: 'EIO', hint });
+  /** `about`: what QEMU does not tell. */
+  constructor(
+    storage: Storage,
+    words: string,
+    { hint = REPAIR, about }: { readonly hint?: string; readonly about?: string } = {},
+  ) {
+    const more = about === undefined ? '' : `: ${about}`;
+    super('corrupt', `${storage.filename}: ${words}${more}`, { errno: 'EIO', hint });
     this.words = words;
     this.storage = storage;
   }

@@ -105,6 +105,6 @@ export function pastEnd(storage: Storage, what: string, offset: number): Corrupt
     storage,
     `${what} at offset 0x${offset.toString(16)} lies past the end of the ` +
       `file (${storage.size} bytes)`,
-    'The file has been cut short; get a whole copy of it.',
+    { hint: 'The file has been cut short; get a whole copy of it.' },
   );
 }

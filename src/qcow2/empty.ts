@@ -17,6 +17,7 @@ import { viewOf, writeField, writeU64 } from './fields.ts';
 import { cutFile } from './file-end.ts';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
+import type { Structures } from './overlap.ts';
 import type { PlaceContext } from './place.ts';
 import { setRefcount } from './refcount.ts';
 import { releaseTable } from './shrink.ts';
@@ -94,6 +95,7 @@ async function replaceTables(
   const l1Clusters = divideUp(l1Bytes, geometry.clusterSize);
   await storage.write(tables.l1Offset, new Uint8Array(l1Bytes), 'l1');
   await storage.flush();
+  tables.structures.dropAll('active-l2');
   storage.event?.('empty_image_prepare');
   const final: Layout = { first: FINAL, l1Clusters };
   storage.event?.('reftable_update');
@@ -103,6 +105,7 @@ async function replaceTables(
       await writeTables(storage, geometry, layout);
       await storage.flush();
       await switchHeader(storage, geometry, layout);
+      showTo(tables.structures, geometry, layout);
     }
   }
   await storage.flush();
@@ -134,6 +137,19 @@ async function writeTables(storage: Storage, geometry: Geometry, layout: Layout)
   await writeRefcountBlock(storage, geometry, layout);
   const l1 = new Uint8Array(layout.l1Clusters * clusterSize);
   await storage.write((layout.first + 2) * clusterSize, l1, 'l1');
+}
+
+/** From the switch on, those are the tables. */
+function showTo(
+  structures: Structures,
+  { clusterSize }: Geometry,
+  { first, l1Clusters }: Layout,
+): void {
+  structures.place('refcount-table', { offset: first * clusterSize, length: clusterSize });
+  structures.dropAll('refcount-block');
+  structures.add('refcount-block', (first + 1) * clusterSize);
+  const l1 = { offset: (first + 2) * clusterSize, length: l1Clusters * clusterSize };
+  structures.place('active-l1', l1);
 }
 
 async function writeRefcountBlock(

@@ -4,14 +4,16 @@ import type { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { MIB } from '../units.ts';
 import { Allocator } from './allocator.ts';
+import { bitmapDirectoryIn } from './bitmap-directory.ts';
 import type { DataStore } from './data-store.ts';
 import { LockedData } from './encryption/encrypted-data.ts';
 import type { Encryption } from './encryption/open.ts';
 import type { Geometry } from './geometry.ts';
 import { countFree, type FreeClusters } from './growth.ts';
+import type { GuardedStorage } from './guarded-storage.ts';
 import { type Checking, geometryOfHeader, type Header, parseHeader } from './header.ts';
 import { readHeaderCluster } from './header-cluster.ts';
-import type { OpenImageOptions } from './image-options.ts';
+import type { OpenImageOptions, TablesOptions } from './image-options.ts';
 import type { OpenedData } from './open-data.ts';
 import type { PlaceContext } from './place.ts';
 import { readSnapshots, type Snapshot } from './snapshots.ts';
@@ -19,11 +21,16 @@ import { INCOMPATIBLE } from './spec.ts';
 import { Tables } from './tables.ts';
 
 /** Of tables in memory, in bytes. */
-export const DEFAULT_CACHE = 16 * MIB;
+const DEFAULT_CACHE = 16 * MIB;
+
+export function tablesOptions({ cacheBytes, guarded }: OpenImageOptions): TablesOptions {
+  return { cacheBytes: cacheBytes ?? DEFAULT_CACHE, guarded };
+}
 
 export abstract class ImageState {
   readonly format = 'qcow2';
-  readonly storage: Storage;
+  /** Its file; what is written to it passes the guard of its structures. */
+  readonly storage: GuardedStorage;
   readonly geometry: Geometry;
   readonly data: DataStore;
   /** What the header says of it; null without encryption. */
@@ -32,10 +39,10 @@ export abstract class ImageState {
   protected context: PlaceContext;
   /** Of the virtual disk. */
   protected sizeNow: number;
-  readonly #cacheBytes: number;
+  readonly #tablesOptions: TablesOptions;
 
   protected constructor(
-    storage: Storage,
+    storage: GuardedStorage,
     header: Header,
     { data, encryption }: OpenedData,
     tables: Tables,
@@ -46,7 +53,7 @@ export abstract class ImageState {
     this.geometry = geometryOfHeader(header);
     this.data = data;
     this.encryption = encryption;
-    this.#cacheBytes = options.cacheBytes ?? DEFAULT_CACHE;
+    this.#tablesOptions = tablesOptions(options);
     this.sizeNow = header.size;
     this.context = this.#newContext(tables);
   }
@@ -130,7 +137,10 @@ export abstract class ImageState {
   protected async reload(): Promise<PlaceContext> {
     this.headerNow = await ImageState.readHeader(this.storage);
     this.sizeNow = this.headerNow.size;
-    const tables = await Tables.load(this.storage, this.geometry, this.header, this.#cacheBytes);
+    const { storage, geometry, header } = this;
+    const tables = await Tables.load(storage, geometry, header, this.#tablesOptions);
+    // Whoever switches to other tables writes on.
+    await tables.loadRefcountTable();
     this.context = this.#newContext(tables);
     return this.context;
   }
@@ -144,5 +154,6 @@ export abstract class ImageState {
   /** Its extensions say something else than when it was read. */
   protected async readHeaderAgain(): Promise<void> {
     this.headerNow = await ImageState.readHeader(this.storage);
+    this.tables.structures.place('bitmap-directory', bitmapDirectoryIn(this.headerNow));
   }
 }

@@ -19,9 +19,10 @@ import { CompressedWriter, compressorFor } from './compressed-writer.ts';
 import { corruptionBehind } from './corruption.ts';
 import { emptyImage } from './empty.ts';
 import { GrowthCounter } from './growth.ts';
+import { GuardedStorage } from './guarded-storage.ts';
 import { geometryOfHeader, type Header } from './header.ts';
 import type { OpenImageOptions, WriteIntent } from './image-options.ts';
-import { DEFAULT_CACHE } from './image-state.ts';
+import { tablesOptions } from './image-state.ts';
 import type { RangeLocks } from './mutex.ts';
 import { type OpenedData, openData } from './open-data.ts';
 import { PairedStorage } from './paired-storage.ts';
@@ -45,7 +46,7 @@ export class Qcow2Image extends ReadableImage implements Layer {
   #ready: Promise<void> | undefined;
 
   private constructor(
-    storage: Storage,
+    storage: GuardedStorage,
     header: Header,
     opened: OpenedData,
     tables: Tables,
@@ -83,20 +84,21 @@ export class Qcow2Image extends ReadableImage implements Layer {
     const { checking = false } = options;
     const header = await Qcow2Image.readHeader(storage, checking);
     const geometry = geometryOfHeader(header);
-    const opened = await openData(storage, header, options);
+    const file = GuardedStorage.over(storage);
+    const opened = await openData(file, header, options);
     const { data } = opened;
-    const paired = data.storage === storage ? storage : new PairedStorage(storage, data.storage);
+    const isPaired = data.storage !== file;
+    const own = isPaired ? GuardedStorage.over(new PairedStorage(storage, data.storage)) : file;
     try {
-      const cacheBytes = options.cacheBytes ?? DEFAULT_CACHE;
-      const tables = await Tables.load(paired, geometry, header, cacheBytes);
+      const tables = await Tables.load(own, geometry, header, tablesOptions(options));
       // A broken table is found now, and not when it is needed. A check tells of it by itself.
       if (checking === false) await readSnapshots(storage, header);
-      const image = new Qcow2Image(paired, header, opened, tables, options);
+      const image = new Qcow2Image(own, header, opened, tables, options);
       // A repair can do without them.
       if (checking !== 'repair') await image.#bitmaps.load();
       return image;
     } catch (error) {
-      if (data.storage !== storage) await data.storage.close();
+      if (isPaired) await data.storage.close();
       throw error;
     }
   }

@@ -35,6 +35,7 @@ function lowerIn(tables: Tables, geometry: Geometry, block: Table | null, index:
   if (block === null || old === 0) {
     throw tables.corrupt(`Cluster in use at offset ${hex(index * clusterSize)} has refcount 0`);
   }
+  if (old === 1) tables.structures.checkFree(index * clusterSize, 1, 'freed');
   tables.setRefcountIn(block, within, old - 1);
   if (old === 1) tables.freeHint = Math.min(tables.freeHint, index);
   return old - 1;

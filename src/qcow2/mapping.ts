@@ -7,6 +7,7 @@ import { hex } from './corruption.ts';
 import type { DataStore } from './data-store.ts';
 import type { Geometry } from './geometry.ts';
 import { l1IndexOf, l2IndexOf } from './geometry.ts';
+import { unguarded } from './guarded-storage.ts';
 import { checkExternal, type L2Entry, misplaced } from './l2-entry.ts';
 import { l2EntryAt } from './l2-table.ts';
 import { ZERO_LOW } from './spec.ts';
@@ -80,7 +81,8 @@ export async function mapRuns(
 
 /** What others may know of a run. */
 export function extentOf({ kind, offset, length, host }: MapRun, data: DataStore): Extent {
-  const { storage } = data;
+  // To be read, by the kernel too.
+  const storage = unguarded(data.storage);
   if (kind === 'unallocated' || kind === 'zero') {
     return {
       kind,

@@ -1,122 +1,212 @@
-// What must not be written as if it were data, whatever refcounts and table entries of a damaged
-// image say.
+// Where the structures of an image lie, and so what must not be written as if it were something
+// else, whatever refcounts and table entries of a damaged image say. Names, order and words are
+// QEMU's, as are the sets of structures that can be asked for.
 
-import type { Storage } from '../io/storage.ts';
+import type { Storage, WriteKind } from '../io/storage.ts';
 import { divideUp } from '../units.ts';
-import { ClusterSet } from './cluster-set.ts';
-import { CorruptionError } from './corruption.ts';
+import { ClusterMarks } from './cluster-marks.ts';
+import { CorruptionError, hex } from './corruption.ts';
 import type { Geometry } from './geometry.ts';
 import { clusterOffset } from './l2-entry.ts';
 import type { Snapshot } from './snapshots.ts';
 
-/** What a stretch of the file is taken for by whoever wants to write there. */
-export type Claim = 'free' | 'data' | 'l2';
+/** As the options call them: `overlap-check.main-header` and so on. */
+export const STRUCTURE_KINDS = [
+  'main-header',
+  'active-l1',
+  'active-l2',
+  'refcount-table',
+  'refcount-block',
+  'snapshot-table',
+  'inactive-l1',
+  'inactive-l2',
+  'bitmap-directory',
+] as const;
+export type StructureKind = (typeof STRUCTURE_KINDS)[number];
 
-interface Place {
-  readonly what: string;
+/** Those that are one piece each. */
+type PieceKind = 'active-l1' | 'refcount-table' | 'snapshot-table' | 'bitmap-directory';
+
+/** Those that are many clusters, each marked by itself. */
+const MARKS = {
+  'active-l2': 1,
+  'refcount-block': 2,
+  'inactive-l1': 4,
+  'inactive-l2': 8,
+} as const;
+type MarkedKind = keyof typeof MARKS;
+
+const WORDS: Readonly<Record<StructureKind, string>> = {
+  'main-header': 'qcow2_header',
+  'active-l1': 'active L1 table',
+  'active-l2': 'active L2 table',
+  'refcount-table': 'refcount table',
+  'refcount-block': 'refcount block',
+  'snapshot-table': 'snapshot table',
+  'inactive-l1': 'inactive L1 table',
+  'inactive-l2': 'inactive L2 table',
+  'bitmap-directory': 'bitmap directory',
+};
+
+const CONSTANT: readonly StructureKind[] = [
+  'main-header',
+  'active-l1',
+  'refcount-table',
+  'snapshot-table',
+  'bitmap-directory',
+];
+const CACHED: readonly StructureKind[] = [
+  ...CONSTANT,
+  'active-l2',
+  'refcount-block',
+  'inactive-l1',
+];
+
+/** What each value of the option `overlap-check` stands for. */
+export const OVERLAP_TEMPLATES = {
+  none: [],
+  constant: CONSTANT,
+  cached: CACHED,
+  all: STRUCTURE_KINDS,
+} as const satisfies Record<string, readonly StructureKind[]>;
+
+/** What is looked for where nobody says otherwise. */
+export const GUARDED: ReadonlySet<StructureKind> = new Set(CACHED);
+
+/** What a write carries: its name in messages, and the structure that it may therefore hit. */
+interface Claim {
+  readonly words: string;
+  readonly own: StructureKind | null;
+}
+
+const CLAIMS: Readonly<Record<WriteKind, Claim>> = {
+  data: { words: "the guest's data", own: null },
+  header: { words: 'the header', own: 'main-header' },
+  l1: { words: 'an L1 table', own: 'active-l1' },
+  l2: { words: 'an L2 table', own: 'active-l2' },
+  'refcount-table': { words: 'a refcount table', own: 'refcount-table' },
+  'refcount-block': { words: 'a refcount block', own: 'refcount-block' },
+  // A new one never takes the place of the old.
+  'snapshot-table': { words: 'a snapshot table', own: null },
+  bitmap: { words: 'a bitmap', own: null },
+  'bitmap-directory': { words: 'a bitmap directory', own: 'bitmap-directory' },
+};
+
+/** Clusters that the refcounts call free, or would, whatever comes to lie there. */
+const FREE = { taken: 'a new cluster', freed: 'free space' } as const;
+
+export interface Piece {
   readonly offset: number;
   readonly length: number;
 }
 
-/** The structures of an image by their places in the file; kept up to date by tables.ts. */
 export class Structures {
   readonly #storage: Storage;
   readonly #clusterSize: number;
-  readonly #l2: ClusterSet;
-  readonly #refcountBlocks: ClusterSet;
-  readonly #inactiveL1: ClusterSet;
-  readonly #fixed: () => readonly Place[];
+  readonly #guarded: ReadonlySet<StructureKind>;
+  readonly #pieces = new Map<PieceKind, Piece>();
+  readonly #marks = new ClusterMarks();
 
-  /** `fixed`: what lies in one piece, asked each time, as it moves. */
-  constructor(
-    storage: Storage,
-    geometry: Geometry,
-    entries: {
-      readonly l1: DataView;
-      readonly refcountTable: DataView;
-      readonly snapshots: readonly Snapshot[];
-    },
-    fixed: () => readonly Place[],
-  ) {
+  /** Knows of nothing but the header yet. `guarded`: what is looked for. */
+  constructor(storage: Storage, geometry: Geometry, guarded: ReadonlySet<StructureKind>) {
     this.#storage = storage;
     this.#clusterSize = geometry.clusterSize;
-    this.#l2 = new ClusterSet(clustersIn(entries.l1, geometry));
-    this.#refcountBlocks = new ClusterSet(clustersIn(entries.refcountTable, geometry));
-    this.#inactiveL1 = new ClusterSet(clustersOfL1(storage, entries.snapshots, geometry));
-    this.#fixed = fixed;
+    this.#guarded = guarded;
   }
 
-  addL2(offset: number): void {
-    this.#l2.add(offset / this.#clusterSize);
+  /** A structure in one piece lies there from now on; in no place where it has no length. */
+  place(kind: PieceKind, { offset, length }: Piece): void {
+    this.#pieces.set(kind, { offset, length });
   }
 
-  dropL2(offset: number): void {
-    this.#l2.delete(offset / this.#clusterSize);
+  add(kind: MarkedKind, offset: number): void {
+    this.#marks.add(offset / this.#clusterSize, MARKS[kind]);
   }
 
-  addRefcountBlock(offset: number): void {
-    this.#refcountBlocks.add(offset / this.#clusterSize);
+  drop(kind: MarkedKind, offset: number): void {
+    this.#marks.drop(offset / this.#clusterSize, MARKS[kind]);
   }
 
-  dropRefcountBlock(offset: number): void {
-    this.#refcountBlocks.delete(offset / this.#clusterSize);
+  dropAll(kind: MarkedKind): void {
+    this.#marks.dropAll(MARKS[kind]);
   }
 
-  /** Throws `corrupt` where clusters from `start` on hold a structure. */
-  check(start: number, clusters: number, claim: Claim): void {
-    const what = this.#at(start, clusters, claim);
-    if (what === undefined) return;
-    throw new CorruptionError(
-      this.#storage,
-      `Preventing invalid write on metadata (overlaps with ${what})`,
-    );
-  }
-
-  #at(start: number, clusters: number, claim: Claim): string | undefined {
-    const end = start + clusters * this.#clusterSize;
-    const fixed = this.#fixed().find(
-      ({ offset, length }) => offset < end && start < offset + length,
-    );
-    if (fixed !== undefined) return fixed.what;
-    const first = start / this.#clusterSize;
-    for (let cluster = first; cluster < first + clusters; cluster++) {
-      if (this.#refcountBlocks.has(cluster)) return 'refcount block';
-      if (this.#inactiveL1.has(cluster)) return 'inactive L1 table';
-      if (claim !== 'l2' && this.#l2.has(cluster)) return 'active L2 table';
+  /** All that the entries of an L1 or refcount table point to; its user finds what is not aligned. */
+  addAll(kind: MarkedKind, table: DataView): void {
+    for (let at = 0; at < table.byteLength; at += 8) {
+      const high = table.getUint32(at);
+      const low = table.getUint32(at + 4);
+      if (high === 0 && low === 0) continue;
+      const offset = clusterOffset(high, low);
+      if (offset !== 0) this.add(kind, offset - (offset % this.#clusterSize));
     }
-    return undefined;
   }
-}
 
-/** The clusters of the snapshots' L1 tables. */
-function clustersOfL1(
-  storage: Storage,
-  snapshots: readonly Snapshot[],
-  { clusterSize }: Geometry,
-): Float64Array {
-  const counts = snapshots.map(({ l1Size }) => divideUp(l1Size * 8, clusterSize));
-  const total = counts.reduce((sum, count) => sum + count, 0);
-  if (total > divideUp(storage.size, clusterSize)) {
-    throw new CorruptionError(storage, 'The L1 tables of the snapshots have no room in the file');
+  /** The L1 tables of the snapshots. Throws `corrupt` where the file could not hold them. */
+  addInactiveL1(snapshots: readonly Snapshot[]): void {
+    let left = divideUp(this.#storage.size, this.#clusterSize);
+    for (const { l1TableOffset, l1Size } of snapshots) {
+      const count = divideUp(l1Size * 8, this.#clusterSize);
+      left -= count;
+      if (left < 0) {
+        const words = 'The L1 tables of the snapshots have no room in the file';
+        throw new CorruptionError(this.#storage, words);
+      }
+      const start = l1TableOffset - (l1TableOffset % this.#clusterSize);
+      for (let i = 0; i < count; i++) this.add('inactive-l1', start + i * this.#clusterSize);
+    }
   }
-  const clusters = new Float64Array(total);
-  let filled = 0;
-  for (const [i, { l1TableOffset }] of snapshots.entries()) {
-    const first = Math.floor(l1TableOffset / clusterSize);
-    for (let n = 0; n < (counts[i] ?? 0); n++) clusters[filled++] = first + n;
-  }
-  return clusters;
-}
 
-/** Where the entries of an L1 or refcount table point; what is not aligned is found by its user. */
-function clustersIn(table: DataView, { clusterSize }: Geometry): Float64Array {
-  const clusters = new Float64Array(table.byteLength / 8);
-  let count = 0;
-  for (let at = 0; at < table.byteLength; at += 8) {
-    const high = table.getUint32(at);
-    const low = table.getUint32(at + 4);
-    if (high === 0 && low === 0) continue;
-    clusters[count++] = Math.floor(clusterOffset(high, low) / clusterSize);
+  /** Throws `corrupt` where a write of that kind would hit a structure that it is not meant for. */
+  checkWrite(offset: number, length: number, kind: WriteKind): void {
+    if (length > 0) this.#check(offset, length, CLAIMS[kind]);
   }
-  return clusters.subarray(0, count);
+
+  /**
+   * The same for clusters that are about to be taken as free ones, or to become free. That of the
+   * header is never one of them, whatever is looked for.
+   */
+  checkFree(offset: number, clusters: number, what: keyof typeof FREE): void {
+    const claim = { words: FREE[what], own: null };
+    if (offset < this.#clusterSize) throw this.#overlap('main-header', offset, claim);
+    this.#check(offset, clusters * this.#clusterSize, claim);
+  }
+
+  #check(offset: number, length: number, claim: Claim): void {
+    const found = this.#at(offset, length, claim.own);
+    if (found !== undefined) throw this.#overlap(found, offset, claim);
+  }
+
+  #overlap(found: StructureKind, offset: number, { words }: Claim): CorruptionError {
+    return new CorruptionError(
+      this.#storage,
+      `Preventing invalid write on metadata (overlaps with ${WORDS[found]})`,
+      { about: `${words} would go to offset ${hex(offset)}` },
+    );
+  }
+
+  /** The first in QEMU's order that a stretch hits, whole clusters taken. */
+  #at(offset: number, length: number, own: StructureKind | null): StructureKind | undefined {
+    const first = Math.floor(offset / this.#clusterSize);
+    const end = divideUp(offset + length, this.#clusterSize);
+    const looksFor = (kind: StructureKind) => kind !== own && this.#guarded.has(kind);
+    if (first === 0 && looksFor('main-header')) return 'main-header';
+    const hits = (kind: PieceKind): boolean => {
+      const piece = this.#pieces.get(kind);
+      if (piece === undefined || piece.length === 0 || !looksFor(kind)) return false;
+      const { offset: start, length: bytes } = piece;
+      return start < end * this.#clusterSize && first * this.#clusterSize < start + bytes;
+    };
+    for (const kind of ['active-l1', 'refcount-table', 'snapshot-table'] as const) {
+      if (hits(kind)) return kind;
+    }
+    let marks = 0;
+    for (let cluster = first; cluster < end; cluster++) marks |= this.#marks.at(cluster);
+    if (marks !== 0) {
+      for (const kind of ['inactive-l1', 'active-l2', 'refcount-block', 'inactive-l2'] as const) {
+        if (marks & MARKS[kind] && looksFor(kind)) return kind;
+      }
+    }
+    return hits('bitmap-directory') ? 'bitmap-directory' : undefined;
+  }
 }

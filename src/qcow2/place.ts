@@ -2,6 +2,7 @@
 // publish. Called by the holder of the image's queue.
 
 import { ImageError } from '../errors.ts';
+import type { WriteKind } from '../io/storage.ts';
 import { alignDown, type HostOffset, hostOffset } from '../units.ts';
 import type { Allocator } from './allocator.ts';
 import { missingIn, neededInNew, type Part } from './completion.ts';
@@ -11,7 +12,6 @@ import { clusterIndexOf, l1IndexOf, l2IndexOf } from './geometry.ts';
 import { checkExternal, type L2Entry, misplaced } from './l2-entry.ts';
 import { l2EntryAt } from './l2-table.ts';
 import type { MapContext } from './mapping.ts';
-import type { Claim } from './overlap.ts';
 import type { Table } from './table-cache.ts';
 
 export interface PlaceContext extends MapContext {
@@ -141,7 +141,7 @@ export async function exclusiveL2(context: PlaceContext, l1Index: number): Promi
     // Loaded again: while the refcount was read, a clean table may have left the cache.
     return tables.l2Table(offset);
   }
-  const { host } = await allocator.take(1);
+  const { host } = await allocator.take(1, 'L2 table');
   const content = offset === 0 ? undefined : (await tables.l2Table(offset)).bytes;
   const table = tables.newL2Table(host, content);
   table.checked = true;
@@ -151,10 +151,14 @@ export async function exclusiveL2(context: PlaceContext, l1Index: number): Promi
 }
 
 /** What is marked COPIED must have a refcount of one, or somebody else's cluster gets written. */
-async function checkRefcount(context: PlaceContext, host: HostOffset, claim: Claim): Promise<void> {
+async function checkRefcount(
+  context: PlaceContext,
+  host: HostOffset,
+  claim: WriteKind,
+): Promise<void> {
   const { tables, geometry } = context;
   await tables.loadRefcountTable();
-  tables.structures.check(host, 1, claim);
+  tables.structures.checkWrite(host, geometry.clusterSize, claim);
   const count = await tables.refcount(clusterIndexOf(host, geometry));
   if (count === 1) return;
   throw tables.corrupt(

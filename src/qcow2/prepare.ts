@@ -45,6 +45,8 @@ export async function prepareForWriting(
   image: ReferencedImage,
   context: PlaceContext,
 ): Promise<void> {
+  // From here on it is known where nothing else must be written.
+  await context.tables.loadRefcountTable();
   const { autoclearFeatures, incompatibleFeatures } = image.header;
   if (incompatibleFeatures & INCOMPATIBLE.dirty) {
     await rebuildRefcounts(image, context);

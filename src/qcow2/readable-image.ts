@@ -2,8 +2,8 @@
 // layers below.
 
 import type { ImageError } from '../errors.ts';
-import type { Storage } from '../io/storage.ts';
 import { checkRange, type Extent, type Layer } from '../layer.ts';
+import type { GuardedStorage } from './guarded-storage.ts';
 import type { Header } from './header.ts';
 import type { OpenImageOptions } from './image-options.ts';
 import { ImageState } from './image-state.ts';
@@ -22,7 +22,7 @@ export abstract class ReadableImage extends ImageState {
   protected abstract readonly ranges: RangeLocks;
 
   protected constructor(
-    storage: Storage,
+    storage: GuardedStorage,
     header: Header,
     opened: OpenedData,
     tables: Tables,

@@ -21,15 +21,17 @@ import { CorruptionError, hex } from './corruption.ts';
 import { Directory, pastEnd } from './directory.ts';
 import { writeU64 } from './fields.ts';
 import { type Geometry, refcountTableIndexOf } from './geometry.ts';
+import { GuardedStorage } from './guarded-storage.ts';
 import type { Header } from './header.ts';
 import { type HeaderPatch, HeaderSector } from './header-sector.ts';
+import type { TablesOptions } from './image-options.ts';
 import { clusterOffset, encodeEntry } from './l2-entry.ts';
 import { lowerRefcounts, punchHoles } from './lower-refcounts.ts';
-import { Structures } from './overlap.ts';
+import type { Structures } from './overlap.ts';
+import { findStructures } from './overlap-survey.ts';
 import { getRefcount, setRefcount } from './refcount.ts';
 import { Runs } from './runs.ts';
-import { readSnapshotTable } from './snapshots.ts';
-import { COPIED_HIGH, INCOMPATIBLE } from './spec.ts';
+import { COPIED_HIGH } from './spec.ts';
 import { type Table, TableCache } from './table-cache.ts';
 
 export class Tables {
@@ -48,6 +50,8 @@ export class Tables {
   #failure: unknown;
   /** Why the L1 table could not be read. */
   #l1Broken: ImageError | undefined;
+  readonly #guarded: TablesOptions['guarded'];
+  readonly #loaded: Header;
   #structures: Structures | undefined;
   /** Lowest cluster index that may be free: a hint for the allocator. */
   freeHint = 0;
@@ -59,11 +63,13 @@ export class Tables {
     geometry: Geometry,
     header: Header,
     headerSector: HeaderSector,
-    cacheBytes: number,
+    { cacheBytes, guarded }: TablesOptions,
   ) {
     this.#storage = storage;
     this.#geometry = geometry;
     this.#header = headerSector;
+    this.#guarded = guarded;
+    this.#loaded = header;
     this.#cache = new TableCache(storage, geometry.clusterSize, cacheBytes);
     this.#l1 = new Directory('l1', header.l1TableOffset, header.l1Size * 8);
     this.#refcountTable = new Directory(
@@ -77,10 +83,10 @@ export class Tables {
     storage: Storage,
     geometry: Geometry,
     header: Header,
-    cacheBytes: number,
+    options: TablesOptions,
   ): Promise<Tables> {
     const sector = await HeaderSector.read(storage);
-    const tables = new Tables(storage, geometry, header, sector, cacheBytes);
+    const tables = new Tables(storage, geometry, header, sector, options);
     try {
       await tables.#l1.load(storage, 'the L1 table');
     } catch (error) {
@@ -95,21 +101,10 @@ export class Tables {
   async loadRefcountTable(): Promise<void> {
     if (this.#structures !== undefined) return;
     await this.#refcountTable.load(this.#storage, 'the refcount table');
-    const header = this.#header.fields;
-    const { snapshots, length } = await readSnapshotTable(this.#storage, header);
-    const table = { what: 'snapshot table', offset: header.snapshotsOffset, length };
-    const fixed = () => [...this.#fixed(), table];
-    const entries = { l1: this.#l1.view, refcountTable: this.#refcountTable.view, snapshots };
-    this.#structures = new Structures(this.#storage, this.#geometry, entries, fixed);
-  }
-
-  #fixed(): readonly { what: string; offset: number; length: number }[] {
-    const { offset, length } = this.#refcountTable;
-    return [
-      { what: 'qcow2_header', offset: 0, length: 1 },
-      { what: 'active L1 table', offset: this.#l1.offset, length: this.#l1.length },
-      { what: 'refcount table', offset, length },
-    ];
+    const [l1, refcountTable] = [this.#l1, this.#refcountTable];
+    const parts = { header: this.#loaded, l1, refcountTable, guarded: this.#guarded };
+    this.#structures = await findStructures(this.#storage, this.#geometry, parts);
+    if (this.#storage instanceof GuardedStorage) this.#storage.watch(this.#structures);
   }
 
   /** What makes no sense in this image. */
@@ -169,7 +164,7 @@ export class Tables {
 
   /** An L2 table in a cluster just taken; it becomes reachable in step (c) at the earliest. */
   newL2Table(offset: number, content?: Uint8Array): Table {
-    this.structures.addL2(offset);
+    this.structures.add('active-l2', offset);
     return this.#cache.create(offset, 'l2', content);
   }
 
@@ -219,7 +214,7 @@ export class Tables {
     writeU64(this.#refcountTable.view, index * 8, offset);
     this.#refcountTable.touched(index);
     this.took(offset, 1);
-    this.structures.addRefcountBlock(offset);
+    this.structures.add('refcount-block', offset);
     return this.#cache.create(offset, 'refcount-block');
   }
 
@@ -227,7 +222,7 @@ export class Tables {
   dropRefcountBlock(index: number): void {
     const offset = this.refcountBlockOffset(index);
     this.#cache.forget(offset);
-    this.structures.dropRefcountBlock(offset);
+    this.structures.drop('refcount-block', offset);
     writeU64(this.#refcountTable.view, index * 8, 0);
     this.#refcountTable.touched(index);
   }
@@ -262,19 +257,22 @@ export class Tables {
   /** Drops the map's reference to an L2 table; a snapshot may keep its own. */
   dropL2Table(offset: number): void {
     this.#cache.forget(offset);
-    this.structures.dropL2(offset);
+    this.structures.drop('active-l2', offset);
     this.free(offset / this.#geometry.clusterSize, 1);
   }
 
   /** The refcount table moves to `offset` with room for `entries`; old entries are carried over. */
   moveRefcountTable(offset: number, clusters: number): void {
-    this.#move(this.#refcountTable, offset, clusters * this.#geometry.clusterSize);
+    const length = clusters * this.#geometry.clusterSize;
+    this.#move(this.#refcountTable, offset, length);
+    this.structures.place('refcount-table', { offset, length });
   }
 
   /** The L1 table moves to `offset` and gets `entries`; step (c) makes the header name it. */
   moveL1(offset: number, entries: number): void {
     this.#storage.event?.('l1_grow_alloc_table');
     this.#move(this.#l1, offset, entries * 8);
+    this.structures.place('active-l1', this.#l1);
     this.patchMap({ l1TableOffset: offset, l1Size: entries });
   }
 
@@ -301,11 +299,7 @@ export class Tables {
   async markCorrupt(error: CorruptionError): Promise<void> {
     this.#failure = error;
     error.marked = true;
-    const { version, incompatibleFeatures } = this.#header.fields;
-    if (version < 3 || incompatibleFeatures & INCOMPATIBLE.corrupt) return;
-    const bits = incompatibleFeatures | INCOMPATIBLE.corrupt;
-    // What was found is the error to tell, also where it can't be noted.
-    await this.patchHeaderNow({ incompatibleFeatures: bits }).catch(() => undefined);
+    await this.#header.noteCorruption();
   }
 
   /** Throws what made further changes impossible. */

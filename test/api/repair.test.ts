@@ -3,7 +3,7 @@
 import { expect, test } from 'vitest';
 import { checkImage, MemoryStorage, repairImage } from '../../src/index.ts';
 import { viewOf } from '../../src/qcow2/fields.ts';
-import { memoryImage } from '../support/memory-images.ts';
+import { memoryImage, memoryOf } from '../support/memory-images.ts';
 import { pattern } from '../support/storage-contract.ts';
 
 /** An image with a cluster that nothing uses, and one whose refcount is too low. */
@@ -11,7 +11,7 @@ async function broken(): Promise<Uint8Array> {
   const image = await memoryImage({ size: 100 * 512, clusterSize: 512 });
   await image.write(0, pattern(20 * 512, 1));
   await image.close();
-  const bytes = (image.storage as MemoryStorage).bytes();
+  const bytes = memoryOf(image).bytes();
   const view = viewOf(bytes);
   const block = Number(view.getBigUint64(image.tables.refcountTablePlace.offset));
   const clusters = bytes.length / 512;

@@ -11,6 +11,7 @@ import { parseImageOpts } from '../../src/cli/image-opts.ts';
 import { ImageError } from '../../src/errors.ts';
 import { MemoryHost } from '../../src/io/memory-host.ts';
 import { createImage } from '../../src/qcow2/create.ts';
+import { STRUCTURE_KINDS } from '../../src/qcow2/overlap.ts';
 
 const nothing = new OptionDict();
 
@@ -134,4 +135,34 @@ test('unknown members are refused by name', async () => {
   await expect(openChain(typo, { host })).rejects.toThrow(
     "Block protocol 'file' doesn't support the option 'lockin'",
   );
+});
+
+test.each<[options: string, without: string | null]>([
+  ['', 'inactive-l2'],
+  ['overlap-check=cached', 'inactive-l2'],
+  ['overlap-check=all', ''],
+  ['overlap-check.template=all', ''],
+  ['overlap-check=all,overlap-check.inactive-l2=off,overlap-check.main-header=on', 'inactive-l2'],
+  ['overlap-check.inactive-l2=on', ''],
+  ['overlap-check.active-l1=off,overlap-check.inactive-l2=on', 'active-l1'],
+  ['overlap-check=constant', 'active-l2 refcount-block inactive-l1 inactive-l2'],
+  ['overlap-check=none', null],
+  ['overlap-check=none,overlap-check.template=none', null],
+])('structures that are guarded: %s', (options, without) => {
+  const given = `driver=qcow2,file.filename=x${options === '' ? '' : ','}${options}`;
+  const { node } = parseImage(undefined, parseImageOpts(given).options);
+  if (node.driver !== 'qcow2') throw new Error('not qcow2');
+  const missing = STRUCTURE_KINDS.filter((kind) => !node.guarded.has(kind));
+  expect(missing).toEqual(
+    without === null ? [...STRUCTURE_KINDS] : without.split(' ').filter(Boolean),
+  );
+});
+
+test.each([
+  ['overlap-check=some', "Unsupported value 'some' for qcow2 option 'overlap-check'"],
+  ['overlap-check=all,overlap-check.template=none', 'Conflicting values for qcow2 options'],
+  ['overlap-check.active-l1=maybe', "Parameter 'overlap-check.active-l1' expects 'on' or 'off'"],
+])('refused: %s', (options, message) => {
+  const { options: given } = parseImageOpts(`driver=qcow2,file.filename=x,${options}`);
+  expect(() => parseImage(undefined, given)).toThrow(message);
 });

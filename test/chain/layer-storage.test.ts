@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { LayerStorage } from '../../src/chain/layer-storage.ts';
+import { unguarded } from '../../src/qcow2/guarded-storage.ts';
 import type { Qcow2Image } from '../../src/qcow2/image.ts';
 import { expectBytes, expectSound, memoryImage } from '../support/memory-images.ts';
 
@@ -84,7 +85,7 @@ test('its extents go down to the image below, whose place is not told', async ()
     ['unallocated', 4096, 4096],
   ]);
   expect(extents[1]).toMatchObject({ host: null });
-  expect(extents[4]).toMatchObject({ host: { storage: image.storage } });
+  expect(extents[4]).toMatchObject({ host: { storage: unguarded(image.storage) } });
   expect(await storage.extentAt(512)).toEqual({ data: true, end: 1024 });
   expect(await storage.extentAt(1024)).toEqual({ data: false, end: 1536 });
 });

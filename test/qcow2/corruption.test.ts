@@ -8,7 +8,7 @@ import { viewOf as dataView } from '../../src/qcow2/fields.ts';
 import { parseHeader } from '../../src/qcow2/header.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { createSnapshot } from '../../src/qcow2/snapshot-changes.ts';
-import { expectBytes, memoryImage, viewOf } from '../support/memory-images.ts';
+import { expectBytes, memoryImage, memoryOf, viewOf } from '../support/memory-images.ts';
 import { pattern } from '../support/storage-contract.ts';
 
 const CLUSTER = 512;
@@ -36,7 +36,7 @@ async function broken(
     await image.write(0, pattern(4 * CLUSTER, 2));
   }
   await image.close();
-  const bytes = (image.storage as MemoryStorage).bytes();
+  const bytes = memoryOf(image).bytes();
   const view = dataView(bytes);
   const pointer = (at: number) => Number(view.getBigUint64(at) & ~COPIED);
   const { l1TableOffset: l1, refcountTableOffset: refcountTable } = parseHeader(bytes);
@@ -128,7 +128,7 @@ test.each<[string, (places: Places) => void, string]>([
   const image = await memoryImage({ size: SIZE, clusterSize: 1024 });
   await image.write(0, pattern(4096, 1));
   await image.close();
-  const bytes = (image.storage as MemoryStorage).bytes();
+  const bytes = memoryOf(image).bytes();
   const view = dataView(bytes);
   const l1 = parseHeader(bytes).l1TableOffset;
   const l2 = Number(view.getBigUint64(l1) & ~COPIED);

@@ -9,7 +9,7 @@ import { checkImage } from '../../src/qcow2/check.ts';
 import { viewOf as dataView } from '../../src/qcow2/fields.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../../src/qcow2/snapshot-changes.ts';
-import { memoryImage } from '../support/memory-images.ts';
+import { memoryImage, memoryOf } from '../support/memory-images.ts';
 import { pattern } from '../support/storage-contract.ts';
 
 const SIZE = 100 * 512;
@@ -62,7 +62,7 @@ test('table entries that say something else', { timeout: 60_000 }, () =>
       await made.write(SIZE / 2, pattern(5000, 1));
       if (shape.refcountBits > 1) await OPERATIONS.create(made);
       await made.close();
-      const bytes = (made.storage as MemoryStorage).bytes();
+      const bytes = memoryOf(made).bytes();
       for (const [slot, value] of changes) dataView(bytes).setBigUint64(slot * 8, value);
       const image = await Qcow2Image.open(new MemoryStorage(bytes)).catch(onlyImageErrors);
       if (!image) return;

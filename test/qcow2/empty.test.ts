@@ -6,7 +6,13 @@ import { writeField } from '../../src/qcow2/fields.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { HEADER } from '../../src/qcow2/spec.ts';
 import { RawImage } from '../../src/raw/raw.ts';
-import { expectBytes, expectSound, memoryImage, viewOf } from '../support/memory-images.ts';
+import {
+  expectBytes,
+  expectSound,
+  memoryImage,
+  memoryOf,
+  viewOf,
+} from '../support/memory-images.ts';
 import { pattern } from '../support/storage-contract.ts';
 
 const SIZE = 200 * 512;
@@ -70,7 +76,7 @@ test('an image that holds nothing stays as small as it is', async () => {
 
 test('an image that is marked corrupt is refused as it is', async () => {
   const image = await filled({ size: SIZE, clusterSize: 4096 });
-  const bytes = (image.storage as MemoryStorage).bytes();
+  const bytes = memoryOf(image).bytes();
   writeField(bytes, HEADER.incompatibleFeatures, 2n);
   const storage = new MemoryStorage(bytes);
   const corrupt = await Qcow2Image.open(storage);

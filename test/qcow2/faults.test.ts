@@ -7,7 +7,13 @@ import { ImageError } from '../../src/errors.ts';
 import { MemoryStorage } from '../../src/io/memory.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { resizeImage } from '../../src/qcow2/resize-image.ts';
-import { expectBytes, findingsIn, memoryImage, viewOf } from '../support/memory-images.ts';
+import {
+  expectBytes,
+  findingsIn,
+  memoryImage,
+  memoryOf,
+  viewOf,
+} from '../support/memory-images.ts';
 import { pattern } from '../support/storage-contract.ts';
 import { type Change, WatchedStorage } from '../support/watched-host.ts';
 
@@ -29,7 +35,7 @@ async function filledBytes(extendedL2 = false): Promise<Uint8Array> {
   const image = await memoryImage({ size: SIZE, clusterSize, extendedL2 });
   await image.write(20_000, pattern(30_000, 1));
   await image.close();
-  return (image.storage as MemoryStorage).bytes();
+  return memoryOf(image).bytes();
 }
 
 /** Runs `work` and a flush on an image whose change number `n` and those after it fail. */

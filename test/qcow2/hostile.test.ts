@@ -8,7 +8,7 @@ import { viewOf as dataView, writeField, writeU64 } from '../../src/qcow2/fields
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { setRefcount } from '../../src/qcow2/refcount.ts';
 import { AUTOCLEAR, EXTENSION, HEADER, INCOMPATIBLE } from '../../src/qcow2/spec.ts';
-import { memoryImage } from '../support/memory-images.ts';
+import { memoryImage, memoryOf } from '../support/memory-images.ts';
 import { pattern } from '../support/storage-contract.ts';
 
 const SIZE = 100 * 512;
@@ -26,7 +26,7 @@ async function sound(refcountBits = 16): Promise<Parts> {
   const image = await memoryImage({ size: SIZE, clusterSize: 512, refcountBits });
   await image.write(0, pattern(512, 1));
   await image.close();
-  const bytes = (image.storage as MemoryStorage).bytes();
+  const bytes = memoryOf(image).bytes();
   const view = dataView(bytes);
   const l1 = image.tables.l1Offset;
   const refcountTable = image.tables.refcountTablePlace.offset;

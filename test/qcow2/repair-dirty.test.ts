@@ -6,7 +6,13 @@ import { viewOf as dataView, writeField } from '../../src/qcow2/fields.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { setRefcount } from '../../src/qcow2/refcount.ts';
 import { HEADER, INCOMPATIBLE } from '../../src/qcow2/spec.ts';
-import { expectBytes, expectSound, memoryImage, viewOf } from '../support/memory-images.ts';
+import {
+  expectBytes,
+  expectSound,
+  memoryImage,
+  memoryOf,
+  viewOf,
+} from '../support/memory-images.ts';
 import { pattern } from '../support/storage-contract.ts';
 
 const SIZE = 100 * 512;
@@ -18,7 +24,7 @@ async function dirtyImage(order: number, from: number, count: number): Promise<M
   const image = await memoryImage({ size: SIZE, clusterSize: 512, refcountBits: 2 ** order });
   await image.write(0, CONTENT);
   await image.close();
-  const bytes = (image.storage as MemoryStorage).bytes();
+  const bytes = memoryOf(image).bytes();
   writeField(bytes, HEADER.incompatibleFeatures, INCOMPATIBLE.dirty);
   const perBlock = 4096 / 2 ** order;
   const table = image.tables.refcountTablePlace.offset;
@@ -79,7 +85,7 @@ test('an image whose tables point past the file is refused and left alone', asyn
 test('autoclear bits that nobody here knows are cleared by the first write', async () => {
   const image = await memoryImage({ size: SIZE, clusterSize: 512 });
   await image.close();
-  const bytes = (image.storage as MemoryStorage).bytes();
+  const bytes = memoryOf(image).bytes();
   writeField(bytes, HEADER.autoclearFeatures, 0b1110n);
   const storage = new MemoryStorage(bytes);
   const opened = await Qcow2Image.open(storage);

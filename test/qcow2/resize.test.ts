@@ -13,6 +13,7 @@ import {
   expectSound,
   findingsIn,
   memoryImage,
+  memoryOf,
   reopened,
   viewOf,
 } from '../support/memory-images.ts';
@@ -83,7 +84,7 @@ test('snapshots keep their disk', async () => {
 
 test('a smaller disk needs no room', async () => {
   const image = await filled();
-  const bytes = (image.storage as MemoryStorage).bytes();
+  const bytes = memoryOf(image).bytes();
   const inner = new MemoryStorage(bytes);
   const watch = (change: Change) => {
     if (change.kind === 'write' && change.offset + change.bytes.length > bytes.length) throw full();
@@ -97,7 +98,7 @@ test('a smaller disk needs no room', async () => {
 test.each(['metadata', 'falloc', 'full'] as const)(
   'preallocation (%s) that finds no room is taken back',
   async (mode) => {
-    const bytes = ((await filled()).storage as MemoryStorage).bytes();
+    const bytes = memoryOf(await filled()).bytes();
     const inner = new MemoryStorage(bytes);
     let left = 300;
     const watch = (change: Change) => {

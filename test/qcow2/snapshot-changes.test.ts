@@ -9,7 +9,13 @@ import { writeField } from '../../src/qcow2/fields.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../../src/qcow2/snapshot-changes.ts';
 import { HEADER } from '../../src/qcow2/spec.ts';
-import { expectBytes, expectSound, memoryImage, viewOf } from '../support/memory-images.ts';
+import {
+  expectBytes,
+  expectSound,
+  memoryImage,
+  memoryOf,
+  viewOf,
+} from '../support/memory-images.ts';
 import { expectSnapshots, SnapshotModel } from '../support/snapshot-model.ts';
 import { pattern } from '../support/storage-contract.ts';
 
@@ -130,7 +136,7 @@ describe('what is refused leaves the file as it is', () => {
     details: object,
   ): Promise<void> {
     await image.flush();
-    const storage = image.storage as MemoryStorage;
+    const storage = memoryOf(image);
     const before = storage.bytes();
     await expect(work(image)).rejects.toMatchObject(details);
     expectBytes(storage.bytes(), before);
@@ -156,7 +162,7 @@ describe('what is refused leaves the file as it is', () => {
     const image = await memoryImage({ size: 8192, clusterSize: 512 });
     await image.write(0, pattern(8192, 1));
     await image.close();
-    const storage = new MemoryStorage((image.storage as MemoryStorage).bytes());
+    const storage = new MemoryStorage(memoryOf(image).bytes());
     Object.defineProperty(storage, 'resizable', { value: false });
     const full = await Qcow2Image.open(storage);
     await expect(one(full)).rejects.toMatchObject({ code: 'no-space' });
@@ -168,7 +174,7 @@ describe('what is refused leaves the file as it is', () => {
   test('another size of a version 2 disk', async () => {
     const image = await memoryImage({ size: 8192, clusterSize: 512, version: 2 });
     await one(image);
-    const bytes = (image.storage as MemoryStorage).bytes();
+    const bytes = memoryOf(image).bytes();
     // The size of the disk, as the header has it.
     new DataView(bytes.buffer).setUint32(28, 16384);
     const other = await Qcow2Image.open(new MemoryStorage(bytes));
@@ -216,7 +222,7 @@ test('what other entries hold is kept, however long', async () => {
   await createSnapshot(image, { name: 'kept', ...NOW });
   const [snapshot] = await image.snapshots();
   expect(snapshot).toMatchObject({ ...NOW, id: '1', icount: 0n, diskSize: 8192, vmStateSize: 0 });
-  const bytes = (image.storage as MemoryStorage).bytes();
+  const bytes = memoryOf(image).bytes();
   const at = image.header.snapshotsOffset;
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   // 40 bytes of extra data: a large state, the disk, a count of instructions, and what nobody knows.
@@ -241,7 +247,7 @@ test('the state of a machine, which lies past the disk, stays with its snapshot'
   await image.write(0, pattern(disk, 1));
   await image.write(state, pattern(4096, 2));
   await image.close();
-  const bytes = (image.storage as MemoryStorage).bytes();
+  const bytes = memoryOf(image).bytes();
   // The disk ends within the first L2 table now; what the second one maps lies past it.
   writeField(bytes, HEADER.size, disk);
   const storage = new MemoryStorage(bytes);

@@ -5,7 +5,13 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { MemoryStorage } from '../../src/io/memory.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
-import { expectBytes, expectSound, memoryImage, viewOf } from '../support/memory-images.ts';
+import {
+  expectBytes,
+  expectSound,
+  memoryImage,
+  memoryOf,
+  viewOf,
+} from '../support/memory-images.ts';
 import { atSnapshot, withSnapshot } from '../support/snapshots.ts';
 import { pattern } from '../support/storage-contract.ts';
 
@@ -17,7 +23,7 @@ async function imageWithSnapshot(version: 2 | 3, extendedL2 = false): Promise<Me
   await image.write(1000, pattern(30_000, 1));
   if (version === 3) await image.zero(5000, 3000);
   await image.close();
-  return new MemoryStorage(withSnapshot((image.storage as MemoryStorage).bytes()));
+  return new MemoryStorage(withSnapshot(memoryOf(image).bytes()));
 }
 
 async function snapshotView(storage: MemoryStorage): Promise<Uint8Array> {

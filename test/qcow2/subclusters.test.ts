@@ -13,7 +13,13 @@ import { HEADER } from '../../src/qcow2/spec.ts';
 import { alikeFrom, bitsBetween, highest, lowest } from '../../src/qcow2/subclusters.ts';
 import { RawImage } from '../../src/raw/raw.ts';
 import { alignUp } from '../../src/units.ts';
-import { expectBytes, expectSound, memoryImage, viewOf } from '../support/memory-images.ts';
+import {
+  expectBytes,
+  expectSound,
+  memoryImage,
+  memoryOf,
+  viewOf,
+} from '../support/memory-images.ts';
 import { atSnapshot, withSnapshot } from '../support/snapshots.ts';
 import { pattern } from '../support/storage-contract.ts';
 
@@ -95,7 +101,7 @@ async function backed(storage: MemoryStorage): Promise<Qcow2Image> {
 async function overlay(options: Partial<CreateOptions> = {}): Promise<Qcow2Image> {
   const image = await memoryImage({ ...SHAPE, ...options });
   await image.close();
-  return backed(image.storage as MemoryStorage);
+  return backed(memoryOf(image));
 }
 
 /** Runs of subclusters, as `data 2+1`. */
@@ -121,7 +127,7 @@ async function expectView(image: Qcow2Image, changes: readonly [number, Uint8Arr
   for (const [at, bytes] of changes) expected.set(bytes, at);
   expectBytes(await viewOf(image), expected);
   await image.flush();
-  expectBytes(await viewOf(await backed(image.storage as MemoryStorage)), expected);
+  expectBytes(await viewOf(await backed(memoryOf(image))), expected);
   await expectSound(image.storage);
 }
 
@@ -200,7 +206,7 @@ test('preallocated clusters hold nothing: what lies below is seen', async () => 
 test('in a cluster that a snapshot shares, all that it holds is copied, in one piece', async () => {
   const made = await mixed();
   await made.close();
-  const storage = new MemoryStorage(withSnapshot((made.storage as MemoryStorage).bytes()));
+  const storage = new MemoryStorage(withSnapshot(memoryOf(made).bytes()));
   const image = await backed(storage);
   await image.write(3 * SUBCLUSTER, pattern(10, 5));
   expect(await runs(image)).toEqual(['data 3+11']);
@@ -214,7 +220,7 @@ describe('damaged entries', () => {
   async function damaged(change: (view: DataView, entry: number) => void): Promise<Qcow2Image> {
     const image = await mixed();
     await image.close();
-    const bytes = (image.storage as MemoryStorage).bytes().slice();
+    const bytes = memoryOf(image).bytes().slice();
     change(dataView(bytes), image.tables.l1Entry(0).offset);
     return backed(new MemoryStorage(bytes));
   }
@@ -227,7 +233,7 @@ describe('damaged entries', () => {
     ['the zero flag', /reserved bits are set/, (view, at) => view.setUint8(at + 7, 1)],
   ])('%s: nothing is read, nothing is written', async (_what, message, change) => {
     const image = await damaged(change);
-    const before = (image.storage as MemoryStorage).bytes().slice();
+    const before = memoryOf(image).bytes().slice();
     const corrupt = { code: 'corrupt', message: expect.stringMatching(message) };
     await expect(image.read(0, new Uint8Array(1))).rejects.toMatchObject(corrupt);
     await expect(image.write(0, new Uint8Array(1))).rejects.toMatchObject(corrupt);
@@ -235,7 +241,7 @@ describe('damaged entries', () => {
     await expect(image.growthCounter().addData(0, 1)).rejects.toMatchObject(corrupt);
     // But for the bit that says that it is corrupt.
     writeField(before, HEADER.incompatibleFeatures, 0x12n);
-    expectBytes((image.storage as MemoryStorage).bytes(), before);
+    expectBytes(memoryOf(image).bytes(), before);
   });
 
   test('the bitmap of a compressed cluster means nothing', async () => {

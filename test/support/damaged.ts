@@ -6,7 +6,7 @@ import { MemoryStorage } from '../../src/io/memory.ts';
 import { viewOf as dataView } from '../../src/qcow2/fields.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { createSnapshot } from '../../src/qcow2/snapshot-changes.ts';
-import { memoryImage } from './memory-images.ts';
+import { memoryImage, memoryOf } from './memory-images.ts';
 import { pattern } from './storage-contract.ts';
 
 export const CLUSTER = 512;
@@ -37,7 +37,7 @@ export async function soundImage({ version, refcountBits, snapshots }: Shape): P
     await image.zero((20 * i + 15) * CLUSTER, 5 * CLUSTER);
   }
   await image.close();
-  return (image.storage as MemoryStorage).bytes();
+  return memoryOf(image).bytes();
 }
 
 /** What is done to a structure of an image. */

@@ -8,6 +8,7 @@ import type { Storage } from '../../src/io/storage.ts';
 import type { Layer } from '../../src/layer.ts';
 import { checkImage } from '../../src/qcow2/check.ts';
 import { type CreateOptions, createImage } from '../../src/qcow2/create.ts';
+import { unguarded } from '../../src/qcow2/guarded-storage.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { RawImage } from '../../src/raw/raw.ts';
 
@@ -21,6 +22,13 @@ export async function imageIn(storage: Storage, options: CreateOptions): Promise
   const image = await createImage(storage, options);
   if (options.backingFile !== undefined) image.backing = new RawImage(new MemoryStorage());
   return image;
+}
+
+/** The memory that an image lies in. */
+export function memoryOf(image: Qcow2Image): MemoryStorage {
+  const storage = unguarded(image.storage);
+  if (!(storage instanceof MemoryStorage)) throw new Error(`${image.filename}: not in memory`);
+  return storage;
 }
 
 /** The image as its file has it now. */

@@ -69,7 +69,7 @@ async function readHeader(storage: Storage) {
 async function placeArea(storage: Storage, area: Uint8Array): Promise<number> {
   const header = await readHeader(storage);
   const geometry = geometryOfHeader(header);
-  const tables = await Tables.load(storage, geometry, header, CACHE_BYTES);
+  const tables = await Tables.load(storage, geometry, header, { cacheBytes: CACHE_BYTES });
   const clusters = divideUp(area.length, geometry.clusterSize);
   const { host } = await new Allocator(storage, geometry, tables).takeContiguous(clusters);
   const whole = new Uint8Array(clusters * geometry.clusterSize);
