@@ -5,6 +5,7 @@ import type { Findings } from './check-findings.ts';
 import { viewOf } from './fields.ts';
 import { clusterIndexOf } from './geometry.ts';
 import { clusterOffset } from './l2-entry.ts';
+import { OffsetCounts } from './offset-counts.ts';
 import { entryHex, isHole, readTable } from './reference-walk.ts';
 import type { ReferencedImage } from './references.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, INCOMPATIBLE, ZERO_LOW } from './spec.ts';
@@ -27,8 +28,10 @@ export class CopiedCheck {
   readonly #writer: FlagWriter | undefined;
   readonly #hasDataFile: boolean;
   readonly #table: Uint8Array;
-  /** Offset of an L2 table -> how often it was met, and the errors in it. */
-  readonly #met = new Map<number, { times: number; errors: number }>();
+  /** How often L2 tables were met. */
+  readonly #met = new OffsetCounts();
+  /** Offset of an L2 table -> errors that are left in it. */
+  readonly #errors = new Map<number, number>();
 
   /** With a `writer` the flags are put right. */
   constructor(
@@ -86,13 +89,13 @@ export class CopiedCheck {
   }
 
   async #meet(offset: number): Promise<void> {
-    const met = this.#met.get(offset) ?? { times: 0, errors: 0 };
-    this.#met.set(offset, met);
+    const times = this.#met.add(offset);
+    const known = this.#errors.get(offset) ?? 0;
     // What was right once is right again, and so is what was put right.
-    if (met.times === 0 || (met.errors > 0 && met.times < TELLINGS)) {
-      met.errors = await this.#l2(offset);
-    } else this.#findings.corrupt(null, met.errors);
-    met.times++;
+    if (times === 1 || (known > 0 && times <= TELLINGS)) {
+      const errors = await this.#l2(offset);
+      if (errors > 0) this.#errors.set(offset, errors);
+    } else this.#findings.corrupt(null, known);
   }
 
   /** Returns how many errors are left in a table. */

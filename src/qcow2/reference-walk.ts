@@ -8,6 +8,7 @@ import { viewOf } from './fields.ts';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
 import { clusterOffset, decodeCompressed } from './l2-entry.ts';
+import { OffsetCounts } from './offset-counts.ts';
 import type { ReferenceCounts } from './reference-counts.ts';
 import {
   COMPRESSED_HIGH,
@@ -77,8 +78,8 @@ export class MapWalk {
   readonly #table: Uint8Array;
   readonly #view: DataView;
   /** Offset of an L2 table -> how often it was met. */
-  readonly #metActive = new Map<number, number>();
-  readonly #metInSnapshots = new Map<number, number>();
+  readonly #metActive = new OffsetCounts();
+  readonly #metInSnapshots = new OffsetCounts();
 
   constructor(image: Image, counts: ReferenceCounts, visitor: ReferenceVisitor) {
     this.#image = image;
@@ -114,9 +115,7 @@ export class MapWalk {
         );
       }
       teller.l2Table?.(l2);
-      const times = (met.get(l2) ?? 0) + 1;
-      met.set(l2, times);
-      if (times <= WALKS_OF_ONE_TABLE) await this.#l2(l2, teller);
+      if (met.add(l2) <= WALKS_OF_ONE_TABLE) await this.#l2(l2, teller);
     }
   }
 
