@@ -50,7 +50,7 @@ export class RepairRound {
   #state: RepairState;
   #last = -1;
   #rebuild = false;
-  /** How many L1 entries point to each L2 table. */
+  /** How many L1 entries point to each L2 table that lies where one may. */
   readonly #uses = new OffsetCounts();
   /** L2 tables with misplaced zeros, and whether they were walked before. */
   readonly #mended = new Map<number, 'now' | 'before'>();
@@ -132,7 +132,9 @@ export class RepairRound {
   }
 
   #useL2(offset: number): void {
-    this.#uses.add(offset);
+    const { storage, geometry } = this.#state;
+    // Others are not asked about.
+    if (offset < storage.size && offset % geometry.clusterSize === 0) this.#uses.add(offset);
     if (this.#mended.has(offset)) this.#mended.set(offset, 'before');
   }
 
