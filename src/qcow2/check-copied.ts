@@ -4,8 +4,10 @@ import { SECTOR } from '../units.ts';
 import type { Findings } from './check-findings.ts';
 import { viewOf } from './fields.ts';
 import { clusterIndexOf } from './geometry.ts';
+import { Holes } from './holes.ts';
 import { clusterOffset } from './l2-entry.ts';
-import { entryHex, isHole, readTable } from './reference-walk.ts';
+import { OffsetCounts } from './offset-counts.ts';
+import { entryHex, readTable } from './reference-walk.ts';
 import type { ReferencedImage } from './references.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, INCOMPATIBLE, ZERO_LOW } from './spec.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
@@ -27,8 +29,11 @@ export class CopiedCheck {
   readonly #writer: FlagWriter | undefined;
   readonly #hasDataFile: boolean;
   readonly #table: Uint8Array;
-  /** Offset of an L2 table -> how often it was met, and the errors in it. */
-  readonly #met = new Map<number, { times: number; errors: number }>();
+  readonly #holes: Holes;
+  /** How often L2 tables were met. */
+  readonly #met = new OffsetCounts();
+  /** Offset of an L2 table -> errors that are left in it. */
+  readonly #errors = new Map<number, number>();
 
   /** With a `writer` the flags are put right. */
   constructor(
@@ -44,6 +49,7 @@ export class CopiedCheck {
     const { incompatibleFeatures } = image.header;
     this.#hasDataFile = (incompatibleFeatures & INCOMPATIBLE.externalDataFile) !== 0n;
     this.#table = new Uint8Array(image.geometry.clusterSize);
+    this.#holes = new Holes(image.storage);
   }
 
   async run(): Promise<void> {
@@ -86,19 +92,19 @@ export class CopiedCheck {
   }
 
   async #meet(offset: number): Promise<void> {
-    const met = this.#met.get(offset) ?? { times: 0, errors: 0 };
-    this.#met.set(offset, met);
+    if (await this.#holes.has(offset, this.#table.length)) return;
+    const times = this.#met.add(offset);
+    const known = this.#errors.get(offset) ?? 0;
     // What was right once is right again, and so is what was put right.
-    if (met.times === 0 || (met.errors > 0 && met.times < TELLINGS)) {
-      met.errors = await this.#l2(offset);
-    } else this.#findings.corrupt(null, met.errors);
-    met.times++;
+    if (times === 1 || (known > 0 && times <= TELLINGS)) {
+      const errors = await this.#l2(offset);
+      if (errors > 0 || known > 0) this.#errors.set(offset, errors);
+    } else this.#findings.corrupt(null, known);
   }
 
   /** Returns how many errors are left in a table. */
   async #l2(offset: number): Promise<number> {
     const { storage, geometry } = this.#image;
-    if (await isHole(storage, offset, geometry.clusterSize)) return 0;
     await storage.read(offset, this.#table);
     const view = viewOf(this.#table);
     let errors = 0;

@@ -7,7 +7,9 @@ import type { Storage } from '../io/storage.ts';
 import { viewOf } from './fields.ts';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
+import { Holes } from './holes.ts';
 import { clusterOffset, decodeCompressed } from './l2-entry.ts';
+import { OffsetCounts } from './offset-counts.ts';
 import type { ReferenceCounts } from './reference-counts.ts';
 import {
   COMPRESSED_HIGH,
@@ -77,8 +79,8 @@ export class MapWalk {
   readonly #table: Uint8Array;
   readonly #view: DataView;
   /** Offset of an L2 table -> how often it was met. */
-  readonly #metActive = new Map<number, number>();
-  readonly #metInSnapshots = new Map<number, number>();
+  readonly #metActive = new OffsetCounts();
+  readonly #metInSnapshots = new OffsetCounts();
 
   constructor(image: Image, counts: ReferenceCounts, visitor: ReferenceVisitor) {
     this.#image = image;
@@ -97,6 +99,7 @@ export class MapWalk {
     const { clusterSize } = geometry;
     const teller: Teller = { ...this.#visitor, times: 1, isActive };
     this.#add(offset, entries * 8, teller);
+    const holes = new Holes(storage);
     const met = isActive ? this.#metActive : this.#metInSnapshots;
     const l1 = viewOf(await readTable(storage, offset, entries * 8));
     for (let index = 0; index < entries; index++) {
@@ -114,9 +117,9 @@ export class MapWalk {
         );
       }
       teller.l2Table?.(l2);
-      const times = (met.get(l2) ?? 0) + 1;
-      met.set(l2, times);
-      if (times <= WALKS_OF_ONE_TABLE) await this.#l2(l2, teller);
+      // There is nothing in a hole, and nothing to remember.
+      if (await holes.has(l2, clusterSize)) continue;
+      if (met.add(l2) <= WALKS_OF_ONE_TABLE) await this.#l2(l2, teller);
     }
   }
 
@@ -155,7 +158,6 @@ export class MapWalk {
   async #l2(offset: number, teller: Teller): Promise<void> {
     const { storage, geometry } = this.#image;
     const { clusterSize, l2EntryBytes } = geometry;
-    if (await isHole(storage, offset, clusterSize)) return;
     await storage.read(offset, this.#table);
     const view = this.#view;
     const isPlain =
@@ -257,13 +259,6 @@ export class MapWalk {
 function exactHost(high: number, low: number, clusterBits: number): bigint {
   const entry = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
   return entry & ((1n << BigInt(62 - (clusterBits - 8))) - 1n);
-}
-
-/** Reads as zeros by what the file system knows. */
-export async function isHole(storage: Storage, offset: number, length: number): Promise<boolean> {
-  if (offset >= storage.size) return true;
-  const { data, end } = await storage.extentAt(offset);
-  return !data && end >= Math.min(offset + length, storage.size);
 }
 
 export async function readTable(

@@ -19,6 +19,7 @@ import { Findings, type Tell, Usage } from './check-findings.ts';
 import { viewOf } from './fields.ts';
 import { clusterIndexOf } from './geometry.ts';
 import { clusterOffset } from './l2-entry.ts';
+import { OffsetCounts } from './offset-counts.ts';
 import { setRefcount } from './refcount.ts';
 import { type ClusterRange, type ReferenceCounts, rangesOf } from './reference-counts.ts';
 import { type ReferenceVisitor, readTable } from './reference-walk.ts';
@@ -49,8 +50,8 @@ export class RepairRound {
   #state: RepairState;
   #last = -1;
   #rebuild = false;
-  /** Offset of an L2 table -> how many L1 entries point there. */
-  #uses = new Map<number, number>();
+  /** How many L1 entries point to each L2 table that lies where one may. */
+  readonly #uses = new OffsetCounts();
   /** L2 tables with misplaced zeros, and whether they were walked before. */
   readonly #mended = new Map<number, 'now' | 'before'>();
   /** Clusters with more references than a refcount can say. */
@@ -131,7 +132,9 @@ export class RepairRound {
   }
 
   #useL2(offset: number): void {
-    this.#uses.set(offset, (this.#uses.get(offset) ?? 0) + 1);
+    const { storage, geometry } = this.#state;
+    // Others are not asked about.
+    if (offset < storage.size && offset % geometry.clusterSize === 0) this.#uses.add(offset);
     if (this.#mended.has(offset)) this.#mended.set(offset, 'before');
   }
 
@@ -335,7 +338,7 @@ export class RepairRound {
       if (offset === 0 || offset % geometry.clusterSize !== 0 || offset >= storage.size) continue;
       const cluster = clusterIndexOf(offset, geometry);
       const refcount = await stored.get(cluster);
-      const uses = this.#uses.get(offset) ?? 1;
+      const uses = this.#uses.get(offset);
       const overflows = this.#overflowed.has(cluster) && uses === 1;
       if (refcount !== 'unreadable' && (refcount > uses || overflows)) this.l2Tables.add(offset);
     }
