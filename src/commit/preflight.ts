@@ -40,7 +40,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
   await checkBase(range, refuse);
   options.signal?.throwIfAborted();
   const empties = topIndex === 0 && options.base === undefined && !options.drop;
-  if (empties) checkTop(top, refuse);
+  if (empties) await checkTop(top, refuse);
 
   const { relinks, overlays, done } = await prepareRelinks(range, options, refuse);
   try {
@@ -172,9 +172,11 @@ function sizeError(base: ChainLayer, top: ChainLayer, why: string): ImageError {
   );
 }
 
-function checkTop(top: ChainLayer, refuse: Refuse): void {
-  const refusal = asQcow2(top.layer).refusalToWrite({ dataUnchanged: true, writable: true });
+async function checkTop(top: ChainLayer, refuse: Refuse): Promise<void> {
+  const image = asQcow2(top.layer);
+  const refusal = image.refusalToWrite({ dataUnchanged: true, writable: true });
   if (refusal !== undefined) refuse(refusal);
+  else await collect(() => image.verifyToEmpty(), refuse);
 }
 
 async function* planFor(

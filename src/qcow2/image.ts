@@ -10,7 +10,7 @@ import { BitmapGrowth, type GrowingBitmap } from './bitmap-growth.ts';
 import { Bitmaps } from './bitmaps.ts';
 import { CompressedWriter, compressorFor } from './compressed-writer.ts';
 import { corruptionBehind } from './corruption.ts';
-import { emptyImage } from './empty.ts';
+import { emptyImage, fastEmptyScratch } from './empty.ts';
 import { GrowthCounter } from './growth.ts';
 import { geometryOfHeader, type Header } from './header.ts';
 import type { OpenImageOptions, WriteIntent } from './image-options.ts';
@@ -298,6 +298,13 @@ export class Qcow2Image extends ImageState implements Layer {
   /** Throws `corrupt` where refcounts call free what the tables use; a dirty image is rebuilt anyway. */
   async verify(): Promise<void> {
     if (!this.dirty) await verifyRefcounts(this, this.context);
+  }
+
+  /** Throws `corrupt` where emptying it could free what it still needs. */
+  async verifyToEmpty(): Promise<void> {
+    await this.tables.loadRefcountTable();
+    // The fast way makes all tables anew, whatever the old ones say.
+    if (fastEmptyScratch(this.header, this.context) === null) await this.verify();
   }
 
   async flush(): Promise<void> {
