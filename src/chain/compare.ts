@@ -55,16 +55,17 @@ export async function compareChains(
     options.onProgress?.(done, total);
   };
   const common = Math.min(...sizes);
+  const whole = options.strict !== true && options.onProgress === undefined;
   const found = await judge(
     chains,
-    common === 0 ? [] : bothPieces(chains, options.strict === true),
+    common === 0 ? [] : bothPieces(chains, { strict: options.strict === true, whole }),
     options,
     advance,
   );
   if (found !== undefined || a.size === b.size) return found ?? { result: 'identical' };
   options.onSizeMismatch?.();
   const longer = a.size > b.size ? 0 : 1;
-  const rest = tailPieces(chains[longer], longer, common);
+  const rest = tailPieces(chains[longer], longer, common, whole);
   return (await judge(chains, rest, options, advance)) ?? { result: 'identical' };
 }
 

@@ -21,6 +21,7 @@ import {
 import { Chain, type ChainLayer } from './chain.ts';
 import { checkDriver } from './drivers.ts';
 import { resolveName } from './filename.ts';
+import { checkL1Total } from './l1-total.ts';
 import { LayerStorage } from './layer-storage.ts';
 import { formatName, type NodeName, nameText } from './node-name.ts';
 import { commonOf } from './node-options.ts';
@@ -176,6 +177,7 @@ async function openLayers(
     if (options.onWarning) warn(layer, options.onWarning);
     const above = layers.at(-1);
     layers.push({ ...entry, storedName: next.storedName ?? name });
+    checkL1Total(layers.map((each) => each.layer));
     if (above !== undefined) above.layer.backing = layer;
     if (layer instanceof Qcow2Image) layer.standsAlone = parsed.backing.none;
     left.push(() => checkNothingLeft(opened, parsed.backing, depth, options.single === true));

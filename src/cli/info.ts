@@ -48,7 +48,9 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
   const images = await describeChain(named, flags, secrets, program);
   if (flags.output === 'json') {
     const value = flags.backingChain ? images : images[0];
-    program.out(`${qemuJson(value)}\n`);
+    // Apart: together, a long text would be in memory twice.
+    program.out(qemuJson(value));
+    program.out('\n');
   } else program.out(images.map(infoText).join('\n'));
   return 0;
 }

@@ -117,8 +117,14 @@ function reportCorruption(error: ImageError, program: ProgramContext): void {
   }
 }
 
+/** How Node.js says that it got none: where an image is too large for the limits that we run under. */
+function isOutOfMemory(error: unknown): boolean {
+  return error instanceof RangeError && /allocation failed/.test(error.message);
+}
+
 /** Prints an error as `PROG: message`; anything but an ImageError is a bug of ours and is thrown. */
-export function reportError(error: unknown, program: ProgramContext): number {
+export function reportError(thrown: unknown, program: ProgramContext): number {
+  const error = isOutOfMemory(thrown) ? new ImageError('unsupported', 'Out of memory') : thrown;
   if (!(error instanceof ImageError)) throw error;
   reportCorruption(error, program);
   if (error instanceof TwoLineError) program.err(`${program.name}: ${error.first}\n`);

@@ -1,15 +1,19 @@
 // The COPIED flags of the active state: they must say whether the refcount is exactly one.
 
+import { MIB } from '../units.ts';
 import { viewOf } from './fields.ts';
 import { clusterIndexOf } from './geometry.ts';
 import { clusterOffset } from './l2-entry.ts';
-import { entryHex, isHole, readTable } from './reference-walk.ts';
+import { OffsetCounts } from './offset-counts.ts';
+import { entryHex, isHole, MAX_UNALIGNED_TABLES, readTable } from './reference-walk.ts';
 import type { ReferencedImage } from './references.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, INCOMPATIBLE, ZERO_LOW } from './spec.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
 
 /** So often the errors of one L2 table are told, should many L1 entries point to it. */
 const TELLINGS = 64;
+/** And so many bytes of tables are walked for it. */
+const MAX_WALKED_AGAIN = 32 * MIB;
 
 export class CopiedCheck {
   readonly #image: ReferencedImage;
@@ -17,8 +21,11 @@ export class CopiedCheck {
   readonly #corrupt: (message: string | null, times?: number) => void;
   readonly #hasDataFile: boolean;
   readonly #table: Uint8Array;
-  /** Offset of an L2 table -> how often it was met, and the errors in it. */
-  readonly #met = new Map<number, { times: number; errors: number }>();
+  /** How often an L2 table was met, and the errors in it. */
+  readonly #met = new OffsetCounts();
+  readonly #errors = new OffsetCounts();
+  #walkedAgain = 0;
+  #unaligned = 0;
 
   constructor(
     image: ReferencedImage,
@@ -55,18 +62,26 @@ export class CopiedCheck {
   }
 
   async #meet(offset: number): Promise<void> {
-    const met = this.#met.get(offset) ?? { times: 0, errors: 0 };
-    this.#met.set(offset, met);
+    const { storage, geometry } = this.#image;
+    const { clusterSize } = geometry;
+    if (offset % clusterSize !== 0 && this.#unaligned++ >= MAX_UNALIGNED_TABLES) return;
+    if (await isHole(storage, offset, clusterSize)) return;
+    const times = this.#met.add(offset);
+    if (times === 1) {
+      const found = await this.#l2(offset);
+      if (found > 0) this.#errors.add(offset, found);
+      return;
+    }
     // What was right once is right again.
-    if (met.times === 0 || (met.errors > 0 && met.times < TELLINGS)) {
-      met.errors = await this.#l2(offset);
-    } else this.#corrupt(null, met.errors);
-    met.times++;
+    const errors = this.#errors.get(offset);
+    if (errors === 0) return;
+    this.#walkedAgain += clusterSize;
+    if (times <= TELLINGS && this.#walkedAgain <= MAX_WALKED_AGAIN) await this.#l2(offset);
+    else this.#corrupt(null, errors);
   }
 
   async #l2(offset: number): Promise<number> {
     const { storage, geometry } = this.#image;
-    if (await isHole(storage, offset, geometry.clusterSize)) return 0;
     await storage.read(offset, this.#table);
     const view = viewOf(this.#table);
     let errors = 0;

@@ -13,6 +13,10 @@ import { StoredRefcounts } from './stored-refcounts.ts';
 /** What a message is about; `check-error`: something could not be checked. */
 export type FindingKind = 'corruption' | 'leak' | 'check-error';
 
+const ADVICE =
+  'Use qemu-img amend to increase the refcount entry width or qemu-img convert to create a clean ' +
+  'copy if the image cannot be opened for writing';
+
 export type Tell = (message: string, kind: FindingKind) => void;
 
 export interface CheckResult {
@@ -80,16 +84,17 @@ class Findings {
     this.#tell = tell;
   }
 
-  readonly tell: Tell = (message, kind) => {
+  /** Words are made only where they are told. */
+  readonly tell = (message: string | (() => string), kind: FindingKind): void => {
     this.#messages++;
-    if (this.#messages <= MAX_MESSAGES) this.#tell(message, kind);
-    else if (this.#messages === MAX_MESSAGES + 1) {
-      this.#tell('(further messages are left out)', kind);
-    }
+    if (this.#messages > MAX_MESSAGES + 1) return;
+    const isLast = this.#messages === MAX_MESSAGES + 1;
+    const words = typeof message === 'string' ? message : message();
+    this.#tell(isLast ? '(further messages are left out)' : words, kind);
   };
 
   /** `times` that are told about only once. */
-  readonly corrupt = (message: string | null, times = 1): void => {
+  readonly corrupt = (message: string | (() => string) | null, times = 1): void => {
     if (message !== null) this.tell(message, 'corruption');
     this.corruptions += times;
   };
@@ -144,11 +149,8 @@ async function compareRefcounts(
   const { corrupt } = findings;
   const count = clustersPerRange(image.geometry, COUNTER_BYTES);
   const overflow = (cluster: number, times: number): void => {
-    const offset = (cluster * image.geometry.clusterSize).toString(16);
-    const advice =
-      'Use qemu-img amend to increase the refcount entry width or qemu-img convert to create a ' +
-      'clean copy if the image cannot be opened for writing';
-    corrupt(`ERROR: overflow cluster offset=0x${offset}\n${advice}`, times);
+    const offset = cluster * image.geometry.clusterSize;
+    corrupt(() => `ERROR: overflow cluster offset=0x${offset.toString(16)}\n${ADVICE}`, times);
   };
   const visitor = {
     overflow,
@@ -156,7 +158,8 @@ async function compareRefcounts(
     repeated: (times: number) => corrupt(null, times),
     pastEnd: (offset: number | bigint, length: number) =>
       corrupt(
-        'ERROR: counting reference for region exceeding the end of the file by one cluster or ' +
+        () =>
+          'ERROR: counting reference for region exceeding the end of the file by one cluster or ' +
           `more: offset 0x${offset.toString(16)} size 0x${length.toString(16)}`,
       ),
     cluster: (host: number | null, previous: number | null, times: number) =>
@@ -199,10 +202,11 @@ async function compareRange(
       }
       if (refcount > 0 || references > 0) last = cluster;
       if (refcount === references) continue;
-      const text = `cluster ${cluster} refcount=${refcount} reference=${references}`;
-      if (refcount < references) findings.corrupt(`ERROR ${text}`);
+      const at = cluster;
+      const text = () => `cluster ${at} refcount=${refcount} reference=${references}`;
+      if (refcount < references) findings.corrupt(() => `ERROR ${text()}`);
       else {
-        findings.tell(`Leaked ${text}`, 'leak');
+        findings.tell(() => `Leaked ${text()}`, 'leak');
         findings.leaks++;
       }
     }

@@ -21,7 +21,7 @@ import { PairedStorage } from './paired-storage.ts';
 import type { PlaceContext } from './place.ts';
 import { prepareForWriting, refusalToWrite, whyFixedSize } from './prepare.ts';
 import { Reader } from './reader.ts';
-import { readSnapshots } from './snapshots.ts';
+import { checkSnapshots } from './snapshots.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
 import { type Mover, Writer } from './writer.ts';
@@ -88,7 +88,7 @@ export class Qcow2Image extends ImageState implements Layer {
       const cacheBytes = options.cacheBytes ?? DEFAULT_CACHE;
       const tables = await Tables.load(paired, geometry, header, cacheBytes);
       // A broken table is found now, and not when it is needed. A check tells of it by itself.
-      if (!checking) await readSnapshots(storage, header);
+      if (!checking) await checkSnapshots(storage, header);
       const image = new Qcow2Image(paired, header, opened, tables, options);
       await image.#bitmaps.load();
       return image;

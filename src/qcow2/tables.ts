@@ -24,6 +24,7 @@ import { type Geometry, refcountTableIndexOf } from './geometry.ts';
 import type { Header } from './header.ts';
 import { type HeaderPatch, HeaderSector } from './header-sector.ts';
 import { clusterOffset, encodeEntry } from './l2-entry.ts';
+import { checkRoomForL2 } from './l2-room.ts';
 import { lowerRefcounts } from './lower-refcounts.ts';
 import { Structures } from './overlap.ts';
 import { getRefcount, setRefcount } from './refcount.ts';
@@ -83,6 +84,7 @@ export class Tables {
     const tables = new Tables(storage, geometry, header, sector, cacheBytes);
     try {
       await tables.#l1.load(storage, 'the L1 table');
+      checkRoomForL2(storage, geometry, tables.#l1);
     } catch (error) {
       if (!(error instanceof ImageError) || error.code !== 'corrupt') throw error;
       // An image that can't be read can still be described.
