@@ -68,7 +68,7 @@ function* cut(offset: number, length: number, read: Piece['read']): Generator<Pi
 export interface PieceOptions {
   /** What is allocated where has to be the same, too. */
   readonly strict: boolean;
-  /** Nobody hears of the steps: what is not there is passed in one. */
+  /** What is not there is passed in one step, however long. */
   readonly whole: boolean;
 }
 

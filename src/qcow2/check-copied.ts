@@ -5,7 +5,7 @@ import { viewOf } from './fields.ts';
 import { clusterIndexOf } from './geometry.ts';
 import { clusterOffset } from './l2-entry.ts';
 import { OffsetCounts } from './offset-counts.ts';
-import { entryHex, isHole, MAX_UNALIGNED_TABLES, readTable } from './reference-walk.ts';
+import { entryHex, Holes, MAX_UNALIGNED_TABLES, readTable } from './reference-walk.ts';
 import type { ReferencedImage } from './references.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, INCOMPATIBLE, ZERO_LOW } from './spec.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
@@ -24,6 +24,7 @@ export class CopiedCheck {
   /** How often an L2 table was met, and the errors in it. */
   readonly #met = new OffsetCounts();
   readonly #errors = new OffsetCounts();
+  readonly #holes: Holes;
   #walkedAgain = 0;
   #unaligned = 0;
 
@@ -38,6 +39,7 @@ export class CopiedCheck {
     const { incompatibleFeatures } = image.header;
     this.#hasDataFile = (incompatibleFeatures & INCOMPATIBLE.externalDataFile) !== 0n;
     this.#table = new Uint8Array(image.geometry.clusterSize);
+    this.#holes = new Holes(image.storage);
   }
 
   async run(): Promise<void> {
@@ -62,10 +64,9 @@ export class CopiedCheck {
   }
 
   async #meet(offset: number): Promise<void> {
-    const { storage, geometry } = this.#image;
-    const { clusterSize } = geometry;
+    const { clusterSize } = this.#image.geometry;
     if (offset % clusterSize !== 0 && this.#unaligned++ >= MAX_UNALIGNED_TABLES) return;
-    if (await isHole(storage, offset, clusterSize)) return;
+    if (await this.#holes.has(offset, clusterSize)) return;
     const times = this.#met.add(offset);
     if (times === 1) {
       const found = await this.#l2(offset);

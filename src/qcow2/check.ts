@@ -189,6 +189,10 @@ async function compareRange(
     const blockIndex = Math.floor(cluster / refcountBlockEntries);
     const block = await stored.block(blockIndex);
     const stop = Math.min(end, (blockIndex + 1) * refcountBlockEntries);
+    if (block === null && !counts.anyIn(cluster, stop)) {
+      cluster = stop;
+      continue;
+    }
     for (; cluster < stop; cluster++) {
       const refcount = stored.getIn(block, cluster % refcountBlockEntries);
       const references = counts.get(cluster);

@@ -21,8 +21,16 @@ export interface ReaderImage {
   context(): MapContext;
 }
 
+/** A compressed cluster that is being read, or was last: callers come in pieces of it. */
+interface Inflated {
+  readonly host: number;
+  readonly compressedBytes: number;
+  readonly cluster: Promise<Uint8Array>;
+}
+
 export class Reader {
   readonly #image: ReaderImage;
+  #inflated: Inflated | undefined;
 
   constructor(image: ReaderImage) {
     this.#image = image;
@@ -80,12 +88,25 @@ export class Reader {
     );
   }
 
+  /** Where nobody writes, what lies at one place stays the same. */
+  #once(
+    { host, compressedBytes }: MapRun,
+    inflate: () => Promise<Uint8Array>,
+  ): Promise<Uint8Array> {
+    const last = this.#inflated;
+    if (last?.host === host && last.compressedBytes === compressedBytes) return last.cluster;
+    const cluster = inflate();
+    this.#inflated = { host, compressedBytes, cluster };
+    return cluster;
+  }
+
   async #readCompressed(run: MapRun, target: Uint8Array): Promise<void> {
     const { storage, codecs } = this.#image;
     storage.event?.('read_compressed');
     const { clusterSize } = this.#image.context().geometry;
     const type = this.#image.header().compressionType;
-    const cluster = await decompressCluster(codecs, storage, type, clusterSize, run);
+    const inflate = () => decompressCluster(codecs, storage, type, clusterSize, run);
+    const cluster = await (storage.writable ? inflate() : this.#once(run, inflate));
     const within = run.offset % clusterSize;
     target.set(cluster.subarray(within, within + run.length));
   }

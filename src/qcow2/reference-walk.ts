@@ -25,7 +25,7 @@ const WALKS_OF_ONE_TABLE = 64;
 /** Bytes of L2 tables that were walked before, and are walked again by themselves. */
 const MAX_WALKED_AGAIN = 32 * MIB;
 /** L2 tables that are not aligned overlap as often as somebody likes: so many are walked. */
-export const MAX_UNALIGNED_TABLES = 64;
+export const MAX_UNALIGNED_TABLES = 16;
 /** Reserved bits of L2 entries: 1..8 and 56..61. Version 2 has no zero flag; QEMU lets it pass. */
 const L2_RESERVED = { high: 0x3f00_0000, low: 0x1fe } as const;
 /** Subcluster bitmaps: "allocated" is the low half, "reads as zeros" the high one. */
@@ -78,6 +78,7 @@ export class MapWalk {
   /** By the offset of an L2 table that has something in it. */
   readonly #active = new MetTables();
   readonly #inSnapshots = new MetTables();
+  readonly #holes: Holes;
   #walkedAgain = 0;
   #unaligned = 0;
 
@@ -89,6 +90,7 @@ export class MapWalk {
     this.#hasDataFile = (incompatibleFeatures & INCOMPATIBLE.externalDataFile) !== 0n;
     this.#table = new Uint8Array(image.geometry.clusterSize);
     this.#view = viewOf(this.#table);
+    this.#holes = new Holes(image.storage);
   }
 
   /** Counts an L1 table and all below it. */
@@ -98,7 +100,7 @@ export class MapWalk {
     const { clusterSize } = geometry;
     const teller: Teller = { ...this.#visitor, times: 1, isActive };
     this.#add(offset, entries * 8, teller);
-    if (await isHole(storage, offset, entries * 8)) return;
+    if (await this.#holes.has(offset, entries * 8)) return;
     const met = isActive ? this.#active : this.#inSnapshots;
     const l1 = viewOf(await readTable(storage, offset, entries * 8));
     for (let index = 0; index < entries; index++) {
@@ -116,14 +118,13 @@ export class MapWalk {
         );
         if (this.#unaligned++ >= MAX_UNALIGNED_TABLES) continue;
       }
-      await this.#meet(l2, met, teller);
+      if (!this.#holes.knows(l2, clusterSize)) await this.#meet(l2, met, teller);
     }
   }
 
   async #meet(l2: number, met: MetTables, teller: Teller): Promise<void> {
-    const { storage, geometry } = this.#image;
-    const { clusterSize } = geometry;
-    if (await isHole(storage, l2, clusterSize)) return;
+    const { clusterSize } = this.#image.geometry;
+    if (await this.#holes.has(l2, clusterSize)) return;
     const times = met.times.add(l2);
     if (times > 1) this.#walkedAgain += clusterSize;
     if (times > WALKS_OF_ONE_TABLE || this.#walkedAgain > MAX_WALKED_AGAIN) met.left.add(l2);
@@ -260,11 +261,32 @@ function exactHost(high: number, low: number, clusterBits: number): bigint {
   return entry & ((1n << BigInt(62 - (clusterBits - 8))) - 1n);
 }
 
-/** Reads as zeros by what the file system knows. */
-export async function isHole(storage: Storage, offset: number, length: number): Promise<boolean> {
-  if (offset >= storage.size) return true;
-  const { data, end } = await storage.extentAt(offset);
-  return !data && end >= Math.min(offset + length, storage.size);
+/** What reads as zeros by what the file system knows. */
+export class Holes {
+  readonly #storage: Storage;
+  /** The last one found: millions of entries may point there. */
+  #from = 0;
+  #to = 0;
+
+  constructor(storage: Storage) {
+    this.#storage = storage;
+  }
+
+  /** True without asking anybody. */
+  knows(offset: number, length: number): boolean {
+    const { size } = this.#storage;
+    return offset >= size || (offset >= this.#from && Math.min(offset + length, size) <= this.#to);
+  }
+
+  async has(offset: number, length: number): Promise<boolean> {
+    if (this.knows(offset, length)) return true;
+    const end = Math.min(offset + length, this.#storage.size);
+    const extent = await this.#storage.extentAt(offset);
+    if (extent.data) return false;
+    this.#from = offset;
+    this.#to = extent.end;
+    return extent.end >= end;
+  }
 }
 
 export async function readTable(
