@@ -50,6 +50,7 @@ export { nodeCodecs, nodeHost } from './api/node-host.ts';
 export { openChain } from './api/open-chain.ts';
 export type { Secrets } from './api/secrets.ts';
 export type { ImageSource } from './api/source.ts';
+export { type Trust, trustingHost } from './api/trust.ts';
 export { ImageError, type ImageErrorCode, type ImageErrorDetails } from './errors.ts';
 export { STORAGE_EVENTS, type StorageEvent } from './io/events.ts';
 export type {

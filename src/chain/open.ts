@@ -127,10 +127,19 @@ class OwnError extends ImageError {
 }
 
 /** What is known of a layer before it is opened. */
-type Next = NamedNext | { readonly parsed: ParsedImage; readonly storedName: string | undefined };
+type Next =
+  | NamedNext
+  | {
+      readonly parsed: ParsedImage;
+      readonly filename?: undefined;
+      readonly storedName: string | undefined;
+      readonly named?: undefined;
+    };
 
 interface NamedNext {
   readonly filename: string | undefined;
+  /** The name in a header that made it so. */
+  readonly named?: string | undefined;
   readonly options: OptionDict;
   /** Undefined: the name that it turns out to have. */
   readonly storedName: string | undefined;
@@ -182,6 +191,9 @@ async function openLayers(
     if (layer instanceof Qcow2Image) layer.standsAlone = parsed.backing.none;
     left.push(() => checkNothingLeft(opened, parsed.backing, depth, options.single === true));
     next = options.single ? undefined : backingOf(layer, entry.filename, parsed.backing, depth);
+    if (next?.named !== undefined) {
+      await options.host.checkNamed?.(next.named, next.filename ?? next.named);
+    }
   }
   // From the bottom up, as each layer comes to it when those below are open.
   for (const check of left.reverse()) check();
@@ -238,6 +250,7 @@ function backingOf(
   if (backingFormat !== null && !options.has('driver')) options.set('driver', backingFormat);
   return {
     filename: stored === null ? undefined : resolveName(filename, stored),
+    named: stored ?? undefined,
     options,
     storedName: isTold ? undefined : (backingFile ?? undefined),
   };

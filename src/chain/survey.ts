@@ -133,6 +133,7 @@ async function openNext(
   if (found.length === MAX_DEPTH) return { ...layer, problems: [deepProblem(MAX_DEPTH)] };
   let chain: Chain | undefined;
   try {
+    if (above !== undefined) await host.checkNamed?.(storedName, filename);
     chain = await openChain(filename, {
       host,
       single: true,

@@ -3,6 +3,7 @@
 import { hostFileOf, resolveName } from '../chain/filename.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
+import type { Host } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import { type CheckResult, checkImage } from '../qcow2/check.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
@@ -22,8 +23,9 @@ import {
 } from './options.ts';
 import { type ProgramContext, reportError } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
+import { type TrustFlags, trusted, withTrust } from './trust.ts';
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly quiet?: boolean;
@@ -50,7 +52,7 @@ export async function runCheck(argv: readonly string[], program: ProgramContext)
     .option('-U, --force-share', 'open the image although another process writes to it')
     .option('--object <object>', 'define an object (secret)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
-  const { flags, operands } = parseVerb<Flags>(command, argv, program);
+  const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   const secrets = await readSecrets(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
@@ -82,7 +84,8 @@ async function check(
   const backing = program.asQemu;
   // Nor does anything need the key, but QEMU asks for it.
   const keys = { secrets, locked: !program.asQemu };
-  const opening = { forceShare, cache, backing, ...keys, describe: true, checking: true };
+  const host = trusted(nodeHost, flags, program);
+  const opening = { host, forceShare, cache, backing, ...keys, describe: true, checking: true };
   const onWarning = warner(program);
   const chain = await openNamed(named, { ...opening, onWarning }).catch((error: unknown) => {
     throw inCheckWords(error, named.label);
@@ -96,7 +99,7 @@ async function check(
     if (flags.repair !== undefined) {
       throw new OpenError('unsupported', 'Repairing is not supported yet; nothing was changed');
     }
-    await checkCompanions(image, named);
+    await checkCompanions(image, named, host);
     const result = await checkImage(image, (message) => program.err(`${message}\n`));
     report(result, named.filename, flags, program);
     if (result.checkErrors > 0) {
@@ -134,7 +137,7 @@ function inCheckWords(error: unknown, label: string): unknown {
 }
 
 /** What QEMU opens beside the image: the data file. */
-async function checkCompanions(image: Qcow2Image, named: NamedImage): Promise<void> {
+async function checkCompanions(image: Qcow2Image, named: NamedImage, host: Host): Promise<void> {
   const { header } = image;
   const fail = (error: string, code: ImageError['code'] = 'invalid') =>
     new OpenError(code, `Could not open '${named.label}': ${error}`);
@@ -142,7 +145,8 @@ async function checkCompanions(image: Qcow2Image, named: NamedImage): Promise<vo
     if (header.dataFile === null) throw fail("'data-file' is required for this image");
     const name = hostFileOf(resolveName(image.filename, header.dataFile));
     try {
-      await (await nodeHost.openStorage(name, { writable: false })).close();
+      await host.checkNamed?.(header.dataFile, name);
+      await (await host.openStorage(name, { writable: false })).close();
     } catch (error) {
       throw error instanceof ImageError ? fail(error.message, error.code) : error;
     }

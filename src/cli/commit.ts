@@ -27,8 +27,9 @@ import { warnIfTakenForRaw } from './raw-warning.ts';
 import { objects, readSecrets } from './secrets.ts';
 import { sizeArgument } from './size.ts';
 import { stdoutTerminal } from './terminal.ts';
+import { type TrustFlags, trusted, withTrust } from './trust.ts';
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly quiet?: boolean;
@@ -77,7 +78,7 @@ function command(program: ProgramContext): Command {
 
 /** Returns the exit code. Errors are thrown for the caller to report. */
 export async function runCommit(argv: readonly string[], program: ProgramContext): Promise<number> {
-  const { flags, operands } = parseVerb<Flags>(command(program), argv, program);
+  const { flags, operands } = parseVerb<Flags>(withTrust(command(program)), argv, program);
   const secrets = await readSecrets(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
@@ -124,7 +125,7 @@ function toOptions(
   format: string | undefined,
 ): CommitOptions {
   return {
-    host: nodeHost,
+    host: trusted(nodeHost, flags, program),
     cache: toCacheMode(flags.cache),
     ...(format !== undefined && { format }),
     ...(flags.base !== undefined && { base: flags.base }),

@@ -13,11 +13,12 @@ import { openNamed, warner } from './open-named.ts';
 import { type NamedImage, namedImage, newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
+import { type TrustFlags, trusted, withTrust } from './trust.ts';
 
 /** A few short reads of headers: the thread pool would take longer to start. */
-const host = createNodeHost({ waits: true });
+const machine = createNodeHost({ waits: true });
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly format?: string;
@@ -35,7 +36,7 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
     .option('-U, --force-share', 'open the image although another process writes to it')
     .option('--object <object>', 'define an object (secret)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
-  const { flags, operands } = parseVerb<Flags>(command, argv, program);
+  const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   const secrets = await readSecrets(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
@@ -64,6 +65,7 @@ async function describeChain(
 ): Promise<readonly Description[]> {
   const images: Description[] = [];
   const seen = new Set<string>();
+  const host = trusted(machine, flags, program);
   let next: Next | undefined = named;
   while (next !== undefined) {
     const chain = await openNamed(next, {
@@ -79,7 +81,9 @@ async function describeChain(
       }
       seen.add(top.id);
       images.push(await describeImage(top));
-      next = flags.backingChain ? backingOf(top) : undefined;
+      const below = flags.backingChain ? backingOf(top) : undefined;
+      if (below !== undefined) await host.checkNamed?.(below.stored, below.filename);
+      next = below;
     } finally {
       await chain.close();
     }
@@ -89,9 +93,17 @@ async function describeChain(
 
 type Next = Pick<NamedImage, 'filename' | 'format' | 'label' | 'options'>;
 
-function backingOf({ filename: above, layer }: ChainLayer): Next | undefined {
+function backingOf({
+  filename: above,
+  layer,
+}: ChainLayer): (Next & { readonly stored: string }) | undefined {
   if (!(layer instanceof Qcow2Image) || layer.header.backingFile === null) return undefined;
   const { backingFile, backingFormat } = layer.header;
   const filename = resolveName(above, backingFile);
-  return { filename, label: filename, ...(backingFormat !== null && { format: backingFormat }) };
+  return {
+    filename,
+    label: filename,
+    stored: backingFile,
+    ...(backingFormat !== null && { format: backingFormat }),
+  };
 }
