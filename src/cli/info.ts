@@ -2,8 +2,10 @@
 
 import type { ChainLayer } from '../chain/chain.ts';
 import { resolveName } from '../chain/filename.ts';
+import { concernsOf } from '../chain/safety.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError } from '../errors.ts';
+import type { Host } from '../io/host.ts';
 import { createNodeHost } from '../io/node-host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Description, describeImage } from './describe-image.ts';
@@ -14,6 +16,7 @@ import { type NamedImage, namedImage, newCommand, parseVerb } from './options.ts
 import type { ProgramContext } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
 import { type TrustFlags, trusted, withTrust } from './trust.ts';
+import { visibleIn } from './visible.ts';
 
 /** A few short reads of headers: the thread pool would take longer to start. */
 const machine = createNodeHost({ waits: true });
@@ -25,6 +28,7 @@ interface Flags extends TrustFlags {
   readonly output: string;
   readonly backingChain?: boolean;
   readonly forceShare?: boolean;
+  readonly safety?: boolean;
 }
 
 export async function runInfo(argv: readonly string[], program: ProgramContext): Promise<number> {
@@ -35,6 +39,7 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
     .option('--backing-chain', 'go on to the backing files')
     .option('-U, --force-share', 'open the image although another process writes to it')
     .option('--object <object>', 'define an object (secret)', objects)
+    .option('--safety', 'also tell what the image could reach or do')
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   const secrets = await readSecrets(flags.object);
@@ -52,7 +57,10 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
     // Apart: together, a long text would be in memory twice.
     program.out(qemuJson(value));
     program.out('\n');
-  } else program.out(images.map(infoText).join('\n'));
+  } else {
+    const shown = program.asQemu ? images : images.map(visibleIn);
+    program.out(shown.map(infoText).join('\n'));
+  }
   return 0;
 }
 
@@ -80,7 +88,10 @@ async function describeChain(
         throw new ImageError('invalid', `Backing file '${next.label}' creates an infinite loop.`);
       }
       seen.add(top.id);
-      images.push(await describeImage(top));
+      images.push({
+        ...(await describeImage(top)),
+        ...(flags.safety && (await safety(top, host))),
+      });
       const below = flags.backingChain ? backingOf(top) : undefined;
       if (below !== undefined) await host.checkNamed?.(below.stored, below.filename);
       next = below;
@@ -89,6 +100,12 @@ async function describeChain(
     }
   }
   return images;
+}
+
+/** A list of its own, behind what QEMU tells. */
+async function safety(top: ChainLayer, host: Host): Promise<Description> {
+  const concerns = await concernsOf(top, host);
+  return { safety: concerns.map(({ kind, about }) => ({ kind, about })) };
 }
 
 type Next = Pick<NamedImage, 'filename' | 'format' | 'label' | 'options'>;

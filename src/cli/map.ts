@@ -12,6 +12,7 @@ import type { ProgramContext } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
 import { sizeArgument } from './size.ts';
 import { type TrustFlags, trusted, withTrust } from './trust.ts';
+import { visible } from './visible.ts';
 
 interface Flags extends TrustFlags {
   readonly object?: readonly string[];
@@ -69,7 +70,8 @@ type Print = (chain: Chain, start: number, end: number, program: ProgramContext)
 const printHuman: Print = async (chain, start, end, program) => {
   const output = new Output(program, MAP_HEADING);
   for await (const status of statusOf(chain, start, end, output)) {
-    const line = mapLine(status, chain.at(status.depth).fileName);
+    const { fileName } = chain.at(status.depth);
+    const line = mapLine(status, program.asQemu ? fileName : visible(fileName));
     if (line === undefined) {
       output.flush();
       throw new ImageError(

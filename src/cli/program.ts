@@ -6,6 +6,7 @@ import { ImageError } from '../errors.ts';
 import { corruptionBehind } from '../qcow2/corruption.ts';
 import { hintFor } from './hints.ts';
 import { BlockOutput } from './output.ts';
+import { visible } from './visible.ts';
 
 export interface ProgramContext {
   /** As messages begin: `qimg-ts`, or `qemu-img` when started through a link of that name. */
@@ -128,7 +129,8 @@ export function reportError(thrown: unknown, program: ProgramContext): number {
   if (!(error instanceof ImageError)) throw error;
   reportCorruption(error, program);
   if (error instanceof TwoLineError) program.err(`${program.name}: ${error.first}\n`);
-  program.err(`${program.name}: ${error.message}\n`);
+  const shown = program.asQemu ? error.message : visible(error.message);
+  program.err(`${program.name}: ${shown}\n`);
   const { hint } = error;
   const ofQemu = hint !== undefined && QEMU_HINTS.test(hint);
   if (ofQemu) {

@@ -25,6 +25,7 @@ import { type ProgramContext, TwoLineError } from './program.ts';
 import { warnIfTakenForRaw } from './raw-warning.ts';
 import { objects, readSecrets } from './secrets.ts';
 import { type TrustFlags, trusted, withTrust } from './trust.ts';
+import { visibleIn } from './visible.ts';
 
 interface Flags extends TrustFlags {
   readonly object?: readonly string[];
@@ -133,7 +134,9 @@ async function carryOut(
 async function list(image: Qcow2Image | undefined, program: ProgramContext): Promise<void> {
   const snapshots = (await image?.snapshots()) ?? [];
   if (snapshots.length === 0) return;
-  program.out(`${snapshotTable(snapshots.map(describeSnapshot)).join('\n')}\n`);
+  const described = snapshots.map(describeSnapshot);
+  const shown = program.asQemu ? described : described.map(visibleIn);
+  program.out(`${snapshotTable(shown).join('\n')}\n`);
 }
 
 type Change = (image: Qcow2Image | undefined, name: string) => Promise<void>;
