@@ -139,6 +139,7 @@ export function reportError(thrown: unknown, program: ProgramContext): number {
   }
   if (program.asQemu || (ofQemu && error.code !== 'busy')) return 1;
   const advice = ofQemu ? hintFor(error) : (hint ?? hintFor(error));
-  if (advice !== undefined) program.err(`${advice}\n`);
+  // Its own line breaks stay.
+  if (advice !== undefined) program.err(`${advice.split('\n').map(visible).join('\n')}\n`);
   return 1;
 }
