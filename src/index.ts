@@ -55,6 +55,7 @@ export { type RepairOptions, type RepairReport, repairImage } from './api/repair
 export { type ResizeOptions, resizeImage } from './api/resize.ts';
 export type { Secrets } from './api/secrets.ts';
 export type { ImageSource } from './api/source.ts';
+export { type Trust, trustingHost } from './api/trust.ts';
 export {
   ImageError,
   type ImageErrorCode,

@@ -68,6 +68,9 @@ function withStorage(host: Host, filename: string, storage: Storage): Host {
     listFiles: (directory) => host.listFiles(told(directory)),
     freeSpace: (name) => host.freeSpace(told(name)),
     remove: (name) => host.remove(told(name)),
+    checkNamed: async (name, resolved) => {
+      await host.checkNamed?.(name, told(resolved));
+    },
   };
 }
 

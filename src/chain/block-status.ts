@@ -26,30 +26,26 @@ export interface StatusStep extends BlockStatus {
   readonly pastBacking: boolean;
 }
 
+interface StepOptions {
+  /** What no layer has a table for is one step, however long. */
+  readonly whole: boolean;
+  /** What lies behind the end of a file that was cut short is told as the tables have it. */
+  readonly lenient?: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
  * Steps from `offset` to `offset + length`, which is inside the disk of the first of `layers` (top
- * first). A step ends where the status changes in any of the layers asked, and where QEMU's does.
+ * first). A step ends where the status changes in any of the layers asked, and where QEMU's does,
+ * but where `whole` is given.
  */
 export async function* statusSteps(
   layers: readonly Layer[],
   offset: number,
   length: number,
+  { whole, lenient = false, signal }: StepOptions = { whole: false },
 ): AsyncGenerator<StatusStep> {
-  yield* steps(layers, offset, length, false);
-}
-
-/**
- * With `whole`, what no layer has a table for is one step, however long, and what lies behind the end
- * of a file that was cut short is told as the tables have it, as QEMU's map tells it.
- */
-async function* steps(
-  layers: readonly Layer[],
-  offset: number,
-  length: number,
-  whole: boolean,
-  signal?: AbortSignal,
-): AsyncGenerator<StatusStep> {
-  const cursors = layers.map((layer) => new LayerCursor(layer, whole));
+  const cursors = layers.map((layer) => new LayerCursor(layer, lenient));
   const end = offset + length;
   for (let at = offset; at < end; ) {
     signal?.throwIfAborted();
@@ -143,7 +139,9 @@ export async function* blockStatus(
   signal?: AbortSignal,
 ): AsyncGenerator<BlockStatus> {
   let last: BlockStatus | undefined;
-  for await (const step of steps(layers, offset, length, true, signal)) {
+  // As QEMU's map tells it.
+  const options = { whole: true, lenient: true, signal };
+  for await (const step of statusSteps(layers, offset, length, options)) {
     if (last !== undefined && mergeable(last, step)) {
       last = { ...last, length: last.length + step.length };
       continue;

@@ -6,6 +6,7 @@ import type { Layer } from '../layer.ts';
 import { KIB, MIB } from '../units.ts';
 import { type StatusStep, statusSteps } from './block-status.ts';
 import type { Chain } from './chain.ts';
+import { DataBound } from './data-bound.ts';
 
 /** First or second disk. */
 export type Side = 0 | 1;
@@ -64,13 +65,20 @@ function* cut(offset: number, length: number, read: Piece['read']): Generator<Pi
   }
 }
 
+export interface PieceOptions {
+  /** What is allocated where has to be the same, too. */
+  readonly strict: boolean;
+  /** What is not there is passed in one step, however long. */
+  readonly whole: boolean;
+}
+
 /** What both disks have. */
 export async function* bothPieces(
   [a, b]: readonly [Chain, Chain],
-  strict: boolean,
+  { strict, whole }: PieceOptions,
 ): AsyncGenerator<Piece> {
   const common = Math.min(a.size, b.size);
-  const walks = [new Walk(a, 0, 0), new Walk(b, 1, 0)] as const;
+  const walks = [new Walk(a, 0, 0, whole), new Walk(b, 1, 0, whole)] as const;
   for (let offset = 0; offset < common; ) {
     const stepA = await walks[0].at(offset);
     const stepB = await walks[1].at(offset);
@@ -91,8 +99,13 @@ function readingOf(a: StatusStep, b: StatusStep): Piece['read'] {
 }
 
 /** What one disk has more than the other. */
-export async function* tailPieces(chain: Chain, side: Side, start: number): AsyncGenerator<Piece> {
-  const walk = new Walk(chain, side, start);
+export async function* tailPieces(
+  chain: Chain,
+  side: Side,
+  start: number,
+  whole: boolean,
+): AsyncGenerator<Piece> {
+  const walk = new Walk(chain, side, start, whole);
   for (let offset = start; offset < chain.size; ) {
     const { kind, length } = await walk.at(offset);
     for (const piece of cut(offset, length, kind === 'data' ? side : 'none')) {
@@ -106,11 +119,13 @@ export async function* tailPieces(chain: Chain, side: Side, start: number): Asyn
 class Walk {
   readonly #steps: AsyncGenerator<StatusStep>;
   readonly #side: Side;
+  readonly #plausible: DataBound;
   #step: StatusStep | undefined;
 
-  constructor(chain: Chain, side: Side, start: number) {
+  constructor(chain: Chain, side: Side, start: number, whole: boolean) {
     const layers: readonly Layer[] = chain.layers.map(({ layer }) => layer);
-    this.#steps = statusSteps(layers, start, chain.size - start);
+    this.#steps = statusSteps(layers, start, chain.size - start, { whole });
+    this.#plausible = new DataBound(layers);
     this.#side = side;
   }
 
@@ -123,6 +138,7 @@ class Walk {
       const next = await this.#steps.next();
       if (next.done) throw new Error('internal error: the disk has no such offset');
       this.#step = next.value;
+      this.#plausible.add(next.value);
       return next.value;
     } catch (error) {
       throw error instanceof ImageError

@@ -34,6 +34,8 @@ export type Comparison =
 /** Bytes of the guest's disk, and pieces, that are read ahead. */
 const BYTES_IN_FLIGHT = 4 * PIECE;
 const PIECES_IN_FLIGHT = 16;
+/** Of larger disks, what is not there is passed in one step: QEMU's, of 2 GiB, are too many. */
+const MAX_STEPPED = 2 ** 48;
 
 /**
  * Whether the guest sees the same through both; a longer disk is the same if it ends in zeros.
@@ -55,16 +57,17 @@ export async function compareChains(
     options.onProgress?.(done, total);
   };
   const common = Math.min(...sizes);
+  const whole = options.strict !== true && total > MAX_STEPPED;
   const found = await judge(
     chains,
-    common === 0 ? [] : bothPieces(chains, options.strict === true),
+    common === 0 ? [] : bothPieces(chains, { strict: options.strict === true, whole }),
     options,
     advance,
   );
   if (found !== undefined || a.size === b.size) return found ?? { result: 'identical' };
   options.onSizeMismatch?.();
   const longer = a.size > b.size ? 0 : 1;
-  const rest = tailPieces(chains[longer], longer, common);
+  const rest = tailPieces(chains[longer], longer, common, whole);
   return (await judge(chains, rest, options, advance)) ?? { result: 'identical' };
 }
 

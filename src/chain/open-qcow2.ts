@@ -134,7 +134,9 @@ async function openDataFile(
   if (dataFile === undefined && name === null) {
     throw new ImageError('invalid', "'data-file' is required for this image");
   }
-  const node = dataFile ?? plainFileNode(resolveName(image, name ?? ''));
+  const named = resolveName(image, name ?? '');
+  if (dataFile === undefined) await context.host.checkNamed?.(name ?? '', named);
+  const node = dataFile ?? plainFileNode(named);
   const { storage } = await openNode(node, nodes);
   return await finish(storage, async () => {
     await lock(storage, 'data', context);

@@ -23,6 +23,7 @@ import {
 import { Chain, type ChainLayer } from './chain.ts';
 import { checkDriver } from './drivers.ts';
 import { resolveName } from './filename.ts';
+import { checkL1Total } from './l1-total.ts';
 import { LayerStorage } from './layer-storage.ts';
 import { formatName, type NodeName, nameText } from './node-name.ts';
 import { commonOf } from './node-options.ts';
@@ -132,10 +133,19 @@ class OwnError extends ImageError {
 }
 
 /** What is known of a layer before it is opened. */
-type Next = NamedNext | { readonly parsed: ParsedImage; readonly storedName: string | undefined };
+type Next =
+  | NamedNext
+  | {
+      readonly parsed: ParsedImage;
+      readonly filename?: undefined;
+      readonly storedName: string | undefined;
+      readonly named?: undefined;
+    };
 
 interface NamedNext {
   readonly filename: string | undefined;
+  /** The name in a header that made it so. */
+  readonly named?: string | undefined;
   readonly options: OptionDict;
   /** Undefined: the name that it turns out to have. */
   readonly storedName: string | undefined;
@@ -182,10 +192,14 @@ async function openLayers(
     if (options.onWarning) warn(layer, options.onWarning);
     const above = layers.at(-1);
     layers.push({ ...entry, storedName: next.storedName ?? name });
+    checkL1Total(layers.map((each) => each.layer));
     if (above !== undefined) above.layer.backing = layer;
     if (layer instanceof Qcow2Image) layer.standsAlone = parsed.backing.none;
     left.push(() => checkNothingLeft(opened, parsed.backing, depth, options.single === true));
     next = options.single ? undefined : backingOf(layer, entry.filename, parsed.backing, depth);
+    if (next?.named !== undefined) {
+      await options.host.checkNamed?.(next.named, next.filename ?? next.named);
+    }
   }
   // From the bottom up, as each layer comes to it when those below are open.
   for (const check of left.reverse()) check();
@@ -242,6 +256,7 @@ function backingOf(
   if (backingFormat !== null && !options.has('driver')) options.set('driver', backingFormat);
   return {
     filename: stored === null ? undefined : resolveName(filename, stored),
+    named: stored ?? undefined,
     options,
     storedName: isTold ? undefined : (backingFile ?? undefined),
   };

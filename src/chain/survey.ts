@@ -9,6 +9,7 @@ import { KIB } from '../units.ts';
 import type { Chain } from './chain.ts';
 import { hostFileOf, resolveName } from './filename.ts';
 import { type Source, visitHoldings } from './holdings.ts';
+import { checkL1Total } from './l1-total.ts';
 import { MAX_DEPTH, openChain } from './open.ts';
 import {
   deepProblem,
@@ -130,8 +131,10 @@ async function openNext(
     return { ...layer, problems: [loopProblem(filename, above ?? filename)] };
   }
   if (found.length === MAX_DEPTH) return { ...layer, problems: [deepProblem(MAX_DEPTH)] };
+  let chain: Chain | undefined;
   try {
-    const chain = await openChain(filename, {
+    if (above !== undefined) await host.checkNamed?.(storedName, filename);
+    chain = await openChain(filename, {
       host,
       single: true,
       describe: true,
@@ -139,9 +142,12 @@ async function openNext(
       ...(format !== undefined && { format }),
       ...(forceShare !== undefined && { forceShare }),
     });
+    const layers = [...found.map((each) => each.chain?.top), chain.top];
+    checkL1Total(layers.filter((each) => each !== undefined));
     const problems = problemsOf(chain.top, { filename, storedName, above, origin });
     return { ...layer, chain, problems: [...problems] };
   } catch (error) {
+    await chain?.close();
     // Without a top there is nothing to show.
     if (!(error instanceof ImageError) || above === undefined) throw error;
     return { ...layer, problems: [openProblem(error, { filename, storedName, above, origin })] };

@@ -4,6 +4,7 @@
 import type { Chain } from '../chain/chain.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, reworded } from '../errors.ts';
+import { nodeHost } from '../io/node-host.ts';
 import {
   addBitmap,
   type BitmapSource,
@@ -21,8 +22,9 @@ import type { ProgramContext } from './program.ts';
 import { warnIfTakenForRaw } from './raw-warning.ts';
 import { objects, readSecrets } from './secrets.ts';
 import { sizeArgument } from './size.ts';
+import { type TrustFlags, trusted, withTrust } from './trust.ts';
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly format?: string;
@@ -67,7 +69,7 @@ export async function runBitmap(argv: readonly string[], program: ProgramContext
     .option('-f, --format <fmt>', 'format of FILENAME; without it, probed')
     .option('--object <object>', 'define an object (secret)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
-  const { flags, operands, options } = parseVerb<Flags>(command, argv, program);
+  const { flags, operands, options } = parseVerb<Flags>(withTrust(command), argv, program);
   const { granularity = 0 } = flags;
   const secrets = await readSecrets(flags.object);
   const operations = operationsIn(options);
@@ -119,12 +121,15 @@ function checkOptions(
 async function carryOut(
   named: NamedImage,
   task: Task,
-  { sourceFile, sourceFormat }: Flags,
+  flags: Flags,
   secrets: Secrets,
   program: ProgramContext,
 ): Promise<void> {
+  const { sourceFile, sourceFormat } = flags;
+  const host = trusted(nodeHost, flags, program);
   checkNotEmpty(named);
   await using chain = await openNamed(named, {
+    host,
     forceShare: false,
     writable: true,
     describe: false,
@@ -142,6 +147,7 @@ async function carryOut(
   const from = namedImage(sourceFile, { imageOpts: false, ...format }, program);
   checkNotEmpty(from);
   await using source = await openNamed(from, {
+    host,
     forceShare: false,
     describe: false,
     secrets,

@@ -3,6 +3,7 @@
 import { writeFileSync } from 'node:fs';
 import { type Survey, surveyChain } from '../chain/survey.ts';
 import { errnoOf, ImageError, strerror } from '../errors.ts';
+import type { Host } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import { chainToJson, isBroken } from './chain-json.ts';
 import { layoutFor } from './chain-picture.ts';
@@ -11,8 +12,9 @@ import { chainText } from './chain-text.ts';
 import { collect, newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 import { painter, stdoutTerminal } from './terminal.ts';
+import { type TrustFlags, trusted, withTrust } from './trust.ts';
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly format?: string;
   readonly output: string;
   readonly svg?: string;
@@ -28,7 +30,7 @@ export async function runChain(argv: readonly string[], program: ProgramContext)
     .option('--svg <file>', 'also draw the chain into this file')
     .option('--search <dir>', 'look for other overlays here too (repeatable)', collect)
     .option('-U, --force-share', 'open the images although another process writes to them');
-  const { flags, operands } = parseVerb<Flags>(command, argv, program);
+  const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   if (flags.output !== 'human' && flags.output !== 'json') {
     throw new ImageError('invalid', '--output must be used with human or json as argument.');
   }
@@ -37,9 +39,10 @@ export async function runChain(argv: readonly string[], program: ProgramContext)
     return program.usageError('Expecting one image file name');
   }
   const { columns, colours } = stdoutTerminal(program.env);
-  const seen = await survey(operand, flags, (names) => layoutFor(columns, names).cells);
+  const host = trusted(nodeHost, flags, program);
+  const seen = await survey(operand, host, flags, (names) => layoutFor(columns, names).cells);
   if (flags.svg !== undefined) {
-    writeDrawing(flags.svg, chainSvg(await survey(operand, flags, () => SVG_CELLS)));
+    writeDrawing(flags.svg, chainSvg(await survey(operand, host, flags, () => SVG_CELLS)));
   }
   if (flags.output === 'json') program.out(chainToJson(seen));
   else program.out(chainText(seen, columns, painter(colours)));
@@ -58,12 +61,13 @@ function writeDrawing(filename: string, text: string): void {
 
 function survey(
   filename: string,
+  host: Host,
   flags: Flags,
   cells: (filenames: readonly string[]) => number,
 ): Promise<Survey> {
   const { format, search, forceShare } = flags;
   return surveyChain(filename, {
-    host: nodeHost,
+    host,
     cells,
     ...(format !== undefined && { format }),
     ...(search !== undefined && { search }),

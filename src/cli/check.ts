@@ -3,6 +3,7 @@
 import { hostFileOf, resolveName } from '../chain/filename.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
+import type { Host } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import { OverlayStorage } from '../io/overlay.ts';
 import { type CheckResult, checkImage, type Tell } from '../qcow2/check.ts';
@@ -27,8 +28,9 @@ import {
 } from './options.ts';
 import { type ProgramContext, reportError } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
+import { type TrustFlags, trusted, withTrust } from './trust.ts';
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly quiet?: boolean;
@@ -61,7 +63,7 @@ export async function runCheck(argv: readonly string[], program: ProgramContext)
     .option('-U, --force-share', 'open the image although another process writes to it')
     .option('--object <object>', 'define an object (secret)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
-  const { flags, operands } = parseVerb<Flags>(command, argv, program);
+  const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   const secrets = await readSecrets(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
@@ -102,7 +104,9 @@ async function check(
     );
   }
   const checking = fix === undefined ? true : 'repair';
+  const host = trusted(nodeHost, flags, program);
   const opening = {
+    host,
     forceShare,
     cache,
     backing,
@@ -121,7 +125,7 @@ async function check(
       program.err(`${program.name}: This image format does not support checks\n`);
       return NOT_CHECKABLE;
     }
-    await checkCompanions(image, named);
+    await checkCompanions(image, named, host);
     if (fix !== undefined && program.asQemu) await checkBitmaps(image, named);
     const tell: Tell = (message) => program.err(`${message}\n`);
     const { result, fixed } =
@@ -192,7 +196,7 @@ async function checkBitmaps({ storage }: Qcow2Image, { label }: NamedImage): Pro
 }
 
 /** What QEMU opens beside the image: the data file. */
-async function checkCompanions(image: Qcow2Image, named: NamedImage): Promise<void> {
+async function checkCompanions(image: Qcow2Image, named: NamedImage, host: Host): Promise<void> {
   const { header } = image;
   const fail = (error: string, code: ImageError['code'] = 'invalid') =>
     new OpenError(code, `Could not open '${named.label}': ${error}`);
@@ -200,7 +204,8 @@ async function checkCompanions(image: Qcow2Image, named: NamedImage): Promise<vo
     if (header.dataFile === null) throw fail("'data-file' is required for this image");
     const name = hostFileOf(resolveName(image.filename, header.dataFile));
     try {
-      await (await nodeHost.openStorage(name, { writable: false })).close();
+      await host.checkNamed?.(header.dataFile, name);
+      await (await host.openStorage(name, { writable: false })).close();
     } catch (error) {
       throw error instanceof ImageError ? fail(error.message, error.code) : error;
     }

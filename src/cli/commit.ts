@@ -27,9 +27,10 @@ import { warnIfTakenForRaw } from './raw-warning.ts';
 import { objects, readSecrets } from './secrets.ts';
 import { sizeArgument } from './size.ts';
 import { stdoutTerminal } from './terminal.ts';
+import { type TrustFlags, trusted, withTrust } from './trust.ts';
 import { Stopped, untilStopped } from './until-stopped.ts';
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly quiet?: boolean;
@@ -82,7 +83,7 @@ function command(program: ProgramContext): Command {
 
 /** Returns the exit code. Errors are thrown for the caller to report. */
 export async function runCommit(argv: readonly string[], program: ProgramContext): Promise<number> {
-  const { flags, operands } = parseVerb<Flags>(command(program), argv, program);
+  const { flags, operands } = parseVerb<Flags>(withTrust(command(program)), argv, program);
   const secrets = await readSecrets(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
@@ -129,7 +130,7 @@ function toOptions(
   format: string | undefined,
 ): CommitOptions {
   return {
-    host: nodeHost,
+    host: trusted(nodeHost, flags, program),
     cache: toCacheMode(flags.cache),
     ...(format !== undefined && { format }),
     ...(flags.base !== undefined && { base: flags.base }),

@@ -6,14 +6,16 @@ import { type Comparison, compareChains } from '../chain/compare.ts';
 import { CompareError } from '../chain/compare-pieces.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
+import { nodeHost } from '../io/node-host.ts';
 import type { Reader } from './command.ts';
 import { openNamed, warner } from './open-named.ts';
 import { CACHE_MODES, Exit, namedImage, newCommand, parseVerb, toCacheMode } from './options.ts';
 import { type ProgramContext, reportError } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
 import { StepProgress } from './step-progress.ts';
+import { type TrustFlags, trusted, withTrust } from './trust.ts';
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly aFormat?: string;
@@ -45,7 +47,7 @@ export async function runCompare(
     .option('-U, --force-share', 'open the images although another process writes to them')
     .option('--object <object>', 'define an object (secret)', objectsOrExit(program))
     .option('--image-opts', 'each FILENAME is a list of options');
-  const { flags, operands } = parseVerb<Flags>(command, argv, program);
+  const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   let secrets: Secrets;
   try {
     secrets = await readSecrets(flags.object);
@@ -118,6 +120,7 @@ async function open(
   const named = namedImage(name, { imageOpts, ...(format !== undefined && { format }) }, program);
   const cache = toCacheMode(flags.cache);
   const chain = await openNamed(named, {
+    host: trusted(nodeHost, flags, program),
     forceShare,
     cache,
     backing: true,

@@ -17,7 +17,15 @@ export function infoText(image: Description): string {
   if (specific !== undefined) {
     lines.push('Format specific information:', ...dump(specific.data, 1));
   }
+  lines.push(...safetyLines(image));
   return `${lines.join('\n')}\n`;
+}
+
+function safetyLines(image: Description): string[] {
+  const concerns = image['safety'] as readonly Description[] | undefined;
+  if (concerns === undefined) return [];
+  if (concerns.length === 0) return ['Safety: nothing to tell'];
+  return ['Safety:', ...concerns.map(({ kind, about }) => `    ${kind}: ${about}`)];
 }
 
 function diskSizeText(bytes: Value | undefined): string {

@@ -2,8 +2,10 @@
 
 import type { ChainLayer } from '../chain/chain.ts';
 import { resolveName } from '../chain/filename.ts';
+import { concernsOf } from '../chain/safety.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError } from '../errors.ts';
+import type { Host } from '../io/host.ts';
 import { createNodeHost } from '../io/node-host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Description, describeImage } from './describe-image.ts';
@@ -13,17 +15,20 @@ import { openNamed, warner } from './open-named.ts';
 import { type NamedImage, namedImage, newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
+import { type TrustFlags, trusted, withTrust } from './trust.ts';
+import { visibleIn } from './visible.ts';
 
 /** A few short reads of headers: the thread pool would take longer to start. */
-const host = createNodeHost({ waits: true });
+const machine = createNodeHost({ waits: true });
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly format?: string;
   readonly output: string;
   readonly backingChain?: boolean;
   readonly forceShare?: boolean;
+  readonly safety?: boolean;
 }
 
 export async function runInfo(argv: readonly string[], program: ProgramContext): Promise<number> {
@@ -34,8 +39,9 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
     .option('--backing-chain', 'go on to the backing files')
     .option('-U, --force-share', 'open the image although another process writes to it')
     .option('--object <object>', 'define an object (secret)', objects)
+    .option('--safety', 'also tell what the image could reach or do')
     .option('--image-opts', 'FILENAME is a list of options');
-  const { flags, operands } = parseVerb<Flags>(command, argv, program);
+  const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   const secrets = await readSecrets(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
@@ -48,8 +54,13 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
   const images = await describeChain(named, flags, secrets, program);
   if (flags.output === 'json') {
     const value = flags.backingChain ? images : images[0];
-    program.out(`${qemuJson(value)}\n`);
-  } else program.out(images.map(infoText).join('\n'));
+    // Apart: together, a long text would be in memory twice.
+    program.out(qemuJson(value));
+    program.out('\n');
+  } else {
+    const shown = program.asQemu ? images : images.map(visibleIn);
+    program.out(shown.map(infoText).join('\n'));
+  }
   return 0;
 }
 
@@ -62,6 +73,7 @@ async function describeChain(
 ): Promise<readonly Description[]> {
   const images: Description[] = [];
   const seen = new Set<string>();
+  const host = trusted(machine, flags, program);
   let next: Next | undefined = named;
   while (next !== undefined) {
     const chain = await openNamed(next, {
@@ -76,8 +88,13 @@ async function describeChain(
         throw new ImageError('invalid', `Backing file '${next.label}' creates an infinite loop.`);
       }
       seen.add(top.id);
-      images.push(await describeImage(top));
-      next = flags.backingChain ? backingOf(top) : undefined;
+      images.push({
+        ...(await describeImage(top)),
+        ...(flags.safety && (await safety(top, host))),
+      });
+      const below = flags.backingChain ? backingOf(top) : undefined;
+      if (below !== undefined) await host.checkNamed?.(below.stored, below.filename);
+      next = below;
     } finally {
       await chain.close();
     }
@@ -85,11 +102,25 @@ async function describeChain(
   return images;
 }
 
+/** A list of its own, behind what QEMU tells. */
+async function safety(top: ChainLayer, host: Host): Promise<Description> {
+  const concerns = await concernsOf(top, host);
+  return { safety: concerns.map(({ kind, about }) => ({ kind, about })) };
+}
+
 type Next = Pick<NamedImage, 'filename' | 'format' | 'label' | 'options'>;
 
-function backingOf({ filename: above, layer }: ChainLayer): Next | undefined {
+function backingOf({
+  filename: above,
+  layer,
+}: ChainLayer): (Next & { readonly stored: string }) | undefined {
   if (!(layer instanceof Qcow2Image) || layer.header.backingFile === null) return undefined;
   const { backingFile, backingFormat } = layer.header;
   const filename = resolveName(above, backingFile);
-  return { filename, label: filename, ...(backingFormat !== null && { format: backingFormat }) };
+  return {
+    filename,
+    label: filename,
+    stored: backingFile,
+    ...(backingFormat !== null && { format: backingFormat }),
+  };
 }

@@ -3,6 +3,7 @@
 import type { BlockStatus } from '../chain/block-status.ts';
 import type { Chain } from '../chain/chain.ts';
 import { ImageError, strerror } from '../errors.ts';
+import { nodeHost } from '../io/node-host.ts';
 import { KIB } from '../units.ts';
 import { emptyMapObject, MAP_HEADING, mapLine, mapObject } from './map-output.ts';
 import { openNamed, warner } from './open-named.ts';
@@ -10,8 +11,10 @@ import { namedImage, newCommand, parsed, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
 import { sizeArgument } from './size.ts';
+import { type TrustFlags, trusted, withTrust } from './trust.ts';
+import { visible } from './visible.ts';
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly format?: string;
@@ -36,7 +39,7 @@ export async function runMap(argv: readonly string[], program: ProgramContext): 
     .option('-U, --force-share', 'open the image although another process writes to it')
     .option('--object <object>', 'define an object (secret)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
-  const { flags, operands } = parseVerb<Flags>(command, argv, program);
+  const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   const { startOffset: start = 0, maxLength: most = Number.POSITIVE_INFINITY } = flags;
   const secrets = await readSecrets(flags.object);
   const [operand] = operands;
@@ -48,6 +51,7 @@ export async function runMap(argv: readonly string[], program: ProgramContext): 
   }
   const forceShare = flags.forceShare === true;
   const chain = await openNamed(namedImage(operand, flags, program), {
+    host: trusted(nodeHost, flags, program),
     forceShare,
     backing: true,
     secrets,
@@ -66,7 +70,8 @@ type Print = (chain: Chain, start: number, end: number, program: ProgramContext)
 const printHuman: Print = async (chain, start, end, program) => {
   const output = new Output(program, MAP_HEADING);
   for await (const status of statusOf(chain, start, end, output)) {
-    const line = mapLine(status, chain.at(status.depth).fileName);
+    const { fileName } = chain.at(status.depth);
+    const line = mapLine(status, program.asQemu ? fileName : visible(fileName));
     if (line === undefined) {
       output.flush();
       throw new ImageError(

@@ -2,6 +2,8 @@
 // end, so that what goes to standard error meanwhile stands before it.
 
 const BLOCK = 4096;
+/** Longer texts are not turned into bytes in one go. */
+const PIECE = 1024 * 1024;
 
 /** Keeps less than a block; `flush` writes the rest. */
 export class BlockOutput {
@@ -14,6 +16,16 @@ export class BlockOutput {
   }
 
   add(text: string): void {
+    for (let at = 0; at < text.length; ) {
+      const end = at + PIECE;
+      // The two halves of a character stay together.
+      const next = /[\ud800-\udbff]/.test(text.charAt(end - 1)) ? end - 1 : end;
+      this.#add(text.slice(at, next));
+      at = next;
+    }
+  }
+
+  #add(text: string): void {
     const bytes = Buffer.from(text);
     this.#kept.push(bytes);
     this.#length += bytes.length;

@@ -7,6 +7,7 @@ import { encodeName } from '../io/name-bytes.ts';
 import { corruptionBehind } from '../qcow2/corruption.ts';
 import { hintFor } from './hints.ts';
 import { BlockOutput } from './output.ts';
+import { visible } from './visible.ts';
 
 export interface ProgramContext {
   /** As messages begin: `qimg-ts`, or `qemu-img` when started through a link of that name. */
@@ -125,12 +126,19 @@ export function inOwnName(advice: string, { asQemu }: ProgramContext): string {
   return asQemu ? advice : advice.replaceAll('qemu-img check -r', 'qimg-ts check -r');
 }
 
+/** How Node.js says that it got none: where an image is too large for the limits that we run under. */
+function isOutOfMemory(error: unknown): boolean {
+  return error instanceof RangeError && /allocation failed/.test(error.message);
+}
+
 /** Prints an error as `PROG: message`; anything but an ImageError is a bug of ours and is thrown. */
-export function reportError(error: unknown, program: ProgramContext): number {
+export function reportError(thrown: unknown, program: ProgramContext): number {
+  const error = isOutOfMemory(thrown) ? new ImageError('unsupported', 'Out of memory') : thrown;
   if (!(error instanceof ImageError)) throw error;
   reportCorruption(error, program);
   if (error instanceof TwoLineError) program.err(`${program.name}: ${error.first}\n`);
-  program.err(`${program.name}: ${error.message}\n`);
+  const shown = program.asQemu ? error.message : visible(error.message);
+  program.err(`${program.name}: ${shown}\n`);
   const hint = error.hint === undefined ? undefined : inOwnName(error.hint, program);
   const ofQemu = hint !== undefined && QEMU_HINTS.test(hint);
   if (ofQemu) {
@@ -139,6 +147,7 @@ export function reportError(error: unknown, program: ProgramContext): number {
   }
   if (program.asQemu || (ofQemu && error.code !== 'busy')) return 1;
   const advice = ofQemu ? hintFor(error) : (hint ?? hintFor(error));
-  if (advice !== undefined) program.err(`${advice}\n`);
+  // Its own line breaks stay.
+  if (advice !== undefined) program.err(`${advice.split('\n').map(visible).join('\n')}\n`);
   return 1;
 }

@@ -6,6 +6,7 @@ import type { Chain } from '../chain/chain.ts';
 import { openChain } from '../chain/open.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
+import type { Host } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../qcow2/snapshot-changes.ts';
@@ -23,8 +24,10 @@ import {
 import { type ProgramContext, TwoLineError } from './program.ts';
 import { warnIfTakenForRaw } from './raw-warning.ts';
 import { objects, readSecrets } from './secrets.ts';
+import { type TrustFlags, trusted, withTrust } from './trust.ts';
+import { visibleIn } from './visible.ts';
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly format?: string;
@@ -57,7 +60,7 @@ export async function runSnapshot(
   if (!program.asQemu) {
     command.option('-f, --format <fmt>', 'format of the image; without it, probed');
   }
-  const { flags, operands, options } = parseVerb<Flags>(command, argv, program);
+  const { flags, operands, options } = parseVerb<Flags>(withTrust(command), argv, program);
   const given = options.map(({ long }) => long);
   const actions = given.filter((name): name is Action => ACTIONS.some((each) => each === name));
   if (actions.length > 1) return program.usageError("Cannot mix '-l', '-a', '-c', '-d'");
@@ -69,7 +72,8 @@ export async function runSnapshot(
   const action = actions[0] ?? (program.asQemu ? undefined : 'list');
   const named = namedImage(operand, flags, program);
   const secrets = await readSecrets(flags.object);
-  const chain = await open(named, action !== 'list', flags, secrets);
+  const host = trusted(nodeHost, flags, program);
+  const chain = await open(named, host, action !== 'list', flags, secrets);
   try {
     if (action !== 'list') warnIfTakenForRaw(chain.at(0), program);
     // QEMU opens it once more to look for snapshots below.
@@ -86,6 +90,7 @@ export async function runSnapshot(
 
 async function open(
   named: NamedImage,
+  host: Host,
   writable: boolean,
   flags: Flags,
   secrets: Secrets,
@@ -100,7 +105,7 @@ async function open(
     );
   }
   return await openChain(targetOf(named), {
-    host: nodeHost,
+    host,
     writable,
     forceShare,
     label,
@@ -129,7 +134,9 @@ async function carryOut(
 async function list(image: Qcow2Image | undefined, program: ProgramContext): Promise<void> {
   const snapshots = (await image?.snapshots()) ?? [];
   if (snapshots.length === 0) return;
-  program.out(`${snapshotTable(snapshots.map(describeSnapshot)).join('\n')}\n`);
+  const described = snapshots.map(describeSnapshot);
+  const shown = program.asQemu ? described : described.map(visibleIn);
+  program.out(`${snapshotTable(shown).join('\n')}\n`);
 }
 
 type Change = (image: Qcow2Image | undefined, name: string) => Promise<void>;

@@ -45,7 +45,7 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
   await checkBase(range, options, refuse);
   options.signal?.throwIfAborted();
   const empties = topIndex === 0 && options.base === undefined && !options.drop;
-  if (empties) checkTop(top, refuse);
+  if (empties) await checkTop(top, refuse);
   let reclaim = options.reclaim ? await planReclaim(range, options, refuse) : null;
 
   const { relinks, done, ...opened } = await prepareRelinks(range, options, refuse);
@@ -193,9 +193,11 @@ function sizeError(base: ChainLayer, top: ChainLayer, why: string): ImageError {
   );
 }
 
-function checkTop(top: ChainLayer, refuse: Refuse): void {
-  const refusal = asQcow2(top.layer).refusalToWrite({ dataUnchanged: true, writable: true });
+async function checkTop(top: ChainLayer, refuse: Refuse): Promise<void> {
+  const image = asQcow2(top.layer);
+  const refusal = image.refusalToWrite({ dataUnchanged: true, writable: true });
   if (refusal !== undefined) refuse(refusal);
+  else await collect(() => image.verifyToEmpty(), refuse);
 }
 
 /** A cluster that is used twice but counted once would be lost to its other user. */

@@ -96,4 +96,10 @@ export interface Host {
   fileSystem?(filename: string): Promise<string | undefined>;
   /** Removes a file and makes the removal durable. */
   remove(filename: string): Promise<void>;
+  /**
+   * Asked before a file is opened because the header of an image names it: `name` as stored there,
+   * `filename` as it resolves. Rejects with `invalid` where it must not be followed. Default: every
+   * name may be.
+   */
+  checkNamed?(name: string, filename: string): Promise<void>;
 }

@@ -12,6 +12,8 @@ import { AUTOCLEAR, BITMAP_ENTRY, EXTENSION } from './spec.ts';
 
 /** "Bitmap directory entry", its fixed part. */
 const ENTRY_BYTES = 24;
+/** One with the longest name, and no data that nobody knows. */
+const MAX_ENTRY_BYTES = alignUp(ENTRY_BYTES + 0xffff, 8);
 const IN_USE = 1;
 const AUTO = 2;
 const DIRTY_TRACKING = 1;
@@ -106,9 +108,10 @@ export async function readBitmapDirectory(
   if (extension === undefined || !hasBitmaps(header)) return [];
   const { nbBitmaps, directoryOffset, directorySize } = parseBitmapsExtension(extension);
   if (directorySize === 0) throw corrupt('Requested bitmap directory size is zero');
-  // What lies past the end of the file reads as zeros, which are no entry: one is enough of them.
+  // What lies past the end of the file reads as zeros, which are no entry: one is enough of them,
+  // behind a name that the file may end in.
   const inFile = Math.max(0, Math.min(storage.size - directoryOffset, directorySize));
-  const bytes = new Uint8Array(Math.min(directorySize, inFile + ENTRY_BYTES));
+  const bytes = new Uint8Array(Math.min(directorySize, inFile + MAX_ENTRY_BYTES + ENTRY_BYTES));
   await storage.read(directoryOffset, bytes.subarray(0, inFile));
   return parseDirectory(bytes, directorySize, nbBitmaps, header);
 }

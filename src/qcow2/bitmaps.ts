@@ -56,6 +56,9 @@ export interface Bitmap {
 /** What was noted is stored early when it takes more memory than this. */
 const MAX_NOTED = 32 * MIB;
 
+/** Of all bitmaps together: each table is looked at when the image is opened. */
+const MAX_TABLES = 128 * MIB;
+
 export class Bitmaps {
   readonly #owner: BitmapsOwner;
   #list: Bitmap[] = [];
@@ -312,7 +315,12 @@ export async function readBitmaps(
   const entries = await readBitmapDirectory(storage, header);
   // By their bytes, which need not be UTF-8.
   const names = new Set<string>();
+  let tableBytes = 0;
   for (const entry of entries) {
+    tableBytes += entry.tableEntries * 8;
+    if (tableBytes > MAX_TABLES) {
+      throw new ImageError('unsupported', 'The tables of its bitmaps are too large');
+    }
     const key = entry.nameBytes.join();
     if (names.has(key) && !entry.inUse) {
       throw new ImageError('corrupt', `Bitmap already exists: ${entry.name}`);

@@ -9,6 +9,10 @@ import type { StoredRefcount, StoredRefcounts } from './stored-refcounts.ts';
 /** Bound for the counters in memory; more clusters are checked in several walks over the tables. */
 export const COUNTER_BYTES = 64 * 1024 * 1024;
 
+const ADVICE =
+  'Use qemu-img amend to increase the refcount entry width or qemu-img convert to create a clean ' +
+  'copy if the image cannot be opened for writing';
+
 /** A refcount that is not the number of references. */
 export interface Mismatch {
   readonly cluster: number;
@@ -40,9 +44,8 @@ export async function compareRange(
     const block = await stored.block(blockIndex);
     const stop = Math.min(end, (blockIndex + 1) * refcountBlockEntries);
     // Most of a sparse file has neither.
-    const skipsFree = block === null;
+    if (block === null && !counts.anyIn(cluster, stop)) cluster = stop;
     for (; cluster < stop; cluster++) {
-      if (skipsFree && counts.get(cluster) === 0) continue;
       const within = cluster % refcountBlockEntries;
       const refcount: StoredRefcount = stored.getIn(block, within);
       const references = counts.get(cluster);
@@ -65,10 +68,10 @@ export function tellMismatch(
   findings: Findings,
   { cluster, refcount, references }: Mismatch,
 ): void {
-  const text = `cluster ${cluster} refcount=${refcount} reference=${references}`;
-  if (refcount < references) findings.corrupt(`ERROR ${text}`);
+  const text = () => `cluster ${cluster} refcount=${refcount} reference=${references}`;
+  if (refcount < references) findings.corrupt(() => `ERROR ${text()}`);
   else {
-    findings.tell(`Leaked ${text}`, 'leak');
+    findings.tell(() => `Leaked ${text()}`, 'leak');
     findings.leaks++;
   }
 }
@@ -87,15 +90,13 @@ export function tellingVisitor(
     broken: (message) => corrupt(message),
     repeated: (times) => corrupt(null, times),
     overflow: (cluster, times) => {
-      const offset = (cluster * clusterSize).toString(16);
-      const advice =
-        'Use qemu-img amend to increase the refcount entry width or qemu-img convert to create a ' +
-        'clean copy if the image cannot be opened for writing';
-      corrupt(`ERROR: overflow cluster offset=0x${offset}\n${advice}`, times);
+      const offset = cluster * clusterSize;
+      corrupt(() => `ERROR: overflow cluster offset=0x${offset.toString(16)}\n${ADVICE}`, times);
     },
     pastEnd: (offset, length) =>
       corrupt(
-        'ERROR: counting reference for region exceeding the end of the file by one cluster or ' +
+        () =>
+          'ERROR: counting reference for region exceeding the end of the file by one cluster or ' +
           `more: offset 0x${offset.toString(16)} size 0x${length.toString(16)}`,
       ),
   };

@@ -35,16 +35,17 @@ export class Findings {
     this.#tell = tell;
   }
 
-  readonly tell: Tell = (message, kind) => {
+  /** Words are made only where they are told. */
+  readonly tell = (message: string | (() => string), kind: FindingKind): void => {
     this.#messages++;
-    if (this.#messages <= MAX_MESSAGES) this.#tell(message, kind);
-    else if (this.#messages === MAX_MESSAGES + 1) {
-      this.#tell('(further messages are left out)', kind);
-    }
+    if (this.#messages > MAX_MESSAGES + 1) return;
+    const isLast = this.#messages === MAX_MESSAGES + 1;
+    const words = typeof message === 'string' ? message : message();
+    this.#tell(isLast ? '(further messages are left out)' : words, kind);
   };
 
   /** `times` that are told about only once. */
-  readonly corrupt = (message: string | null, times = 1): void => {
+  readonly corrupt = (message: string | (() => string) | null, times = 1): void => {
     if (message !== null) this.tell(message, 'corruption');
     this.corruptions += times;
   };

@@ -17,7 +17,7 @@ import { Bitmaps } from './bitmaps.ts';
 import { cloneRanges, countClonable } from './clone-ranges.ts';
 import { CompressedWriter, compressorFor } from './compressed-writer.ts';
 import { corruptionBehind } from './corruption.ts';
-import { emptyImage } from './empty.ts';
+import { emptyImage, fastEmptyScratch } from './empty.ts';
 import { GrowthCounter } from './growth.ts';
 import { GuardedStorage } from './guarded-storage.ts';
 import { geometryOfHeader, type Header } from './header.ts';
@@ -32,7 +32,7 @@ import { prepareForWriting, refusalToWrite, whyFixedSize } from './prepare.ts';
 import { ReadableImage } from './readable-image.ts';
 import { reclaim, reclaimable, wholeClusters } from './reclaim.ts';
 import { shrinkImage } from './shrink.ts';
-import { readSnapshots } from './snapshots.ts';
+import { checkSnapshots } from './snapshots.ts';
 import { Tables } from './tables.ts';
 import { verifyRefcounts } from './verify.ts';
 import { type Mover, type WriteAs, Writer } from './writer.ts';
@@ -92,7 +92,7 @@ export class Qcow2Image extends ReadableImage implements Layer {
     try {
       const tables = await Tables.load(own, geometry, header, tablesOptions(options));
       // A broken table is found now, and not when it is needed. A check tells of it by itself.
-      if (checking === false) await readSnapshots(storage, header);
+      if (checking === false) await checkSnapshots(storage, header);
       const image = new Qcow2Image(own, header, opened, tables, options);
       // A repair can do without them.
       if (checking !== 'repair') await image.#bitmaps.load();
@@ -334,6 +334,13 @@ export class Qcow2Image extends ReadableImage implements Layer {
   /** Throws `corrupt` where refcounts call free what the tables use; a dirty image is rebuilt anyway. */
   async verify(): Promise<void> {
     if (!this.dirty) await verifyRefcounts(this, this.context);
+  }
+
+  /** Throws `corrupt` where emptying it could free what it still needs. */
+  async verifyToEmpty(): Promise<void> {
+    await this.tables.loadRefcountTable();
+    // The fast way makes all tables anew, whatever the old ones say.
+    if (fastEmptyScratch(this.header, this.context) === null) await this.verify();
   }
 
   async flush(): Promise<void> {

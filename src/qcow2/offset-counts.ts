@@ -19,8 +19,8 @@ export class OffsetCounts {
     return this.#counts[this.#slot(offset)] ?? 0;
   }
 
-  /** Counts one more; returns how many there are now. */
-  add(offset: number): number {
+  /** Counts one more, or `more`; returns how many there are now. */
+  add(offset: number, more = 1): number {
     let slot = this.#slot(offset);
     if (this.#keys[slot] === EMPTY) {
       if (++this.#size > this.#keys.length * 0.75) {
@@ -29,7 +29,7 @@ export class OffsetCounts {
       }
       this.#keys[slot] = offset;
     }
-    const count = (this.#counts[slot] ?? 0) + 1;
+    const count = (this.#counts[slot] ?? 0) + more;
     this.#counts[slot] = count;
     return count;
   }

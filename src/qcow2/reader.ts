@@ -21,8 +21,16 @@ export interface ReaderImage {
   context(): MapContext;
 }
 
+/** A compressed cluster that is being read, or was last: callers come in pieces of it. */
+interface Inflated {
+  readonly host: number;
+  readonly compressedBytes: number;
+  readonly cluster: Promise<Uint8Array>;
+}
+
 export class Reader {
   readonly #image: ReaderImage;
+  #inflated: Inflated | undefined;
 
   constructor(image: ReaderImage) {
     this.#image = image;
@@ -55,12 +63,7 @@ export class Reader {
       this.#image.storage.event?.('read_aio');
       await data.read(run.host, run.offset, target);
     } else if (run.kind === 'unallocated') await this.#readBelow(run.offset, target);
-    else {
-      const { storage, codecs } = this.#image;
-      const type = this.#image.header().compressionType;
-      const { clusterSize } = geometry;
-      await decompressParts({ storage, codecs, type, clusterSize }, parts);
-    }
+    else await this.#readCompressed(parts, geometry.clusterSize);
   }
 
   /** From the layer below; past its end, or without one, there are zeros. */
@@ -92,6 +95,35 @@ export class Reader {
       `${this.#image.storage.filename}: its backing file '${this.#image.header().backingFile}' ` +
         'is not open; open the image as a chain',
     );
+  }
+
+  async #readCompressed(parts: readonly Part[], clusterSize: number): Promise<void> {
+    const { storage, codecs } = this.#image;
+    const type = this.#image.header().compressionType;
+    const image = { storage, codecs, type, clusterSize };
+    const [first] = parts;
+    const isPart = parts.length === 1 && first !== undefined && first.run.length < clusterSize;
+    if (!isPart || storage.writable) return await decompressParts(image, parts);
+    const cluster = await this.#once(first.run, async () => {
+      const whole = new Uint8Array(clusterSize);
+      const run = { ...first.run, offset: 0, length: clusterSize };
+      await decompressParts(image, [{ run, target: whole }]);
+      return whole;
+    });
+    const within = first.run.offset % clusterSize;
+    first.target.set(cluster.subarray(within, within + first.target.length));
+  }
+
+  /** Where nobody writes, what lies at one place stays the same. */
+  #once(
+    { host, compressedBytes }: MapRun,
+    inflate: () => Promise<Uint8Array>,
+  ): Promise<Uint8Array> {
+    const last = this.#inflated;
+    if (last?.host === host && last.compressedBytes === compressedBytes) return last.cluster;
+    const cluster = inflate();
+    this.#inflated = { host, compressedBytes, cluster };
+    return cluster;
   }
 }
 

@@ -102,6 +102,14 @@ export class ReferenceCounts {
     return this.#all[cluster - this.first] ?? 0;
   }
 
+  /** True where a cluster in `from .. to` has a reference. */
+  anyIn(from: number, to: number): boolean {
+    for (let index = from - this.first; index < to - this.first; index++) {
+      if (this.#all[index] !== 0) return true;
+    }
+    return false;
+  }
+
   /** Adds one reference to a cluster; false where it is not that simple and `add` has to. */
   addOne(cluster: number): boolean {
     const index = cluster - this.first;

@@ -4,6 +4,7 @@
 
 import type { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
+import { MIB } from '../units.ts';
 import { viewOf } from './fields.ts';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
@@ -22,6 +23,10 @@ import {
 
 /** So often one L2 table is walked by itself. */
 const WALKS_OF_ONE_TABLE = 64;
+/** Bytes of L2 tables that were walked before, and are walked again by themselves. */
+const MAX_WALKED_AGAIN = 32 * MIB;
+/** L2 tables that are not aligned overlap as often as somebody likes: so many are walked. */
+export const MAX_UNALIGNED_TABLES = 16;
 /** Reserved bits of L2 entries: 1..8 and 56..61. Version 2 has no zero flag; QEMU lets it pass. */
 const L2_RESERVED = { high: 0x3f00_0000, low: 0x1fe } as const;
 /** Subcluster bitmaps: "allocated" is the low half, "reads as zeros" the high one. */
@@ -71,6 +76,12 @@ interface Teller extends ReferenceVisitor {
   readonly isActive: boolean;
 }
 
+class MetTables {
+  readonly times = new OffsetCounts();
+  /** So often more than they were walked. */
+  readonly left = new OffsetCounts();
+}
+
 export class MapWalk {
   readonly #image: Image;
   readonly #counts: ReferenceCounts;
@@ -78,9 +89,11 @@ export class MapWalk {
   readonly #hasDataFile: boolean;
   readonly #table: Uint8Array;
   readonly #view: DataView;
-  /** Offset of an L2 table -> how often it was met. */
-  readonly #metActive = new OffsetCounts();
-  readonly #metInSnapshots = new OffsetCounts();
+  /** By the offset of an L2 table. */
+  readonly #active = new MetTables();
+  readonly #inSnapshots = new MetTables();
+  #walkedAgain = 0;
+  #unaligned = 0;
 
   constructor(image: Image, counts: ReferenceCounts, visitor: ReferenceVisitor) {
     this.#image = image;
@@ -100,7 +113,8 @@ export class MapWalk {
     const teller: Teller = { ...this.#visitor, times: 1, isActive };
     this.#add(offset, entries * 8, teller);
     const holes = new Holes(storage);
-    const met = isActive ? this.#metActive : this.#metInSnapshots;
+    if (await holes.has(offset, entries * 8)) return;
+    const met = isActive ? this.#active : this.#inSnapshots;
     const l1 = viewOf(await readTable(storage, offset, entries * 8));
     for (let index = 0; index < entries; index++) {
       const high = l1.getUint32(index * 8);
@@ -117,21 +131,27 @@ export class MapWalk {
         );
       }
       teller.l2Table?.(l2);
+      if (l2 % clusterSize !== 0 && this.#unaligned++ >= MAX_UNALIGNED_TABLES) continue;
       // There is nothing in a hole, and nothing to remember.
-      if (await holes.has(l2, clusterSize)) continue;
-      if (met.add(l2) <= WALKS_OF_ONE_TABLE) await this.#l2(l2, teller);
+      if (!(await holes.has(l2, clusterSize))) await this.#meet(l2, met, teller);
     }
+  }
+
+  async #meet(l2: number, met: MetTables, teller: Teller): Promise<void> {
+    const times = met.times.add(l2);
+    if (times > 1) this.#walkedAgain += this.#table.length;
+    if (times > WALKS_OF_ONE_TABLE || this.#walkedAgain > MAX_WALKED_AGAIN) met.left.add(l2);
+    else await this.#l2(l2, teller);
   }
 
   /** Counts the tables that were met too often to be walked each time. */
   async finish(): Promise<void> {
     for (const [met, isActive] of [
-      [this.#metActive, true],
-      [this.#metInSnapshots, false],
+      [this.#active, true],
+      [this.#inSnapshots, false],
     ] as const) {
-      for (const [offset, walks] of met) {
-        const times = walks - WALKS_OF_ONE_TABLE;
-        if (times > 0) await this.#l2(offset, this.#silent(times, isActive));
+      for (const [offset, times] of met.left) {
+        await this.#l2(offset, this.#silent(times, isActive));
       }
     }
   }

@@ -33,7 +33,7 @@ export interface ReferencedImage {
 }
 
 /** Tables can't overlap, so that honest images stay far below it. */
-const MAX_SNAPSHOT_L1_TOTAL = 2 ** 34;
+const MAX_SNAPSHOT_L1_TOTAL = 2 ** 29;
 
 /**
  * The references to the clusters in `range` (default: all that the file covers). The visitor hears

@@ -2,7 +2,7 @@
 
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
-import { alignUp } from '../units.ts';
+import { alignUp, KIB } from '../units.ts';
 import { readAtMost, readFields, readU64, viewOf, writeField, writeU64 } from './fields.ts';
 import { type Header, overhangingHint } from './header.ts';
 import {
@@ -57,6 +57,11 @@ export async function readSnapshots(
   return [...(await readSnapshotTable(storage, header)).snapshots];
 }
 
+/** Throws `corrupt` for a table that can't be read; keeps nothing of it in memory. */
+export async function checkSnapshots(storage: Storage, header: SnapshotsHeader): Promise<void> {
+  await walkSnapshots(storage, header, undefined, () => undefined);
+}
+
 /**
  * For who takes a table as it is: numbers past 2^53 - 1 read as that one, which is no place of a
  * table. Of what breaks a limit it hears, where it can, and gets the rest.
@@ -75,15 +80,28 @@ export async function readSnapshotTable(
   lenient?: SnapshotLeniency,
 ): Promise<SnapshotTable> {
   const snapshots: Snapshot[] = [];
+  const visit = (snapshot: Snapshot) => snapshots.push(snapshot);
+  const length = await walkSnapshots(storage, header, lenient, visit);
+  return { snapshots, length };
+}
+
+/** Returns the bytes that the table takes in the file. */
+async function walkSnapshots(
+  storage: Storage,
+  header: SnapshotsHeader,
+  lenient: SnapshotLeniency | undefined,
+  visit: (snapshot: Snapshot) => void,
+): Promise<number> {
+  const table = new TableReader(storage);
   let length = 0;
   for (let i = 0; i < header.nbSnapshots; i++) {
     // What lies past the end of the file reads as zeros: entries without a name.
-    const entry = await readEntry(storage, header.snapshotsOffset + length, header, i, lenient);
+    const entry = await readEntry(table, header.snapshotsOffset + length, header, i, lenient);
     if (lenient?.tooLong && length + entry.length > MAX_SNAPSHOT_TABLE_BYTES) {
       lenient.tooLong(header.nbSnapshots - i);
       break;
     }
-    snapshots.push(entry.snapshot);
+    visit(entry.snapshot);
     length += entry.length;
     if (length > MAX_SNAPSHOT_TABLE_BYTES) {
       throw new ImageError('corrupt', 'Snapshot table is too big', {
@@ -92,18 +110,44 @@ export async function readSnapshotTable(
       });
     }
   }
-  return { snapshots, length };
+  return length;
+}
+
+/** Entries are short, and there may be very many: they are read together. */
+const READ_AHEAD = 128 * KIB;
+
+/** Bytes of the table, a piece of it at a time in memory. */
+class TableReader {
+  readonly #storage: Storage;
+  #piece = new Uint8Array();
+  #start = 0;
+
+  constructor(storage: Storage) {
+    this.#storage = storage;
+  }
+
+  /** Not a copy; stays as it is. */
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    const within = offset - this.#start;
+    if (within < 0 || within + length > this.#piece.length) {
+      const ahead = Math.min(READ_AHEAD, this.#storage.size - offset);
+      this.#piece = new Uint8Array(Math.max(length, ahead));
+      this.#start = offset;
+      await this.#storage.read(offset, this.#piece);
+      return this.#piece.subarray(0, length);
+    }
+    return this.#piece.subarray(within, within + length);
+  }
 }
 
 async function readEntry(
-  storage: Storage,
+  table: TableReader,
   offset: number,
   header: SnapshotsHeader,
   index: number,
   lenient: SnapshotLeniency | undefined,
 ): Promise<{ snapshot: Snapshot; length: number }> {
-  const fixed = new Uint8Array(SNAPSHOT_FIXED_LENGTH);
-  await storage.read(offset, fixed);
+  const fixed = await table.read(offset, SNAPSHOT_FIXED_LENGTH);
   const fields = readFields(SNAPSHOT, fixed, () => lenient !== undefined);
   if (fields.extraDataSize > MAX_SNAPSHOT_EXTRA_DATA && !lenient?.tooMuchExtraData) {
     throw new ImageError('corrupt', `Too much extra metadata in snapshot table entry ${index}`, {
@@ -118,16 +162,15 @@ async function readEntry(
   const extraLeft = fields.extraDataSize - extraKept;
   if (extraLeft > 0) lenient?.tooMuchExtraData?.(index, fields.extraDataSize);
   const extraEnd = SNAPSHOT_FIXED_LENGTH + extraKept;
-  const bytes = new Uint8Array(extraEnd + idLength + nameLength);
-  await storage.read(offset, bytes.subarray(0, extraEnd));
-  await storage.read(offset + extraEnd + extraLeft, bytes.subarray(extraEnd));
+  const bytes = await table.read(offset, extraEnd);
+  const names = await table.read(offset + extraEnd + extraLeft, idLength + nameLength);
   const whole = viewOf(bytes);
   const read = lenient === undefined ? readU64 : readAtMost;
   const has = (position: number) => position + 8 <= extraEnd;
   const stored: StoredParts = {
-    extraData: bytes.slice(SNAPSHOT_FIXED_LENGTH, extraEnd),
-    id: bytes.slice(extraEnd, extraEnd + idLength),
-    name: bytes.slice(extraEnd + idLength),
+    extraData: bytes.subarray(SNAPSHOT_FIXED_LENGTH, extraEnd),
+    id: names.subarray(0, idLength),
+    name: names.subarray(idLength),
   };
   const snapshot: Snapshot = {
     id: new TextDecoder().decode(stored.id),

@@ -26,6 +26,7 @@ import type { Header } from './header.ts';
 import { type HeaderPatch, HeaderSector } from './header-sector.ts';
 import type { TablesOptions } from './image-options.ts';
 import { clusterOffset, encodeEntry } from './l2-entry.ts';
+import { checkRoomForL2 } from './l2-room.ts';
 import { lowerRefcounts, punchHoles } from './lower-refcounts.ts';
 import type { Structures } from './overlap.ts';
 import { findStructures } from './overlap-survey.ts';
@@ -89,6 +90,7 @@ export class Tables {
     const tables = new Tables(storage, geometry, header, sector, options);
     try {
       await tables.#l1.load(storage, 'the L1 table');
+      checkRoomForL2(storage, geometry, tables.#l1);
     } catch (error) {
       if (!(error instanceof ImageError) || error.code !== 'corrupt') throw error;
       // An image that can't be read can still be described.

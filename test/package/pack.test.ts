@@ -49,7 +49,8 @@ test('the package holds the command, the library, its types, and nothing of the 
   ];
   expect(wanted.filter((name) => !files.includes(name))).toEqual([]);
   const top = new Set(files.map((file) => file.split('/')[0] ?? ''));
-  const known = ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'docs', 'examples', 'man'];
+  const documents = ['CHANGELOG.md', 'LICENSE', 'README.md', 'SECURITY.md'];
+  const known = [...documents, 'dist', 'docs', 'examples', 'man'];
   expect([...top].filter((name) => !known.includes(name))).toEqual(['package.json']);
 });
 

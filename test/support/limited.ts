@@ -10,14 +10,29 @@ const LIMIT_MS = 20_000;
 
 /** Rejects where it takes longer than the limit or is killed by a signal. */
 export function limited(args: readonly string[], cwd: string, env = {}): Promise<Outcome> {
+  return run([process.execPath, CLI, ...args], args, { cwd, env, timeout: LIMIT_MS });
+}
+
+/** The same under what callers of such tools allow them: 1 GiB of address space, 30 s of CPU. */
+export function confined(args: readonly string[], cwd: string): Promise<Outcome> {
+  const command = ['prlimit', '--as=1073741824', '--cpu=30', process.execPath, CLI, ...args];
+  return run(command, args, { cwd, env: {}, timeout: 10 * LIMIT_MS });
+}
+
+function run(
+  [program = '', ...rest]: readonly string[],
+  args: readonly string[],
+  { cwd, env, timeout }: { readonly cwd: string; readonly env: object; readonly timeout: number },
+): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const options = {
       cwd,
       env: { ...process.env, ...env },
-      timeout: LIMIT_MS,
+      timeout,
       killSignal: 'SIGKILL' as const,
+      maxBuffer: 256 * 1024 * 1024,
     };
-    execFile(process.execPath, [CLI, ...args], options, (error, stdout, stderr) => {
+    execFile(program, rest, options, (error, stdout, stderr) => {
       const code: unknown = error === null ? 0 : error.code;
       if (typeof code === 'number') resolve({ code, stdout, stderr });
       else reject(new Error(`qimg-ts ${args.join(' ')}: killed or hung\n${stdout}${stderr}`));

@@ -1,0 +1,85 @@
+// What the header of an image may make us open. An image that came from elsewhere names files of this
+// machine, and says how they are to be opened: that is followed as far as it is trusted.
+
+import { ImageError } from '../errors.ts';
+import type { Host } from '../io/host.ts';
+import { hostFileOf, protocolOf } from './filename.ts';
+
+/** How far images are trusted. */
+export interface Trust {
+  /**
+   * Directories: no file outside of them, and of what is below them, is opened; real paths count.
+   * Default: any file may be.
+   */
+  readonly directories?: readonly string[];
+  /** Follows names with protocols and descriptions (`json:{...}`) in headers. Default false. */
+  readonly protocols?: boolean;
+}
+
+/**
+ * A host that opens only what is trusted. Whoever swaps a file for a link between the look at its
+ * path and its opening is faster than we are: the directories must be theirs who are trusted.
+ */
+export function trustingHost(host: Host, { directories, protocols = false }: Trust): Host {
+  let real: Promise<readonly string[]> | undefined;
+  const realDirectories = (): Promise<readonly string[]> => {
+    real ??= Promise.all((directories ?? []).map((name) => host.realPath(name)));
+    return real;
+  };
+  const check = async (filename: string): Promise<void> => {
+    if (directories === undefined) return;
+    const path = await host.realPath(filename);
+    if ((await realDirectories()).some((each) => isBelow(path, each))) return;
+    throw new ImageError('invalid', `'${filename}' is outside of the trusted directories`, {
+      hint: `It is '${path}'; trusted: ${directories.map((each) => `'${each}'`).join(', ')}.`,
+    });
+  };
+  return {
+    codecs: host.codecs,
+    now: () => host.now(),
+    sleep: (milliseconds, signal) => host.sleep(milliseconds, signal),
+    async openStorage(filename, options) {
+      await check(filename);
+      return await host.openStorage(filename, options);
+    },
+    async createStorage(filename) {
+      await check(filename);
+      return await host.createStorage(filename);
+    },
+    identify: (filename) => host.identify(filename),
+    realPath: (filename) => host.realPath(filename),
+    listFiles: (directory) => host.listFiles(directory),
+    freeSpace: (filename) => host.freeSpace(filename),
+    async remove(filename) {
+      await check(filename);
+      await host.remove(filename);
+    },
+    async checkNamed(name, filename) {
+      await host.checkNamed?.(name, filename);
+      if (!protocols) checkPlain(name);
+      if (!isPlain(filename)) return;
+      const kind = (await host.identify(hostFileOf(filename)))?.kind;
+      if (kind !== 'character-device' && kind !== 'other') return;
+      throw new ImageError('invalid', `'${name}' is neither a regular file nor a block device`);
+    },
+  };
+}
+
+function isBelow(path: string, directory: string): boolean {
+  const prefix = directory.endsWith('/') ? directory : `${directory}/`;
+  return path.startsWith(prefix);
+}
+
+/** A file's name, as it is or after `file:`. */
+export function isPlain(name: string): boolean {
+  const protocol = protocolOf(name);
+  return protocol === null || protocol === 'file';
+}
+
+/** Other protocols than `json:` are those of drivers that we don't have: refused by who opens them. */
+function checkPlain(name: string): void {
+  if (protocolOf(name) !== 'json') return;
+  throw new ImageError('invalid', `An image names '${name}', which is no plain file name`, {
+    hint: 'If you trust the image, allow it (--allow-protocols).',
+  });
+}

@@ -1,0 +1,25 @@
+// How far the images that a command opens are trusted. A drop-in follows what qemu-img follows.
+
+import { type Trust, trustingHost } from '../chain/trust.ts';
+import type { Host } from '../io/host.ts';
+import type { Command } from './command.ts';
+import { collect } from './options.ts';
+import type { ProgramContext } from './program.ts';
+
+export interface TrustFlags {
+  readonly trust?: readonly string[];
+  readonly allowProtocols?: boolean;
+}
+
+export function withTrust(command: Command): Command {
+  return command
+    .option('--trust <dir>', 'open no image outside of this directory (repeatable)', collect)
+    .option('--allow-protocols', 'follow json: and protocol names that images store');
+}
+
+export function trusted(host: Host, flags: TrustFlags, { asQemu }: ProgramContext): Host {
+  if (asQemu) return host;
+  const { trust: directories, allowProtocols: protocols = false } = flags;
+  const trust: Trust = { protocols, ...(directories !== undefined && { directories }) };
+  return trustingHost(host, trust);
+}
