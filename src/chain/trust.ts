@@ -50,6 +50,7 @@ export function trustingHost(host: Host, { directories, protocols = false }: Tru
     realPath: (filename) => host.realPath(filename),
     listFiles: (directory) => host.listFiles(directory),
     freeSpace: (filename) => host.freeSpace(filename),
+    fileSystem: async (filename) => await host.fileSystem?.(filename),
     async remove(filename) {
       await check(filename);
       await host.remove(filename);

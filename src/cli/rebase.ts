@@ -20,9 +20,10 @@ import type { ProgramContext } from './program.ts';
 import { warnIfTakenForRaw } from './raw-warning.ts';
 import { describeRebase, RebaseProgress } from './rebase-output.ts';
 import { objects, readSecrets } from './secrets.ts';
+import { type TrustFlags, trusted, withTrust } from './trust.ts';
 import { Stopped, untilStopped } from './until-stopped.ts';
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly quiet?: boolean;
@@ -62,7 +63,7 @@ function command(program: ProgramContext): Command {
 
 /** Returns the exit code. Errors are thrown for the caller to report. */
 export async function runRebase(argv: readonly string[], program: ProgramContext): Promise<number> {
-  const { flags, operands } = parseVerb<Flags>(command(program), argv, program);
+  const { flags, operands } = parseVerb<Flags>(withTrust(command(program)), argv, program);
   const secrets = await readSecrets(flags.object);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
@@ -128,7 +129,7 @@ function toOptions(
 ): RebaseOptions {
   const { backing, backingFormat } = flags;
   return {
-    host: nodeHost,
+    host: trusted(nodeHost, flags, program),
     backing,
     ...(backingFormat !== undefined && { backingFormat }),
     ...(format !== undefined && { format }),

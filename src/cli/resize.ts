@@ -14,8 +14,9 @@ import { namedImage, newCommand, parsed, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 import { warnIfTakenForRaw } from './raw-warning.ts';
 import { objects, readSecrets } from './secrets.ts';
+import { type TrustFlags, trusted, withTrust } from './trust.ts';
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly object?: readonly string[];
   readonly imageOpts?: boolean;
   readonly format?: string;
@@ -51,7 +52,7 @@ export async function runResize(argv: readonly string[], program: ProgramContext
     return program.usageError('Not enough arguments');
   }
   const words = isHelp ? argv : argv.slice(0, -1);
-  const { flags, operands } = parseVerb<Flags>(command, words, program);
+  const { flags, operands } = parseVerb<Flags>(withTrust(command), words, program);
   const [operand] = operands;
   if (operand === undefined || operands.length > 1) {
     return program.usageError('Expecting image file name and size');
@@ -60,7 +61,9 @@ export async function runResize(argv: readonly string[], program: ProgramContext
   const named = namedImage(operand, flags, program);
   const secrets = await readSecrets(flags.object);
   checkNotEmpty(named);
+  const host = trusted(nodeHost, flags, program);
   const chain = await openNamed(named, {
+    host,
     forceShare: false,
     writable: true,
     backing: true,
