@@ -94,8 +94,8 @@ export const COMMIT_ORDER: readonly Mutant[] = [
     file: 'commit/commit.ts',
     changes: [
       [
-        'await fillBase(prepared, options);\n    for (const each of relinks) await relink(each);',
-        'for (const each of relinks) await relink(each);\n    await fillBase(prepared, options);',
+        'await fill(prepared, options);\n    for (const each of relinks) await relink(each);',
+        'for (const each of relinks) await relink(each);\n    await fill(prepared, options);',
       ],
     ],
   },
@@ -103,13 +103,10 @@ export const COMMIT_ORDER: readonly Mutant[] = [
     name: 'emptied before base is filled',
     file: 'commit/commit.ts',
     changes: [
-      [
-        'await fillBase(prepared, options);\n    for (const each of relinks) await relink(each);\n',
-        '',
-      ],
+      ['await fill(prepared, options);\n    for (const each of relinks) await relink(each);\n', ''],
       [
         'await empty(top, chain.at(0).name);\n',
-        'await empty(top, chain.at(0).name);\n    await fillBase(prepared, options);\n    for (const each of relinks) await relink(each);\n',
+        'await empty(top, chain.at(0).name);\n    await fill(prepared, options);\n    for (const each of relinks) await relink(each);\n',
       ],
     ],
   },
@@ -121,7 +118,10 @@ export const COMMIT_ORDER: readonly Mutant[] = [
         'for (const each of relinks) await relink(each);',
         'await removeDead(prepared, options);\n    for (const each of relinks) await relink(each);',
       ],
-      ['  await removeDead(prepared, options);\n}\n\n/** Locks', '}\n\n/** Locks'],
+      [
+        '  await removeDead(prepared, options);\n}\n\nasync function empty',
+        '}\n\nasync function empty',
+      ],
     ],
   },
   {
@@ -141,7 +141,7 @@ export const EMPTYING: readonly Mutant[] = [
   {
     name: 'no sync between zeroing the L1 table and what follows',
     file: 'qcow2/empty.ts',
-    changes: [["'l1');\n  await storage.flush();\n  storage.event", "'l1');\n  storage.event"]],
+    changes: [["'l1');\n  await storage.flush();\n  tables.", "'l1');\n  tables."]],
   },
   {
     name: 'no sync of new tables before the switch to them',
@@ -180,7 +180,7 @@ export const BITMAP_ORDER: readonly Mutant[] = [
   {
     name: 'the mark that bitmaps are in use is not synced',
     file: 'qcow2/bitmaps.ts',
-    changes: [["'bitmap');\n    await storage.flush();", "'bitmap');\n    void storage;"]],
+    changes: [["'bitmap-directory');\n    await storage.flush();", "'bitmap-directory');"]],
   },
   {
     name: 'the directory is switched to before it is durable',

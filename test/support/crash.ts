@@ -2,6 +2,7 @@
 // length and sync, and every state in which a power cut could leave them (power-cut.ts says which).
 // Removing a file is durable at once.
 
+import { posix } from 'node:path';
 import type { OpenStorageOptions } from '../../src/io/host.ts';
 import type { Permission } from '../../src/io/locks.ts';
 import { MemoryHost } from '../../src/io/memory-host.ts';
@@ -83,7 +84,8 @@ export class CrashHost extends MemoryHost {
     this.#events.push({ kind: 'remove', file: filename });
   }
 
-  #recorded(filename: string, storage: Storage): Storage {
+  #recorded(name: string, storage: Storage): Storage {
+    const filename = posix.normalize(name);
     const unsynced = this.#unsynced.get(filename);
     // By another name it would be another file to us.
     if (unsynced === undefined) throw new Error(`'${filename}' has no record`);
