@@ -229,7 +229,7 @@ test('a layer between that somebody reads: refused before anything is written', 
   const mid = await nodeHost.openStorage(images.path('mid.qcow2'), { writable: false });
   await mid.lock(['consistent read'], ['consistent read']);
   const args = ['commit', '--reclaim', '-b', 'base.qcow2', 'top.qcow2'];
-  await expectRefused(images.dir, args, /Failed to get "write" lock/);
+  await expectRefused(images.dir, args, /Failed to get shared "consistent read" lock/);
   await mid.close();
   await committed(images.dir, ...args.slice(1));
 });
