@@ -11,6 +11,7 @@ import { entryHex, readTable } from './reference-walk.ts';
 import type { ReferencedImage } from './references.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, INCOMPATIBLE, ZERO_LOW } from './spec.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
+import { WalkBudget } from './walk-budget.ts';
 
 /** So often the errors of one L2 table are told, should many L1 entries point to it. */
 const TELLINGS = 64;
@@ -30,6 +31,7 @@ export class CopiedCheck {
   readonly #hasDataFile: boolean;
   readonly #table: Uint8Array;
   readonly #holes: Holes;
+  readonly #budget = new WalkBudget();
   /** How often L2 tables were met. */
   readonly #met = new OffsetCounts();
   /** Offset of an L2 table -> errors that are left in it. */
@@ -96,10 +98,15 @@ export class CopiedCheck {
     const times = this.#met.add(offset);
     const known = this.#errors.get(offset) ?? 0;
     // What was right once is right again, and so is what was put right.
-    if (times === 1 || (known > 0 && times <= TELLINGS)) {
+    const isTold = times === 1 || (known > 0 && times <= TELLINGS && this.#mayTellAgain());
+    if (isTold) {
       const errors = await this.#l2(offset);
       if (errors > 0 || known > 0) this.#errors.set(offset, errors);
     } else this.#findings.corrupt(null, known);
+  }
+
+  #mayTellAgain(): boolean {
+    return this.#budget.spend(this.#table.length / this.#image.geometry.l2EntryBytes);
   }
 
   /** Returns how many errors are left in a table. */

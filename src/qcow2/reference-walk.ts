@@ -2,7 +2,7 @@
 // to. A table that very many entries share is told about only so often, and then counted at once:
 // a hostile image must not keep us busy for ever.
 
-import type { ImageError } from '../errors.ts';
+import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { viewOf } from './fields.ts';
 import type { Geometry } from './geometry.ts';
@@ -19,6 +19,7 @@ import {
   OFFSET_LOW,
   ZERO_LOW,
 } from './spec.ts';
+import { WalkBudget } from './walk-budget.ts';
 
 /** So often one L2 table is walked by itself. */
 const WALKS_OF_ONE_TABLE = 64;
@@ -71,6 +72,14 @@ interface Teller extends ReferenceVisitor {
   readonly isActive: boolean;
 }
 
+/** Offsets of L2 tables that are no holes. */
+class Met {
+  /** How many entries point there. */
+  readonly times = new OffsetCounts();
+  /** For how many of them it was walked. */
+  readonly walks = new OffsetCounts();
+}
+
 export class MapWalk {
   readonly #image: Image;
   readonly #counts: ReferenceCounts;
@@ -78,9 +87,9 @@ export class MapWalk {
   readonly #hasDataFile: boolean;
   readonly #table: Uint8Array;
   readonly #view: DataView;
-  /** Offset of an L2 table -> how often it was met. */
-  readonly #metActive = new OffsetCounts();
-  readonly #metInSnapshots = new OffsetCounts();
+  readonly #active = new Met();
+  readonly #inSnapshots = new Met();
+  readonly #budget = new WalkBudget();
 
   constructor(image: Image, counts: ReferenceCounts, visitor: ReferenceVisitor) {
     this.#image = image;
@@ -100,7 +109,7 @@ export class MapWalk {
     const teller: Teller = { ...this.#visitor, times: 1, isActive };
     this.#add(offset, entries * 8, teller);
     const holes = new Holes(storage);
-    const met = isActive ? this.#metActive : this.#metInSnapshots;
+    const met = isActive ? this.#active : this.#inSnapshots;
     const l1 = viewOf(await readTable(storage, offset, entries * 8));
     for (let index = 0; index < entries; index++) {
       const high = l1.getUint32(index * 8);
@@ -119,18 +128,36 @@ export class MapWalk {
       teller.l2Table?.(l2);
       // There is nothing in a hole, and nothing to remember.
       if (await holes.has(l2, clusterSize)) continue;
-      if (met.add(l2) <= WALKS_OF_ONE_TABLE) await this.#l2(l2, teller);
+      if (!this.#mayWalk(l2, met.times.add(l2))) continue;
+      met.walks.add(l2);
+      await this.#l2(l2, teller);
     }
+  }
+
+  /** Whether it is walked by itself, met for the `times`th time; else `finish` does it. */
+  #mayWalk(l2: number, times: number): boolean {
+    const { storage, geometry } = this.#image;
+    const { clusterSize, l2EntryBytes } = geometry;
+    const isAligned = l2 % clusterSize === 0;
+    if (times === 1 && isAligned) return true;
+    if (times > WALKS_OF_ONE_TABLE) return false;
+    if (this.#budget.spend(clusterSize / l2EntryBytes)) return true;
+    if (times > 1) return false;
+    throw new ImageError(
+      'unsupported',
+      `${storage.filename}: too many L2 tables lie across each other to be checked`,
+      { errno: 'EFBIG' },
+    );
   }
 
   /** Counts the tables that were met too often to be walked each time. */
   async finish(): Promise<void> {
     for (const [met, isActive] of [
-      [this.#metActive, true],
-      [this.#metInSnapshots, false],
+      [this.#active, true],
+      [this.#inSnapshots, false],
     ] as const) {
-      for (const [offset, walks] of met) {
-        const times = walks - WALKS_OF_ONE_TABLE;
+      for (const [offset, pointers] of met.times) {
+        const times = pointers - met.walks.get(offset);
         if (times > 0) await this.#l2(offset, this.#silent(times, isActive));
       }
     }
