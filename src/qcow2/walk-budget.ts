@@ -3,14 +3,17 @@
 
 /** Entries of L2 tables. */
 const MAX_ENTRIES = 2 ** 24;
+/** So many take as long as reading their table does. */
+const READ = 1024;
 
 export class WalkBudget {
   #left = MAX_ENTRIES;
 
   /** False where it is used up. */
   spend(entries: number): boolean {
-    if (this.#left < entries) return false;
-    this.#left -= entries;
+    const cost = Math.max(entries, READ);
+    if (this.#left < cost) return false;
+    this.#left -= cost;
     return true;
   }
 }

@@ -91,7 +91,9 @@ test('a backing file that is not there is refused, also unsafe', async () => {
 });
 
 test('a backing file that stands on the image itself is refused, by any name', async () => {
-  await (await createImage('up', { host, size: MIB, backingFile: 'top', backingFormat: 'qcow2' })).close();
+  await (
+    await createImage('up', { host, size: MIB, backingFile: 'top', backingFormat: 'qcow2' })
+  ).close();
   for (const backingFile of ['top', './top', 'up']) {
     for (const unsafe of [false, true]) {
       const options = { backingFile, backingFormat: 'qcow2', unsafe, force: true } as const;

@@ -1,10 +1,10 @@
 // Killed at any instant (SIGKILL can't be caught): every image is sound, the view through the top
 // is what it was, and the same command completes the work.
 
-import { existsSync, watch } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Images } from '../support/images.ts';
-import { start } from '../support/limited.ts';
+import { changesOf, inLanes, instants, stopAfter } from '../support/kill.ts';
 import { checkClean, compare, infoOf } from '../support/qemu.ts';
 import { checkNotCorrupt, committed } from '../support/refusals.ts';
 import { makeTemp } from '../support/temp.ts';
@@ -44,67 +44,20 @@ const FORMS: Readonly<Record<string, { words: readonly string[]; base: string }>
   '--top': { words: ['--top', 'sn2.qcow2', '-b', 'base.qcow2', 'sn3.qcow2'], base: 'base.qcow2' },
 };
 
-/** Seeded shares of the work. */
-function instants(seed: number, count: number): readonly number[] {
-  let state = seed;
-  return Array.from({ length: count }, () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  });
-}
-
-/** Counts what the file system tells of a directory: some thing after each write. */
-function countChanges(dir: string, heard: (count: number) => void): () => void {
-  let count = 0;
-  const watcher = watch(dir, () => heard(++count));
-  return () => watcher.close();
-}
-
-/** How many changes the whole command makes here. */
-async function changesOf(images: Images, words: readonly string[]): Promise<number> {
-  let total = 0;
-  const stop = countChanges(images.dir, (count) => {
-    total = count;
-  });
-  await committed(images.dir, ...words);
-  stop();
-  return total;
-}
-
-/** Runs the command and kills it as soon as that many changes were seen. */
-async function killAfter(
-  images: Images,
-  words: readonly string[],
-  changes: number,
-): Promise<NodeJS.Signals | null> {
-  const running = start(['commit', ...words], images.dir);
-  const stop = countChanges(images.dir, (count) => {
-    if (count >= changes) running.child.kill('SIGKILL');
-  });
-  const { signal } = await running.ended;
-  stop();
-  return signal;
-}
-
-/** Two at a time: most of the work is done by processes of their own. */
-async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const rest = [...items];
-  const lane = async (): Promise<void> => {
-    for (let item = rest.shift(); item !== undefined; item = rest.shift()) await work(item);
-  };
-  await Promise.all([lane(), lane()]);
-}
+const commitChanges = ({ dir }: Images, words: readonly string[]): Promise<number> =>
+  changesOf(dir, () => committed(dir, ...words));
 
 const CASES = Object.keys(FORMS).map((form, i) => [form, 4711 + i] as const);
 
 test.each(CASES)('%s, killed at random instants (seed %i)', async (form, seed) => {
   const { words, base } = FORMS[form] ?? { words: [], base: '' };
-  const total = await changesOf(chain(), words);
+  const total = await commitChanges(chain(), words);
   let killed = 0;
   await inLanes(instants(seed, 6), async (share) => {
     const images = chain();
     const changes = 1 + Math.floor(share * total);
-    if ((await killAfter(images, words, changes)) === 'SIGKILL') killed++;
+    const { signal } = await stopAfter(images.dir, ['commit', ...words], changes);
+    if (signal === 'SIGKILL') killed++;
     await expectSound(images, `${form} killed after ${changes} of ${total} changes`);
     await rerun(images, form, words);
     // What a killed writer had taken and not used yet is leaked; a rerun does not look for it.
@@ -147,10 +100,11 @@ test.each([
   // Base has everything already, so that what is left to do is mostly the emptying.
   await images.qemuImg('commit', '-q', '-d', 'top.qcow2');
   await images.qemuImg('convert', '-O', 'raw', 'top.qcow2', 'before.raw');
-  const total = await changesOf(images.copy(), ['top.qcow2']);
+  const total = await commitChanges(images.copy(), ['top.qcow2']);
   await inLanes(instants(815, 3), async (share) => {
     const now = images.copy();
-    await killAfter(now, [...flags, 'top.qcow2'], 1 + Math.floor(share * total));
+    const args = ['commit', ...flags, 'top.qcow2'];
+    await stopAfter(now.dir, args, 1 + Math.floor(share * total));
     for (const name of ['base.qcow2', 'top.qcow2']) {
       await checkNotCorrupt(now.path(name));
       await compare(now.path(name), 'qcow2', images.path('before.raw'), 'raw');
