@@ -1,21 +1,20 @@
 // The COPIED flags of the active state: they must say whether the refcount is exactly one.
 
-import { MIB, SECTOR } from '../units.ts';
+import { SECTOR } from '../units.ts';
 import type { Findings } from './check-findings.ts';
 import { viewOf } from './fields.ts';
 import { clusterIndexOf } from './geometry.ts';
 import { Holes } from './holes.ts';
 import { clusterOffset } from './l2-entry.ts';
 import { OffsetCounts } from './offset-counts.ts';
-import { entryHex, MAX_UNALIGNED_TABLES, readTable } from './reference-walk.ts';
+import { entryHex, readTable } from './reference-walk.ts';
 import type { ReferencedImage } from './references.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, INCOMPATIBLE, ZERO_LOW } from './spec.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
+import { WalkBudget } from './walk-budget.ts';
 
 /** So often the errors of one L2 table are told, should many L1 entries point to it. */
 const TELLINGS = 64;
-/** And so many bytes of tables are walked for it. */
-const MAX_WALKED_AGAIN = 32 * MIB;
 
 /** Who writes tables whose flags were put right. */
 export interface FlagWriter {
@@ -32,12 +31,11 @@ export class CopiedCheck {
   readonly #hasDataFile: boolean;
   readonly #table: Uint8Array;
   readonly #holes: Holes;
+  readonly #budget = new WalkBudget();
   /** How often L2 tables were met. */
   readonly #met = new OffsetCounts();
   /** Offset of an L2 table -> errors that are left in it. */
   readonly #errors = new Map<number, number>();
-  #walkedAgain = 0;
-  #unaligned = 0;
 
   /** With a `writer` the flags are put right. */
   constructor(
@@ -96,18 +94,19 @@ export class CopiedCheck {
   }
 
   async #meet(offset: number): Promise<void> {
-    const size = this.#table.length;
-    if (offset % size !== 0 && this.#unaligned++ >= MAX_UNALIGNED_TABLES) return;
-    if (await this.#holes.has(offset, size)) return;
+    if (await this.#holes.has(offset, this.#table.length)) return;
     const times = this.#met.add(offset);
     const known = this.#errors.get(offset) ?? 0;
     // What was right once is right again, and so is what was put right.
-    if (times > 1 && known > 0) this.#walkedAgain += size;
-    const again = times <= TELLINGS && this.#walkedAgain <= MAX_WALKED_AGAIN;
-    if (times === 1 || (known > 0 && again)) {
+    const isTold = times === 1 || (known > 0 && times <= TELLINGS && this.#mayTellAgain());
+    if (isTold) {
       const errors = await this.#l2(offset);
       if (errors > 0 || known > 0) this.#errors.set(offset, errors);
     } else this.#findings.corrupt(null, known);
+  }
+
+  #mayTellAgain(): boolean {
+    return this.#budget.spend(this.#table.length / this.#image.geometry.l2EntryBytes);
   }
 
   /** Returns how many errors are left in a table. */

@@ -2,9 +2,8 @@
 // to. A table that very many entries share is told about only so often, and then counted at once:
 // a hostile image must not keep us busy for ever.
 
-import type { ImageError } from '../errors.ts';
+import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
-import { MIB } from '../units.ts';
 import { viewOf } from './fields.ts';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
@@ -20,13 +19,10 @@ import {
   OFFSET_LOW,
   ZERO_LOW,
 } from './spec.ts';
+import { WalkBudget } from './walk-budget.ts';
 
 /** So often one L2 table is walked by itself. */
 const WALKS_OF_ONE_TABLE = 64;
-/** Bytes of L2 tables that were walked before, and are walked again by themselves. */
-const MAX_WALKED_AGAIN = 32 * MIB;
-/** L2 tables that are not aligned overlap as often as somebody likes: so many are walked. */
-export const MAX_UNALIGNED_TABLES = 16;
 /** Reserved bits of L2 entries: 1..8 and 56..61. Version 2 has no zero flag; QEMU lets it pass. */
 const L2_RESERVED = { high: 0x3f00_0000, low: 0x1fe } as const;
 /** Subcluster bitmaps: "allocated" is the low half, "reads as zeros" the high one. */
@@ -76,10 +72,12 @@ interface Teller extends ReferenceVisitor {
   readonly isActive: boolean;
 }
 
-class MetTables {
+/** Offsets of L2 tables that are no holes. */
+class Met {
+  /** How many entries point there. */
   readonly times = new OffsetCounts();
-  /** So often more than they were walked. */
-  readonly left = new OffsetCounts();
+  /** For how many of them it was walked. */
+  readonly walks = new OffsetCounts();
 }
 
 export class MapWalk {
@@ -89,11 +87,9 @@ export class MapWalk {
   readonly #hasDataFile: boolean;
   readonly #table: Uint8Array;
   readonly #view: DataView;
-  /** By the offset of an L2 table. */
-  readonly #active = new MetTables();
-  readonly #inSnapshots = new MetTables();
-  #walkedAgain = 0;
-  #unaligned = 0;
+  readonly #active = new Met();
+  readonly #inSnapshots = new Met();
+  readonly #budget = new WalkBudget();
 
   constructor(image: Image, counts: ReferenceCounts, visitor: ReferenceVisitor) {
     this.#image = image;
@@ -113,7 +109,6 @@ export class MapWalk {
     const teller: Teller = { ...this.#visitor, times: 1, isActive };
     this.#add(offset, entries * 8, teller);
     const holes = new Holes(storage);
-    if (await holes.has(offset, entries * 8)) return;
     const met = isActive ? this.#active : this.#inSnapshots;
     const l1 = viewOf(await readTable(storage, offset, entries * 8));
     for (let index = 0; index < entries; index++) {
@@ -131,17 +126,28 @@ export class MapWalk {
         );
       }
       teller.l2Table?.(l2);
-      if (l2 % clusterSize !== 0 && this.#unaligned++ >= MAX_UNALIGNED_TABLES) continue;
       // There is nothing in a hole, and nothing to remember.
-      if (!(await holes.has(l2, clusterSize))) await this.#meet(l2, met, teller);
+      if (await holes.has(l2, clusterSize)) continue;
+      if (!this.#mayWalk(l2, met.times.add(l2))) continue;
+      met.walks.add(l2);
+      await this.#l2(l2, teller);
     }
   }
 
-  async #meet(l2: number, met: MetTables, teller: Teller): Promise<void> {
-    const times = met.times.add(l2);
-    if (times > 1) this.#walkedAgain += this.#table.length;
-    if (times > WALKS_OF_ONE_TABLE || this.#walkedAgain > MAX_WALKED_AGAIN) met.left.add(l2);
-    else await this.#l2(l2, teller);
+  /** Whether it is walked by itself, met for the `times`th time; else `finish` does it. */
+  #mayWalk(l2: number, times: number): boolean {
+    const { storage, geometry } = this.#image;
+    const { clusterSize, l2EntryBytes } = geometry;
+    const isAligned = l2 % clusterSize === 0;
+    if (times === 1 && isAligned) return true;
+    if (times > WALKS_OF_ONE_TABLE) return false;
+    if (this.#budget.spend(clusterSize / l2EntryBytes)) return true;
+    if (times > 1) return false;
+    throw new ImageError(
+      'unsupported',
+      `${storage.filename}: too many L2 tables lie across each other to be checked`,
+      { errno: 'EFBIG' },
+    );
   }
 
   /** Counts the tables that were met too often to be walked each time. */
@@ -150,8 +156,9 @@ export class MapWalk {
       [this.#active, true],
       [this.#inSnapshots, false],
     ] as const) {
-      for (const [offset, times] of met.left) {
-        await this.#l2(offset, this.#silent(times, isActive));
+      for (const [offset, pointers] of met.times) {
+        const times = pointers - met.walks.get(offset);
+        if (times > 0) await this.#l2(offset, this.#silent(times, isActive));
       }
     }
   }
