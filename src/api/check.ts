@@ -6,6 +6,7 @@ import { Qcow2Image } from '../qcow2/image.ts';
 import type { OpenOptions } from './chain.ts';
 import { checkCount } from './checks.ts';
 import { openEngine } from './engine-chain.ts';
+import { collectFindings } from './findings.ts';
 import type { ImageSource } from './source.ts';
 import { stoppable } from './stoppable.ts';
 
@@ -80,16 +81,4 @@ export async function checkImage(
   } finally {
     await chain.close();
   }
-}
-
-/** The first findings that are told. */
-export function collectFindings(maxFindings: number): {
-  readonly findings: readonly Finding[];
-  readonly tell: (message: string, kind: Finding['kind']) => void;
-} {
-  const findings: Finding[] = [];
-  const tell = (message: string, kind: Finding['kind']) => {
-    if (findings.length < maxFindings) findings.push({ kind, message });
-  };
-  return { findings, tell };
 }

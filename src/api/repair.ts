@@ -7,9 +7,10 @@ import { Qcow2Image } from '../qcow2/image.ts';
 import { repairImage as repairEngineImage } from '../qcow2/repair.ts';
 import { readState } from '../qcow2/repair-state.ts';
 import type { OpenOptions } from './chain.ts';
-import { type CheckReport, collectFindings, type Finding } from './check.ts';
+import type { CheckReport, Finding } from './check.ts';
 import { checkChoice, checkCount } from './checks.ts';
 import { openEngine } from './engine-chain.ts';
+import { collectFindings } from './findings.ts';
 import type { ImageSource } from './source.ts';
 import { stoppable } from './stoppable.ts';
 
