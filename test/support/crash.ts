@@ -4,8 +4,8 @@
 
 import type { OpenStorageOptions } from '../../src/io/host.ts';
 import type { Permission } from '../../src/io/locks.ts';
-import { MemoryHost } from '../../src/io/memory-host.ts';
-import type { Storage, StorageExtent, WriteKind } from '../../src/io/storage.ts';
+import { MemoryHost, type MemoryHostOptions } from '../../src/io/memory-host.ts';
+import type { CloneRange, Storage, StorageExtent, WriteKind } from '../../src/io/storage.ts';
 import {
   type Atom,
   applied,
@@ -51,15 +51,22 @@ export interface CrashState {
 /** What a recording holds, by kind. */
 export type Counts = Readonly<Record<Change['kind'] | 'sync' | 'remove', number>>;
 
+export interface CrashHostOptions extends MemoryHostOptions {
+  /** Files can share extents, now and then not. */
+  readonly clones?: boolean;
+}
+
 export class CrashHost extends MemoryHost {
   readonly #before = new Map<string, Uint8Array>();
   readonly #events: Event[] = [];
   /** By file, as a sync covers what was written by whichever handle. */
   readonly #unsynced = new Map<string, Set<Pending>>();
+  readonly #clones: boolean;
 
   /** Starts with files that are durable. */
-  constructor(files: Files, options: ConstructorParameters<typeof MemoryHost>[0] = {}) {
+  constructor(files: Files, options: CrashHostOptions = {}) {
     super(options);
+    this.#clones = options.clones ?? false;
     for (const [name, bytes] of files) {
       this.addFile(name, bytes);
       this.#before.set(name, bytes);
@@ -87,7 +94,8 @@ export class CrashHost extends MemoryHost {
     const unsynced = this.#unsynced.get(filename);
     // By another name it would be another file to us.
     if (unsynced === undefined) throw new Error(`'${filename}' has no record`);
-    return new RecordedStorage(filename, storage, this.#events, unsynced);
+    const Recorded = this.#clones ? CloningStorage : RecordedStorage;
+    return new Recorded(filename, storage, this.#events, unsynced);
   }
 
   /** Events so far: a power cut can come after each of them. */
@@ -261,11 +269,24 @@ class RecordedStorage implements Storage {
   }
 }
 
+/** Where so many ranges were shared, the next one is not. */
+const CLONES = 11;
+
+/** Its files share extents with others. */
+class CloningStorage extends RecordedStorage {
+  #cloned = 0;
+
+  async cloneFrom(ranges: readonly CloneRange[]): Promise<number> {
+    for (const [done, { source, from, to, length }] of ranges.entries()) {
+      if (from + length > source.size || this.#cloned++ % (CLONES + 1) === CLONES) return done;
+      await this.copyFrom(source, from, to, length);
+    }
+    return ranges.length;
+  }
+}
+
 /** A memory host with these files, for a look at a state. */
-export function hostWith(
-  files: Files,
-  options: ConstructorParameters<typeof MemoryHost>[0] = {},
-): MemoryHost {
+export function hostWith(files: Files, options: MemoryHostOptions = {}): MemoryHost {
   const host = new MemoryHost(options);
   for (const [name, bytes] of files) host.addFile(name, bytes);
   return host;

@@ -6,6 +6,8 @@ import { COMMIT_ENCRYPTED } from './commit-encrypted.ts';
 import { COMMIT_FORMS } from './commit-forms.ts';
 import { COMMIT_SMALL } from './commit-small.ts';
 import { GUEST } from './guest.ts';
+import { REBASES } from './rebase.ts';
+import { RESIZES } from './resize.ts';
 import type { CrashOperation } from './scene.ts';
 import { SNAPSHOTS } from './snapshots.ts';
 
@@ -18,4 +20,6 @@ export const CRASH_OPERATIONS: readonly CrashOperation[] = [
   ...COMMIT_CHAINS,
   ...COMMIT_ENCRYPTED,
   ...COMMIT_SMALL,
+  ...REBASES,
+  ...RESIZES,
 ];
