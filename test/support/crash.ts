@@ -104,7 +104,16 @@ export class CrashHost extends MemoryHost {
   }
 
   get counts(): Counts {
-    const counts = { write: 0, clone: 0, zero: 0, discard: 0, resize: 0, sync: 0, remove: 0 };
+    const counts = {
+      write: 0,
+      copy: 0,
+      clone: 0,
+      zero: 0,
+      discard: 0,
+      resize: 0,
+      sync: 0,
+      remove: 0,
+    };
     for (const event of this.#events) {
       if (event.kind === 'change') counts[event.pending.change.kind]++;
       else if (event.kind !== 'create') counts[event.kind]++;
@@ -237,11 +246,14 @@ class RecordedStorage implements Storage {
   /** As the kernel does it: what lies within the source, there once it is synced like any write. */
   async copyFrom(source: Storage, from: number, to: number, length: number): Promise<number> {
     const inside = Math.max(0, Math.min(length, source.size - from));
-    const bytes = new Uint8Array(inside);
-    await source.read(from, bytes);
-    const change = { kind: 'clone', offset: to, bytes } as const;
-    if (inside > 0) await this.#change(change, () => this.#inner.write(to, bytes, 'data'));
+    if (inside > 0) await this.take('copy', { source, from, to, length: inside });
     return inside;
+  }
+  protected async take(kind: 'copy' | 'clone', range: CloneRange): Promise<void> {
+    const bytes = new Uint8Array(range.length);
+    await range.source.read(range.from, bytes);
+    const change = { kind, offset: range.to, bytes } as const;
+    await this.#change(change, () => this.#inner.write(range.to, bytes, 'data'));
   }
   extentAt(offset: number): Promise<StorageExtent> {
     return this.#inner.extentAt(offset);
@@ -277,9 +289,10 @@ class CloningStorage extends RecordedStorage {
   #cloned = 0;
 
   async cloneFrom(ranges: readonly CloneRange[]): Promise<number> {
-    for (const [done, { source, from, to, length }] of ranges.entries()) {
-      if (from + length > source.size || this.#cloned++ % (CLONES + 1) === CLONES) return done;
-      await this.copyFrom(source, from, to, length);
+    for (const [done, range] of ranges.entries()) {
+      const isInside = range.from + range.length <= range.source.size;
+      if (!isInside || this.#cloned++ % (CLONES + 1) === CLONES) return done;
+      await this.take('clone', range);
     }
     return ranges.length;
   }
