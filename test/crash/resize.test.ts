@@ -1,4 +1,4 @@
 import { RESIZES } from '../support/crash-operations/resize.ts';
 import { crashTests } from '../support/crash-tests.ts';
 
-crashTests(RESIZES, { states: 16, seeds: [1] });
+crashTests(RESIZES, { states: 12, seeds: [1] });
