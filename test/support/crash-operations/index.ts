@@ -10,6 +10,7 @@ import { COMMIT_SIBLINGS } from './commit-siblings.ts';
 import { COMMIT_SMALL } from './commit-small.ts';
 import { GUEST } from './guest.ts';
 import { REBASES } from './rebase.ts';
+import { REPAIRS } from './repair.ts';
 import { RESIZES } from './resize.ts';
 import type { CrashOperation } from './scene.ts';
 import { SNAPSHOTS } from './snapshots.ts';
@@ -28,4 +29,5 @@ export const CRASH_OPERATIONS: readonly CrashOperation[] = [
   ...COMMIT_CLONED,
   ...REBASES,
   ...RESIZES,
+  ...REPAIRS,
 ];

@@ -1,17 +1,16 @@
 // Disks that get another size: after a cut there is the old one or the new one, with what belongs there.
 
-import { createHash } from 'node:crypto';
 import { openChain } from '../../../src/chain/open.ts';
 import { resizeTop } from '../../../src/chain/resize.ts';
 import type { MemoryHost } from '../../../src/io/memory-host.ts';
 import { removeBitmap } from '../../../src/qcow2/bitmap-edit.ts';
 import { Qcow2Image } from '../../../src/qcow2/image.ts';
 import type { Preallocation } from '../../../src/qcow2/preallocate.ts';
-import { applySnapshot } from '../../../src/qcow2/snapshot-changes.ts';
 import { bitmapsIn } from '../bitmaps.ts';
 import { filesIn, type Random } from '../crash.ts';
 import { buildLayers, type LayerSpec, SECTOR } from './layers.ts';
 import { type CrashOperation, ensure, openState } from './scene.ts';
+import { snapshotViews } from './snapshot-views.ts';
 
 interface ResizeCase {
   readonly name: string;
@@ -139,27 +138,8 @@ async function shownBy(host: MemoryHost): Promise<Shown> {
   const bitmaps = bitmapsIn(host.fileBytes('/top') ?? new Uint8Array()).map(
     ({ name, flags, dirty }) => [name, flags & 1 ? undefined : dirty.join()] as const,
   );
-  const snapshots = await snapshotsOf(host);
+  const snapshots = await snapshotViews(copyOf(host), '/top');
   return { sectors: chain.size / SECTOR, view, snapshots, bitmaps: new Map(bitmaps) };
-}
-
-async function snapshotsOf(host: MemoryHost): Promise<string> {
-  const copy = copyOf(host);
-  await using chain = await openChain('/top', { host: copy, writable: true });
-  const { top } = chain;
-  ensure(top instanceof Qcow2Image, 'not a qcow2 image');
-  // Bitmaps that record refuse to go back.
-  await top.changeBitmaps(async (bitmaps) => {
-    for (const { name } of [...bitmaps.list]) removeBitmap(bitmaps, name);
-  });
-  const shown: string[] = [];
-  for (const { name } of await top.snapshots()) {
-    await applySnapshot(top, name);
-    const view = new Uint8Array(top.size);
-    await top.read(0, view);
-    shown.push(`${name} ${top.size} ${createHash('sha1').update(view).digest('hex')}`);
-  }
-  return shown.join();
 }
 
 const copyOf = (host: MemoryHost): MemoryHost =>
