@@ -190,7 +190,7 @@ async function readEntry(
     hasDiskSize: has(SNAPSHOT_EXTRA.diskSize),
     icount: has(SNAPSHOT_EXTRA.icount) ? whole.getBigUint64(SNAPSHOT_EXTRA.icount) : null,
   };
-  return { snapshot, length: alignUp(bytes.length + extraLeft + names.length, 8) };
+  return { snapshot, length: alignUp(extraEnd + extraLeft + names.length, 8) };
 }
 
 /** What is not recorded has all bits set. */

@@ -3,6 +3,7 @@
 import { expect, test } from 'vitest';
 import { MemoryStorage } from '../../src/io/memory.ts';
 import { CrashHost, type Files, randomFrom } from '../support/crash.ts';
+import { COMMIT_CLONED } from '../support/crash-operations/commit-cloned.ts';
 import { COMMIT_FORMS } from '../support/crash-operations/commit-forms.ts';
 import { CODECS } from '../support/crash-operations/scene.ts';
 
@@ -65,7 +66,7 @@ test('a copy within the machine counts as a write: it is there once it is synced
     expect(await file.copyFrom(source, 0, 0, 2 * SECTOR)).toBe(2 * SECTOR);
     await file.flush();
   });
-  expect(host.counts).toMatchObject({ clone: 1, sync: 1, write: 0 });
+  expect(host.counts).toMatchObject({ copy: 1, sync: 1, write: 0 });
   expect(statesOf(host)).toEqual(new Set(['77', '70', '07']));
 });
 
@@ -132,7 +133,14 @@ test('a commit copies within the machine, and all that it does is on record', as
   const scene = await operation?.prepare(randomFrom(1));
   const host = new CrashHost(scene?.files ?? new Map(), CODECS);
   await scene?.run(host);
-  const { write, clone, discard, resize, sync } = host.counts;
-  for (const count of [write, clone, sync]) expect(count).toBeGreaterThan(2);
+  const { write, copy, discard, resize, sync } = host.counts;
+  for (const count of [write, copy, sync]) expect(count).toBeGreaterThan(2);
   expect(discard + resize).toBeGreaterThan(0);
+});
+
+test.each(COMMIT_CLONED)('$name: extents are shared', async (operation) => {
+  const { files, clones = false, run } = await operation.prepare(randomFrom(1));
+  const host = new CrashHost(files, { ...CODECS, clones });
+  await run(host);
+  expect(host.counts.clone).toBeGreaterThan(2);
 });

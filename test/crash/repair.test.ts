@@ -9,6 +9,8 @@ import { checkImage } from '../../src/qcow2/check.ts';
 import { type Fix, repairImage } from '../../src/qcow2/repair.ts';
 import { readState } from '../../src/qcow2/repair-state.ts';
 import { CrashHost, randomFrom } from '../support/crash.ts';
+import { REPAIRS } from '../support/crash-operations/repair.ts';
+import { crashTests } from '../support/crash-tests.ts';
 import {
   type Damages,
   damaged,
@@ -55,11 +57,13 @@ async function expectSafe(shape: Shape, changes: Damages, fix: Fix, seed: number
   }
 }
 
-test.each(['leaks', 'all'] as const)('-r %s', { timeout: 120_000 }, (fix) =>
+crashTests(REPAIRS, { states: 12 });
+
+test.each(['leaks', 'all'] as const)('-r %s: random damage', { timeout: 120_000 }, (fix) =>
   fc.assert(
     fc.asyncProperty(shapes, damages, fc.nat(), (shape, changes, seed) =>
       expectSafe(shape, changes, fix, seed),
     ),
-    { numRuns: 40, seed: 1 },
+    { numRuns: 25, seed: 1 },
   ),
 );

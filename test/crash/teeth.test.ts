@@ -6,6 +6,10 @@ import {
   CHECKPOINT,
   COMMIT_ORDER,
   EMPTYING,
+  REBASE_ORDER,
+  REPAIR_ORDER,
+  SIBLING_ORDER,
+  SIZE_ORDER,
   SNAPSHOT_ORDER,
 } from '../support/crash-mutants.ts';
 import { type Mutant, mutated } from '../support/mutants.ts';
@@ -17,6 +21,10 @@ const ORDERS: readonly (readonly [string, readonly Mutant[], RegExp])[] = [
   ['emptying', EMPTYING, /^commit: .* tables that were moved$/],
   ['bitmaps', BITMAP_ORDER, /^bitmap: (recording|add)/],
   ['snapshots', SNAPSHOT_ORDER, /^snapshot: delete$/],
+  ['a rebase', REBASE_ORDER, /^rebase: onto another image$/],
+  ['siblings', SIBLING_ORDER, /^commit --rebase-siblings: one over base$/],
+  ['another size', SIZE_ORDER, /^resize: grow over a longer backing file/],
+  ['a repair', REPAIR_ORDER, /^repair: -r all, data in/],
 ];
 
 /** What is found first; undefined where all states are right. */

@@ -141,7 +141,7 @@ export const EMPTYING: readonly Mutant[] = [
   {
     name: 'no sync between zeroing the L1 table and what follows',
     file: 'qcow2/empty.ts',
-    changes: [["'l1');\n  await storage.flush();\n  tables.", "'l1');\n  tables."]],
+    changes: [["'l1');\n  await storage.flush();\n  tables", "'l1');\n  tables"]],
   },
   {
     name: 'no sync of new tables before the switch to them',
@@ -180,7 +180,12 @@ export const BITMAP_ORDER: readonly Mutant[] = [
   {
     name: 'the mark that bitmaps are in use is not synced',
     file: 'qcow2/bitmaps.ts',
-    changes: [["'bitmap-directory');\n    await storage.flush();", "'bitmap-directory');"]],
+    changes: [
+      [
+        "'bitmap-directory');\n    await storage.flush();",
+        "'bitmap-directory');\n    void storage;",
+      ],
+    ],
   },
   {
     name: 'the directory is switched to before it is durable',
@@ -203,7 +208,7 @@ export const BITMAP_ORDER: readonly Mutant[] = [
     changes: [
       [
         'await switchDirectory(this.#owner, directory);',
-        'writer.letGo(await usedOf(context(), writer.replaced));\n      await context().tables.checkpoint();\n      writer.replaced.length = 0;\n      await switchDirectory(this.#owner, directory);',
+        'context().tables.structures.place("bitmap-directory", { offset: 0, length: 0 });\n      writer.letGo(await usedOf(context(), writer.replaced));\n      await context().tables.checkpoint();\n      writer.replaced.length = 0;\n      await switchDirectory(this.#owner, directory);',
       ],
     ],
   },
@@ -216,6 +221,55 @@ export const SNAPSHOT_ORDER: readonly Mutant[] = [
     file: 'qcow2/state-switch.ts',
     changes: [
       ["'snapshot-table');\n    }\n    await this.#storage.flush();", "'snapshot-table');\n    }"],
+    ],
+  },
+];
+
+/** An image holds what its backing file will not show any more, durably, before it says so. */
+export const REBASE_ORDER: readonly Mutant[] = [
+  {
+    name: 'another backing file before the image holds what differs',
+    file: 'commit/rebase.ts',
+    changes: [
+      [
+        'if (!unsafe) copied = await copyWhatDiffers(prepared, options);\n  if (!dryRun) await change(prepared, options);',
+        'if (!dryRun) await change(prepared, options);\n  if (!unsafe) copied = await copyWhatDiffers(prepared, options);',
+      ],
+    ],
+  },
+];
+
+export const SIBLING_ORDER: readonly Mutant[] = [
+  {
+    name: 'siblings are not synced before base is written to',
+    file: 'commit/siblings.ts',
+    changes: [['    await image.flush();\n    await image.storeBitmaps();\n', '']],
+  },
+];
+
+/** The header says last that the disk is larger. */
+export const SIZE_ORDER: readonly Mutant[] = [
+  {
+    name: 'the new size before what belongs there',
+    file: 'qcow2/writer.ts',
+    changes: [
+      [
+        'await tables.checkpoint();\n      tables.patchMap({ size });',
+        'tables.patchMap({ size });',
+      ],
+    ],
+  },
+];
+
+export const REPAIR_ORDER: readonly Mutant[] = [
+  {
+    name: 'tables are switched to before they are durable',
+    file: 'qcow2/repair-renew.ts',
+    changes: [
+      [
+        'await writeRefcounts(next, space);\n  await storage.flush();',
+        'await writeRefcounts(next, space);',
+      ],
     ],
   },
 ];

@@ -19,7 +19,10 @@ export interface TrialOptions {
   readonly states: number;
   /** All states are looked at where there are no more than that. Default: `states`. */
   readonly all?: number;
-  /** Hears of each state that was found right, before anything is run in it. */
+  /**
+   * Hears of each state that was found right, before anything is run in it; where those are corrupt,
+   * of what another run made of it.
+   */
   readonly onState?: (files: Files, random: Random) => Promise<void>;
 }
 
@@ -51,7 +54,8 @@ export async function tryOperation(
 ): Promise<Tally> {
   const random = randomFrom(seed);
   const scene = await operation.prepare(random);
-  const host = new CrashHost(scene.files, CODECS);
+  const { clones = false } = scene;
+  const host = new CrashHost(scene.files, { ...CODECS, clones });
   await scene.run(host);
   const counts = host.possibilities();
   const exhaustive = sumOf(counts) <= all;
@@ -63,8 +67,9 @@ export async function tryOperation(
     if (thinning > 1 && random(1000) >= 1000 / thinning) continue;
     try {
       if (await judge.look(files, at)) {
-        await onState?.(files, random);
-        await judge.finish(files);
+        if (!scene.corrupt) await onState?.(files, random);
+        const finished = await judge.finish(files);
+        if (scene.corrupt) await onState?.(finished, random);
       }
     } catch (error) {
       const where = `${operation.name}, seed ${seed}, cut after event ${at} of ${host.length}`;
@@ -104,15 +109,18 @@ class Judge {
     this.#seen.add(key);
     this.count++;
     const state = openState(files);
-    await this.#checkAll(state, files);
+    if (!this.#scene.corrupt) await this.#checkAll(state, files);
     await this.#scene.judge(state, at);
     return true;
   }
 
-  async finish(files: Files): Promise<void> {
+  /** What another run leaves. */
+  async finish(files: Files): Promise<Files> {
     const state = openState(files);
     await this.#scene.finish(state);
-    await this.#checkAll(state, filesIn(state, files.keys()));
+    const finished = filesIn(state, files.keys());
+    await this.#checkAll(state, finished);
+    return finished;
   }
 
   async #checkAll(host: MemoryHost, files: Files): Promise<void> {

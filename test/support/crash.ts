@@ -5,8 +5,8 @@
 import { posix } from 'node:path';
 import type { OpenStorageOptions } from '../../src/io/host.ts';
 import type { Permission } from '../../src/io/locks.ts';
-import { MemoryHost } from '../../src/io/memory-host.ts';
-import type { Storage, StorageExtent, WriteKind } from '../../src/io/storage.ts';
+import { MemoryHost, type MemoryHostOptions } from '../../src/io/memory-host.ts';
+import type { CloneRange, Storage, StorageExtent, WriteKind } from '../../src/io/storage.ts';
 import {
   type Atom,
   applied,
@@ -52,15 +52,22 @@ export interface CrashState {
 /** What a recording holds, by kind. */
 export type Counts = Readonly<Record<Change['kind'] | 'sync' | 'remove', number>>;
 
+export interface CrashHostOptions extends MemoryHostOptions {
+  /** Files can share extents, now and then not. */
+  readonly clones?: boolean;
+}
+
 export class CrashHost extends MemoryHost {
   readonly #before = new Map<string, Uint8Array>();
   readonly #events: Event[] = [];
   /** By file, as a sync covers what was written by whichever handle. */
   readonly #unsynced = new Map<string, Set<Pending>>();
+  readonly #clones: boolean;
 
   /** Starts with files that are durable. */
-  constructor(files: Files, options: ConstructorParameters<typeof MemoryHost>[0] = {}) {
+  constructor(files: Files, options: CrashHostOptions = {}) {
     super(options);
+    this.#clones = options.clones ?? false;
     for (const [name, bytes] of files) {
       this.addFile(name, bytes);
       this.#before.set(name, bytes);
@@ -89,7 +96,8 @@ export class CrashHost extends MemoryHost {
     const unsynced = this.#unsynced.get(filename);
     // By another name it would be another file to us.
     if (unsynced === undefined) throw new Error(`'${filename}' has no record`);
-    return new RecordedStorage(filename, storage, this.#events, unsynced);
+    const Recorded = this.#clones ? CloningStorage : RecordedStorage;
+    return new Recorded(filename, storage, this.#events, unsynced);
   }
 
   /** Events so far: a power cut can come after each of them. */
@@ -98,7 +106,16 @@ export class CrashHost extends MemoryHost {
   }
 
   get counts(): Counts {
-    const counts = { write: 0, clone: 0, zero: 0, discard: 0, resize: 0, sync: 0, remove: 0 };
+    const counts = {
+      write: 0,
+      copy: 0,
+      clone: 0,
+      zero: 0,
+      discard: 0,
+      resize: 0,
+      sync: 0,
+      remove: 0,
+    };
     for (const event of this.#events) {
       if (event.kind === 'change') counts[event.pending.change.kind]++;
       else if (event.kind !== 'create') counts[event.kind]++;
@@ -231,11 +248,14 @@ class RecordedStorage implements Storage {
   /** As the kernel does it: what lies within the source, there once it is synced like any write. */
   async copyFrom(source: Storage, from: number, to: number, length: number): Promise<number> {
     const inside = Math.max(0, Math.min(length, source.size - from));
-    const bytes = new Uint8Array(inside);
-    await source.read(from, bytes);
-    const change = { kind: 'clone', offset: to, bytes } as const;
-    if (inside > 0) await this.#change(change, () => this.#inner.write(to, bytes, 'data'));
+    if (inside > 0) await this.take('copy', { source, from, to, length: inside });
     return inside;
+  }
+  protected async take(kind: 'copy' | 'clone', range: CloneRange): Promise<void> {
+    const bytes = new Uint8Array(range.length);
+    await range.source.read(range.from, bytes);
+    const change = { kind, offset: range.to, bytes } as const;
+    await this.#change(change, () => this.#inner.write(range.to, bytes, 'data'));
   }
   extentAt(offset: number): Promise<StorageExtent> {
     return this.#inner.extentAt(offset);
@@ -263,11 +283,25 @@ class RecordedStorage implements Storage {
   }
 }
 
+/** Where so many ranges were shared, the next one is not. */
+const CLONES = 11;
+
+/** Its files share extents with others. */
+class CloningStorage extends RecordedStorage {
+  #cloned = 0;
+
+  async cloneFrom(ranges: readonly CloneRange[]): Promise<number> {
+    for (const [done, range] of ranges.entries()) {
+      const isInside = range.from + range.length <= range.source.size;
+      if (!isInside || this.#cloned++ % (CLONES + 1) === CLONES) return done;
+      await this.take('clone', range);
+    }
+    return ranges.length;
+  }
+}
+
 /** A memory host with these files, for a look at a state. */
-export function hostWith(
-  files: Files,
-  options: ConstructorParameters<typeof MemoryHost>[0] = {},
-): MemoryHost {
+export function hostWith(files: Files, options: MemoryHostOptions = {}): MemoryHost {
   const host = new MemoryHost(options);
   for (const [name, bytes] of files) host.addFile(name, bytes);
   return host;

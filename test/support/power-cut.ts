@@ -8,9 +8,13 @@ import { MemoryFile } from '../../src/io/memory.ts';
 
 const SECTOR = 512;
 
-/** `clone`: copied within the machine. `discard`: never makes a file longer. */
+/** `copy`: within the machine. `clone`: extents are shared. `discard`: never makes a file longer. */
 export type Change =
-  | { readonly kind: 'write' | 'clone'; readonly offset: number; readonly bytes: Uint8Array }
+  | {
+      readonly kind: 'write' | 'copy' | 'clone';
+      readonly offset: number;
+      readonly bytes: Uint8Array;
+    }
   | { readonly kind: 'zero' | 'discard'; readonly offset: number; readonly length: number }
   | { readonly kind: 'resize'; readonly size: number };
 

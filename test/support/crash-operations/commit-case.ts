@@ -9,27 +9,31 @@ import { type CrashOperation, commandScene } from './scene.ts';
 export interface CommitCase {
   readonly name: string;
   readonly layers: readonly LayerSpec[] | ((random: Random) => readonly LayerSpec[]);
-  /** The image that is named. Default: the last layer. */
+  /** The image that is named. Default: the last layer that is no guest's. */
   readonly filename?: string;
   /** Further images that guests use. */
   readonly guests?: readonly string[];
   readonly request?: Omit<CommitOptions, 'host'>;
+  /** See `CrashScene`. */
+  readonly clones?: boolean;
   /** See `Command`. */
   readonly mayRemain?: readonly string[];
 }
 
 export function commitOperation(each: CommitCase): CrashOperation {
-  const { name, layers, guests = [], request, mayRemain = [] } = each;
+  const { name, layers, guests = [], request, clones = false, mayRemain = [] } = each;
   return {
     name,
     async prepare(random) {
       const specs = typeof layers === 'function' ? layers(random) : layers;
-      const filename = each.filename ?? specs.at(-1)?.name ?? '';
-      return commandScene(await buildLayers(specs, random), {
+      const filename =
+        each.filename ?? specs.findLast(({ name }) => !guests.includes(name))?.name ?? '';
+      const scene = await commandScene(await buildLayers(specs, random), {
         tops: [filename, ...guests],
         mayRemain,
         run: async (host) => void (await commit(filename, { ...request, host })),
       });
+      return { ...scene, clones };
     },
   };
 }

@@ -2,10 +2,16 @@
 
 import { BITMAP_EDITS, COMMIT_BITMAPS } from './bitmaps.ts';
 import { COMMIT_CHAINS } from './commit-chains.ts';
+import { COMMIT_CLONED } from './commit-cloned.ts';
 import { COMMIT_ENCRYPTED } from './commit-encrypted.ts';
 import { COMMIT_FORMS } from './commit-forms.ts';
+import { COMMIT_RECLAIM } from './commit-reclaim.ts';
+import { COMMIT_SIBLINGS } from './commit-siblings.ts';
 import { COMMIT_SMALL } from './commit-small.ts';
 import { GUEST } from './guest.ts';
+import { REBASES } from './rebase.ts';
+import { REPAIRS } from './repair.ts';
+import { RESIZES } from './resize.ts';
 import type { CrashOperation } from './scene.ts';
 import { SNAPSHOTS } from './snapshots.ts';
 
@@ -18,4 +24,10 @@ export const CRASH_OPERATIONS: readonly CrashOperation[] = [
   ...COMMIT_CHAINS,
   ...COMMIT_ENCRYPTED,
   ...COMMIT_SMALL,
+  ...COMMIT_RECLAIM,
+  ...COMMIT_SIBLINGS,
+  ...COMMIT_CLONED,
+  ...REBASES,
+  ...RESIZES,
+  ...REPAIRS,
 ];

@@ -20,6 +20,10 @@ export interface CrashOperation {
 export interface CrashScene {
   /** Durable when it starts. */
   readonly files: Files;
+  /** The machine's files can share extents. */
+  readonly clones?: boolean;
+  /** Corruption is what it is about: images are looked at once another run has ended. */
+  readonly corrupt?: boolean;
   /** The operation, recorded. */
   run(host: MemoryHost): Promise<void>;
   /**
@@ -98,10 +102,10 @@ async function runAgain(command: Command, state: MemoryHost): Promise<string> {
   }
 }
 
-async function viewDigest(
+export async function viewDigest(
   host: MemoryHost,
   name: string,
-  secrets: Secrets | undefined,
+  secrets?: Secrets,
 ): Promise<string> {
   await using chain = await openChain(name, { host, ...(secrets && { secrets }) });
   return await digestOf(chain);
