@@ -163,7 +163,8 @@ async function readEntry(
   if (extraLeft > 0) lenient?.tooMuchExtraData?.(index, fields.extraDataSize);
   const extraEnd = SNAPSHOT_FIXED_LENGTH + extraKept;
   const bytes = await table.read(offset, extraEnd);
-  const names = await table.read(offset + extraEnd + extraLeft, idLength + nameLength);
+  const namesAt = extraEnd + extraLeft;
+  const names = await table.read(offset + namesAt, idLength + nameLength);
   const whole = viewOf(bytes);
   const read = lenient === undefined ? readU64 : readAtMost;
   const has = (position: number) => position + 8 <= extraEnd;
@@ -190,7 +191,7 @@ async function readEntry(
     hasDiskSize: has(SNAPSHOT_EXTRA.diskSize),
     icount: has(SNAPSHOT_EXTRA.icount) ? whole.getBigUint64(SNAPSHOT_EXTRA.icount) : null,
   };
-  return { snapshot, length: alignUp(bytes.length + extraLeft, 8) };
+  return { snapshot, length: alignUp(namesAt + names.length, 8) };
 }
 
 /** What is not recorded has all bits set. */
