@@ -12,7 +12,7 @@ import {
   parseExtensions,
   parseFeatureNames,
 } from './extensions.ts';
-import { type FieldValues, readFields, viewOf, writeField } from './fields.ts';
+import { type FieldValues, readAtMost, readFields, readU64, viewOf, writeField } from './fields.ts';
 import { type Geometry, geometryOf, l1EntriesFor } from './geometry.ts';
 import {
   COMPRESSION_TYPE_OFFSET,
@@ -77,7 +77,9 @@ function readFixedFields(bytes: Uint8Array): FieldValues<typeof HEADER> {
   if (bytes.length < minimum) throw new ImageError('format', 'qcow2 header too short');
   const known = version === 2 ? bytes.subarray(0, V2_HEADER_LENGTH) : bytes;
   // Each check of an offset refuses what is too large in its own words.
-  const fields = readFields(HEADER, known, (name) => name.endsWith('Offset'));
+  const fields = readFields(HEADER, known, (name) =>
+    name.endsWith('Offset') ? readAtMost : readU64,
+  );
   if (fields.clusterBits < MIN_CLUSTER_BITS || fields.clusterBits > MAX_CLUSTER_BITS) {
     throw new ImageError('unsupported', `Unsupported cluster size: 2^${fields.clusterBits}`);
   }

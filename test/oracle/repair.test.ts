@@ -95,6 +95,12 @@ const REPAIRED: Readonly<Record<string, Damage>> = {
   'snapshot-incomplete': (p) => p.bytes.writeUInt32BE(8, p.snapshots + 36),
   'snapshot-extra': (p) => p.bytes.writeUInt32BE(2000, p.snapshots + 36),
   'snapshot-l1': (p) => p.set(p.snapshots, 512),
+  'snapshot-l1-far': (p) => p.set(p.snapshots, 0x0909_0909_0909_0000n),
+  'snapshot-l1-far-empty': (p) => {
+    p.set(p.snapshots, 0x0909_0909_0909_0000n);
+    p.bytes.writeUInt32BE(0, p.snapshots + 8);
+  },
+  'snapshot-l1-far-unaligned': (p) => p.set(p.snapshots, 0x0020_0000_0000_0200n),
   'no-snapshots': (p) => p.bytes.writeUInt32BE(0, 60),
   // As a fast emptying that was killed leaves it.
   'half-emptied': (p) => {
