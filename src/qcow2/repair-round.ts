@@ -66,6 +66,8 @@ export class RepairRound {
   readonly l2Tables = new Set<number>();
   l1 = false;
   refcounts = false;
+  /** The L1 table with its flags put right, where they could not be in place. */
+  l1Table: Uint8Array | undefined;
 
   constructor(state: RepairState, fix: Fix, tell: Tell) {
     this.#state = state;
@@ -307,7 +309,10 @@ export class RepairRound {
       },
       l1: async (table, sectors) => {
         this.l1 = await this.#sharesL1(stored);
-        if (this.l1) return;
+        if (this.l1) {
+          this.l1Table = table;
+          return;
+        }
         for (const sector of sectors) {
           const at = sector * SECTOR;
           await storage.write(tables.l1Offset + at, table.subarray(at, at + SECTOR), 'l1');

@@ -71,6 +71,8 @@ async function finish(round: RepairRound, fix: Fix, rewritten: boolean): Promise
     const moves = (last.l1 || last.l2Tables.size > 0) && isInFile(state);
     await renew(state, {
       l1: moves,
+      // What shares its cluster may do so wherever it lies: then this is when flags are written.
+      l1Table: last.l1Table,
       l2Tables: last.l2Tables,
       mend: (bytes) => mendZeros(bytes, state.geometry),
       snapshotTable,

@@ -101,6 +101,11 @@ const REPAIRED: Readonly<Record<string, Damage>> = {
     p.bytes.writeUInt32BE(0, p.snapshots + 8);
   },
   'snapshot-l1-far-unaligned': (p) => p.set(p.snapshots, 0x0020_0000_0000_0200n),
+  // The header is taken for an L2 table, which makes the active L1 table a cluster of data, too.
+  'snapshot-l2-is-header': (p) => {
+    p.set(p.pointer(p.snapshots), COPIED);
+    p.set(p.l1, p.at(p.l1) & ~COPIED);
+  },
   'no-snapshots': (p) => p.bytes.writeUInt32BE(0, 60),
   // As a fast emptying that was killed leaves it.
   'half-emptied': (p) => {
