@@ -12,7 +12,7 @@ import { type CheckResult, Findings, type Tell } from './check-findings.ts';
 import { overhangingHint } from './header.ts';
 import { type HeaderPatch, HeaderSector } from './header-sector.ts';
 import { checkClusterCount } from './reference-counts.ts';
-import { dropBrokenBitmaps, dropVoidBitmaps } from './repair-bitmaps.ts';
+import { dropBrokenBitmaps, dropVoidBitmaps, mendLostBits } from './repair-bitmaps.ts';
 import { mendZeros } from './repair-mend.ts';
 import { renew } from './repair-renew.ts';
 import { type Fix, RepairRound } from './repair-round.ts';
@@ -43,6 +43,7 @@ export async function repairImage(storage: Storage, fix: Fix, tell: Tell): Promi
   }));
   if (fix === 'all' && (await dropBrokenBitmaps(storage, tell))) table.corruptionsFixed++;
   const state = await repairSnapshotTable(storage, fix, table);
+  if (fix === 'all') table.corruptionsFixed += await mendLostBits(state, tell);
   const round = new RepairRound(state, fix, tell);
   await round.run();
   const rewritten = fix === 'all' && table.corruptions > 0;
