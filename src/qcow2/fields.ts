@@ -28,6 +28,12 @@ export function readAtMost(view: DataView, offset: number): number {
   return Math.min(value, Number.MAX_SAFE_INTEGER);
 }
 
+/** The same, but what is above and no rounding changes is read as it is. */
+export function readExact(view: DataView, offset: number): number {
+  const value = joinU64(view.getUint32(offset), view.getUint32(offset + 4));
+  return BigInt(value) === view.getBigUint64(offset) ? value : Number.MAX_SAFE_INTEGER;
+}
+
 /** By so much at most a 64-bit number is rounded. */
 const ROUNDING = 2048;
 

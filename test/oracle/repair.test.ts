@@ -69,6 +69,7 @@ const REPAIRED: Readonly<Record<string, Damage>> = {
   zero: (p) => p.refcount(0, 0),
   'lost-block': (p) => p.set(p.refcountTable, 0),
   'lost-table': (p) => p.bytes.fill(0, p.refcountTable, p.refcountTable + CLUSTER),
+  'far-table': (p) => p.set(48, 0x0400_0000_0000_1000n),
   'no-table': (p) => p.bytes.writeUInt32BE(0, 56),
   'block-outside': (p) => p.set(p.refcountTable, p.end + 8 * CLUSTER),
   'block-twice': (p) => p.set(p.refcountTable + 8, p.block),
