@@ -1,20 +1,14 @@
-// Bitmaps that keep an image from being opened: the disk is worth more than they are. And bitmaps of
-// which a part is lost.
+// Bitmaps that keep an image from being opened: the disk is worth more than they are.
 
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
-import { type BitmapEntry, hasBitmaps, readBitmapDirectory } from './bitmap-directory.ts';
-import { ALL_ONES, readBitmapTable } from './bitmap-table.ts';
+import { type BitmapEntry, hasBitmaps } from './bitmap-directory.ts';
+import { readBitmapTable } from './bitmap-table.ts';
 import { readBitmaps } from './bitmaps.ts';
 import type { Tell } from './check-findings.ts';
 import { findExtension } from './extensions.ts';
-import { viewOf, writeU64 } from './fields.ts';
-import { clusterIndexOf } from './geometry.ts';
 import { rewriteExtensions } from './header-extensions.ts';
-import { rangesOf } from './reference-counts.ts';
-import type { ReferenceVisitor } from './reference-walk.ts';
-import { countReferences } from './references.ts';
-import { QUIET, type RepairState, readState } from './repair-state.ts';
+import { readState } from './repair-state.ts';
 import { AUTOCLEAR, EXTENSION } from './spec.ts';
 
 /** Why an image can't be opened with its bitmaps; undefined if it can. */
@@ -50,59 +44,6 @@ export async function dropBrokenBitmaps(storage: Storage, tell: Tell): Promise<b
   tell(`Removing the bitmaps, which can't be read: ${why.message}`, 'corruption');
   await dropExtension(storage);
   return true;
-}
-
-interface LostBits {
-  readonly entry: BitmapEntry;
-  readonly index: number;
-  readonly offset: number;
-}
-
-/**
- * Bits that are past the end of the file can't be known: all of them count as set, so that nobody
- * misses what changed. Returns how many table entries were put right; one whose table shares its
- * cluster with something else stays.
- */
-export async function mendLostBits(state: RepairState, tell: Tell): Promise<number> {
-  const { storage, geometry } = state;
-  const lost = await findLostBits(state);
-  if (lost.length === 0) return 0;
-  const mended: LostBits[] = [];
-  const shared = new Set<number>();
-  const visitor: ReferenceVisitor = { ...QUIET, overflow: (cluster) => shared.add(cluster) };
-  for (const range of rangesOf(state)) {
-    const counts = await countReferences(state, visitor, range);
-    for (const bits of lost) {
-      const cluster = clusterIndexOf(placeOf(bits), geometry);
-      if (counts.get(cluster) === 1 && !shared.has(cluster)) mended.push(bits);
-    }
-    counts.release();
-  }
-  const allOnes = new Uint8Array(8);
-  writeU64(viewOf(allOnes), 0, ALL_ONES);
-  for (const bits of mended) {
-    const { entry, index, offset } = bits;
-    await storage.write(placeOf(bits), allOnes, 'bitmap');
-    const what = `bitmap '${entry.name}', table entry ${index}: offset=0x${offset.toString(16)}`;
-    tell(`Repairing ${what} is past the end of the file; its bits are set`, 'corruption');
-  }
-  await storage.flush();
-  return mended.length;
-}
-
-async function findLostBits({ storage, header, geometry }: RepairState): Promise<LostBits[]> {
-  const lost: LostBits[] = [];
-  for (const entry of await readBitmapDirectory(storage, header)) {
-    const table = await readBitmapTable(storage, entry, geometry.clusterSize);
-    for (const [index, offset] of table.entries()) {
-      if (offset > ALL_ONES && offset >= storage.size) lost.push({ entry, index, offset });
-    }
-  }
-  return lost;
-}
-
-function placeOf({ entry, index }: LostBits): number {
-  return entry.tableOffset + index * 8;
 }
 
 /** An extension that counts no more leads to clusters that are given back. */

@@ -65,11 +65,17 @@ test('what an inconsistent bitmap has for a table is no reason to keep it', asyn
 const loseBits = (bytes: Buffer, { table }: BitmapPlaces) =>
   bytes.write('0000000001000000', table, 'hex');
 
-test('bits past the end of the file count as set', async () => {
-  const prepare = (dir: string) => changeBitmaps(join(dir, 'sound.qcow2'), loseBits);
+const loseTable = (bytes: Buffer, { entry }: BitmapPlaces) =>
+  bytes.write('0000000001000000', entry, 'hex');
+
+test.each([
+  ["bitmap 'b0', table entry 0", loseBits],
+  ["table of bitmap 'b0'", loseTable],
+])('%s: bits past the end of the file count as set', async (what, lose) => {
+  const prepare = (dir: string) => changeBitmaps(join(dir, 'sound.qcow2'), lose);
   const { theirs, mine, myDir } = await both(['check', '-r', 'all', 'sound.qcow2'], prepare);
   expect([theirs.code, mine.code]).toEqual([2, 0]);
-  expect(mine.stderr).toContain("Repairing bitmap 'b0', table entry 0: offset=0x1000000 is past");
+  expect(mine.stderr).toContain(`Repairing ${what}: offset=0x1000000 is past the end`);
   expect(await run('qemu-img', ['check', 'sound.qcow2'], { cwd: myDir })).toMatchObject({
     code: 0,
   });
