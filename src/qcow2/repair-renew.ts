@@ -63,7 +63,7 @@ async function moveTables(
   const copies = new Map<number, number>();
   for (let at = 0; at < l1.length; at += 8) {
     const offset = clusterOffset(view.getUint32(at), view.getUint32(at + 4));
-    if (!l2Tables.has(offset)) continue;
+    if (offset === 0 || !l2Tables.has(offset)) continue;
     let copy = copies.get(offset);
     if (copy === undefined) {
       copy = space.take(1);

@@ -142,9 +142,14 @@ export class RepairRound {
 
   #zeros(host: number, table: number): void {
     if (this.#mended.get(table) === 'before') return;
-    this.#mended.set(table, 'now');
     const at = host.toString(16);
     const what = 'Preallocated cluster is not properly aligned; L2 entry corrupted.';
+    // The header is no table, and an L1 entry without a flag that leads there is none.
+    if (table === 0) {
+      this.findings.corrupt(`ERROR offset=${at}: ${what}`);
+      return;
+    }
+    this.#mended.set(table, 'now');
     this.findings.tell(`Repairing offset=${at}: ${what}`, 'corruption');
     this.findings.corruptionsFixed++;
   }
