@@ -22,10 +22,27 @@ export function readU64(view: DataView, offset: number, what: string): number {
   return value;
 }
 
-/** The same; what is above reads as 2^53 - 1. */
+/** The same; what is above reads as 2^53 - 1, which is odd, and so no place of a table. */
 export function readAtMost(view: DataView, offset: number): number {
   const value = joinU64(view.getUint32(offset), view.getUint32(offset + 4));
   return Math.min(value, Number.MAX_SAFE_INTEGER);
+}
+
+/** The same, but what is above and no rounding changes is read as it is. */
+export function readExact(view: DataView, offset: number): number {
+  const value = joinU64(view.getUint32(offset), view.getUint32(offset + 4));
+  return BigInt(value) === view.getBigUint64(offset) ? value : Number.MAX_SAFE_INTEGER;
+}
+
+/** By so much at most a 64-bit number is rounded. */
+const ROUNDING = 2048;
+
+/** The same; what is above is exact where it can be, or else aligned as it is, up to 2 KiB. */
+export function readFar(view: DataView, offset: number): number {
+  const low = view.getUint32(offset + 4);
+  const value = joinU64(view.getUint32(offset), low);
+  const rest = low % ROUNDING;
+  return value % ROUNDING === rest ? value : 2 ** 52 + rest;
 }
 
 export function writeU64(view: DataView, offset: number, value: number): void {
@@ -33,14 +50,16 @@ export function writeU64(view: DataView, offset: number, value: number): void {
   view.setUint32(offset + 4, value % 0x1_0000_0000);
 }
 
+type ReadNumber = (view: DataView, offset: number, what: string) => number;
+
 /**
- * Fields that lie past the end of `bytes` read as zero (a shorter, older header). Offsets above
- * 2^53 - 1 read as that number where `saturate` says so: it is odd, and so no place of a table.
+ * Fields that lie past the end of `bytes` read as zero (a shorter, older header). `readerOf` says
+ * what becomes of numbers above 2^53 - 1.
  */
 export function readFields<T extends Record<string, Field>>(
   table: T,
   bytes: Uint8Array,
-  saturate: (name: string) => boolean = () => false,
+  readerOf: (name: string) => ReadNumber = () => readU64,
 ): FieldValues<T> {
   const view = viewOf(bytes);
   const values: Record<string, number | bigint> = {};
@@ -49,8 +68,7 @@ export function readFields<T extends Record<string, Field>>(
     if (field.as === 'flags') values[name] = present ? view.getBigUint64(field.offset) : 0n;
     else if (!present) values[name] = 0;
     else if (field.bits === 32) values[name] = view.getUint32(field.offset);
-    else if (saturate(name)) values[name] = readAtMost(view, field.offset);
-    else values[name] = readU64(view, field.offset, name);
+    else values[name] = readerOf(name)(view, field.offset, name);
   }
   return values as FieldValues<T>;
 }

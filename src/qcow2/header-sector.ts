@@ -4,7 +4,7 @@
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { SECTOR } from '../units.ts';
-import { type FieldValues, readFields, writeField } from './fields.ts';
+import { type FieldValues, readExact, readFields, writeField } from './fields.ts';
 import { unguarded } from './guarded-storage.ts';
 import { HEADER, INCOMPATIBLE, V2_HEADER_LENGTH } from './spec.ts';
 
@@ -28,7 +28,7 @@ export class HeaderSector {
   /** As written last. */
   get fields(): FieldValues<typeof HEADER> {
     const old = this.#bytes[7] === 2 ? this.#bytes.subarray(0, V2_HEADER_LENGTH) : this.#bytes;
-    return readFields(HEADER, old);
+    return readFields(HEADER, old, () => readExact);
   }
 
   /** Sets the corrupt bit, durably, where there is one and it can be written. */

@@ -12,7 +12,15 @@ import {
   parseExtensions,
   parseFeatureNames,
 } from './extensions.ts';
-import { type FieldValues, readFields, viewOf, writeField } from './fields.ts';
+import {
+  type FieldValues,
+  readAtMost,
+  readExact,
+  readFields,
+  readU64,
+  viewOf,
+  writeField,
+} from './fields.ts';
 import { type Geometry, geometryOf, l1EntriesFor } from './geometry.ts';
 import {
   COMPRESSION_TYPE_OFFSET,
@@ -30,6 +38,7 @@ import {
   MAX_CLUSTER_BITS,
   MAX_HOST_OFFSET,
   MAX_L1_BYTES,
+  MAX_READABLE_OFFSET,
   MAX_REFCOUNT_ORDER,
   MAX_REFCOUNT_TABLE_BYTES,
   MAX_SNAPSHOTS,
@@ -65,6 +74,12 @@ export function headerClusterSize(start: Uint8Array): number {
   return 2 ** fields.clusterBits;
 }
 
+/** A refcount table may be looked for anywhere: it can be written anew. */
+function readerOf(name: string): typeof readU64 {
+  if (name === 'refcountTableOffset') return readExact;
+  return name.endsWith('Offset') ? readAtMost : readU64;
+}
+
 function readFixedFields(bytes: Uint8Array): FieldValues<typeof HEADER> {
   if (bytes.length < 8 || viewOf(bytes).getUint32(0) !== MAGIC) {
     throw new ImageError('format', 'Image is not in qcow2 format');
@@ -77,7 +92,7 @@ function readFixedFields(bytes: Uint8Array): FieldValues<typeof HEADER> {
   if (bytes.length < minimum) throw new ImageError('format', 'qcow2 header too short');
   const known = version === 2 ? bytes.subarray(0, V2_HEADER_LENGTH) : bytes;
   // Each check of an offset refuses what is too large in its own words.
-  const fields = readFields(HEADER, known, (name) => name.endsWith('Offset'));
+  const fields = readFields(HEADER, known, readerOf);
   if (fields.clusterBits < MIN_CLUSTER_BITS || fields.clusterBits > MAX_CLUSTER_BITS) {
     throw new ImageError('unsupported', `Unsupported cluster size: 2^${fields.clusterBits}`);
   }
@@ -186,7 +201,7 @@ function checkLimits(fields: FieldValues<typeof HEADER>, checking: Checking): vo
   if (fields.refcountTableClusters * clusterSize > MAX_REFCOUNT_TABLE_BYTES) {
     throw new ImageError('corrupt', 'Reference count table too large');
   }
-  checkTable(fields.refcountTableOffset, clusterSize, 'Reference count table');
+  checkTable(fields.refcountTableOffset, clusterSize, 'Reference count table', checking !== false);
   const overhanging = fields.nbSnapshots - MAX_SNAPSHOTS;
   if (overhanging > 0) {
     const hint = checking ? { hint: overhangingHint(overhanging) } : {};
@@ -210,8 +225,10 @@ export function overhangingHint(count: number): string {
   return `You can force-remove all ${count} overhanging snapshots with qemu-img check -r all`;
 }
 
-function checkTable(offset: number, clusterSize: number, what: string): void {
-  if (offset % clusterSize !== 0 || offset >= MAX_HOST_OFFSET) {
+function checkTable(offset: number, clusterSize: number, what: string, anywhere = false): void {
+  const isPlace = Number.isSafeInteger(offset) && offset < MAX_HOST_OFFSET;
+  const isReadable = offset < MAX_READABLE_OFFSET - MAX_REFCOUNT_TABLE_BYTES;
+  if (offset % clusterSize !== 0 || !(isPlace || (anywhere && isReadable))) {
     throw new ImageError('corrupt', `${what} offset invalid`);
   }
 }

@@ -19,6 +19,8 @@ import { MAX_REFCOUNT_TABLE_BYTES } from './spec.ts';
 export interface Renewal {
   /** The active L1 table gets another place; needed where L2 tables do. */
   readonly l1: boolean;
+  /** What it is to hold; default: what it holds. */
+  readonly l1Table?: Uint8Array | undefined;
   /** Offsets of L2 tables of the active state that get another place. */
   readonly l2Tables: ReadonlySet<number>;
   /** Puts right what is wrong with the entries of a table that moves. */
@@ -53,15 +55,15 @@ const NO_REFCOUNTS = { refcountTableOffset: 0, refcountTableClusters: 0 } as con
 /** Returns the place of the new L1 table. */
 async function moveTables(
   { storage, geometry, tables }: RepairState,
-  { l2Tables, mend }: Renewal,
+  { l1Table, l2Tables, mend }: Renewal,
   space: FreeSpace,
 ): Promise<number> {
-  const l1 = await readTable(storage, tables.l1Offset, tables.l1Entries * 8);
+  const l1 = l1Table ?? (await readTable(storage, tables.l1Offset, tables.l1Entries * 8));
   const view = viewOf(l1);
   const copies = new Map<number, number>();
   for (let at = 0; at < l1.length; at += 8) {
     const offset = clusterOffset(view.getUint32(at), view.getUint32(at + 4));
-    if (!l2Tables.has(offset)) continue;
+    if (offset === 0 || !l2Tables.has(offset)) continue;
     let copy = copies.get(offset);
     if (copy === undefined) {
       copy = space.take(1);

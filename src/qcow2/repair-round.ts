@@ -66,6 +66,8 @@ export class RepairRound {
   readonly l2Tables = new Set<number>();
   l1 = false;
   refcounts = false;
+  /** The L1 table with its flags put right, where they could not be in place. */
+  l1Table: Uint8Array | undefined;
 
   constructor(state: RepairState, fix: Fix, tell: Tell) {
     this.#state = state;
@@ -140,9 +142,14 @@ export class RepairRound {
 
   #zeros(host: number, table: number): void {
     if (this.#mended.get(table) === 'before') return;
-    this.#mended.set(table, 'now');
     const at = host.toString(16);
     const what = 'Preallocated cluster is not properly aligned; L2 entry corrupted.';
+    // The header is no table, and an L1 entry without a flag that leads there is none.
+    if (table === 0) {
+      this.findings.corrupt(`ERROR offset=${at}: ${what}`);
+      return;
+    }
+    this.#mended.set(table, 'now');
     this.findings.tell(`Repairing offset=${at}: ${what}`, 'corruption');
     this.findings.corruptionsFixed++;
   }
@@ -307,7 +314,10 @@ export class RepairRound {
       },
       l1: async (table, sectors) => {
         this.l1 = await this.#sharesL1(stored);
-        if (this.l1) return;
+        if (this.l1) {
+          this.l1Table = table;
+          return;
+        }
         for (const sector of sectors) {
           const at = sector * SECTOR;
           await storage.write(tables.l1Offset + at, table.subarray(at, at + SECTOR), 'l1');

@@ -13,6 +13,7 @@ import { overhangingHint } from './header.ts';
 import { type HeaderPatch, HeaderSector } from './header-sector.ts';
 import { checkClusterCount } from './reference-counts.ts';
 import { dropBrokenBitmaps, dropVoidBitmaps } from './repair-bitmaps.ts';
+import { mendLostBits } from './repair-lost-bits.ts';
 import { mendZeros } from './repair-mend.ts';
 import { renew } from './repair-renew.ts';
 import { type Fix, RepairRound } from './repair-round.ts';
@@ -43,6 +44,7 @@ export async function repairImage(storage: Storage, fix: Fix, tell: Tell): Promi
   }));
   if (fix === 'all' && (await dropBrokenBitmaps(storage, tell))) table.corruptionsFixed++;
   const state = await repairSnapshotTable(storage, fix, table);
+  if (fix === 'all') table.corruptionsFixed += await mendLostBits(state, tell);
   const round = new RepairRound(state, fix, tell);
   await round.run();
   const rewritten = fix === 'all' && table.corruptions > 0;
@@ -71,6 +73,8 @@ async function finish(round: RepairRound, fix: Fix, rewritten: boolean): Promise
     const moves = (last.l1 || last.l2Tables.size > 0) && isInFile(state);
     await renew(state, {
       l1: moves,
+      // What shares its cluster may do so wherever it lies: then this is when flags are written.
+      l1Table: last.l1Table,
       l2Tables: last.l2Tables,
       mend: (bytes) => mendZeros(bytes, state.geometry),
       snapshotTable,

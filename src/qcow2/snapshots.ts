@@ -3,7 +3,7 @@
 import { ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { alignUp, KIB } from '../units.ts';
-import { readAtMost, readFields, readU64, viewOf, writeField, writeU64 } from './fields.ts';
+import { readFar, readFields, readU64, viewOf, writeField, writeU64 } from './fields.ts';
 import { type Header, overhangingHint } from './header.ts';
 import {
   MAX_SNAPSHOT_EXTRA_DATA,
@@ -63,8 +63,8 @@ export async function checkSnapshots(storage: Storage, header: SnapshotsHeader):
 }
 
 /**
- * For who takes a table as it is: numbers past 2^53 - 1 read as that one, which is no place of a
- * table. Of what breaks a limit it hears, where it can, and gets the rest.
+ * For who takes a table as it is, also with numbers past 2^53 - 1. Of what breaks a limit it hears,
+ * where it can, and gets the rest.
  */
 export interface SnapshotLeniency {
   /** Unknown data of an entry past 1024 bytes is left out. */
@@ -148,7 +148,8 @@ async function readEntry(
   lenient: SnapshotLeniency | undefined,
 ): Promise<{ snapshot: Snapshot; length: number }> {
   const fixed = await table.read(offset, SNAPSHOT_FIXED_LENGTH);
-  const fields = readFields(SNAPSHOT, fixed, () => lenient !== undefined);
+  const read = lenient === undefined ? readU64 : readFar;
+  const fields = readFields(SNAPSHOT, fixed, () => read);
   if (fields.extraDataSize > MAX_SNAPSHOT_EXTRA_DATA && !lenient?.tooMuchExtraData) {
     throw new ImageError('corrupt', `Too much extra metadata in snapshot table entry ${index}`, {
       errno: 'EFBIG',
@@ -163,9 +164,9 @@ async function readEntry(
   if (extraLeft > 0) lenient?.tooMuchExtraData?.(index, fields.extraDataSize);
   const extraEnd = SNAPSHOT_FIXED_LENGTH + extraKept;
   const bytes = await table.read(offset, extraEnd);
-  const names = await table.read(offset + extraEnd + extraLeft, idLength + nameLength);
+  const namesAt = extraEnd + extraLeft;
+  const names = await table.read(offset + namesAt, idLength + nameLength);
   const whole = viewOf(bytes);
-  const read = lenient === undefined ? readU64 : readAtMost;
   const has = (position: number) => position + 8 <= extraEnd;
   const stored: StoredParts = {
     extraData: bytes.subarray(SNAPSHOT_FIXED_LENGTH, extraEnd),
@@ -190,7 +191,7 @@ async function readEntry(
     hasDiskSize: has(SNAPSHOT_EXTRA.diskSize),
     icount: has(SNAPSHOT_EXTRA.icount) ? whole.getBigUint64(SNAPSHOT_EXTRA.icount) : null,
   };
-  return { snapshot, length: alignUp(extraEnd + extraLeft + names.length, 8) };
+  return { snapshot, length: alignUp(namesAt + names.length, 8) };
 }
 
 /** What is not recorded has all bits set. */

@@ -125,6 +125,8 @@ export const SUBCLUSTERS = 32;
 export const EXTENDED_ENTRY = { zeroed: 8, allocated: 12 } as const;
 /** Host offsets live in bits 9..55 of a table entry. */
 export const MAX_HOST_OFFSET = 2 ** 56;
+/** Reading past this offset is an error to QEMU; what lies past the file reads as zeros. */
+export const MAX_READABLE_OFFSET = 2 ** 63 - 2 ** 30;
 
 /** "Snapshot table entry": its fixed part. */
 export const SNAPSHOT = {

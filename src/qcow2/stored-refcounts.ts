@@ -6,12 +6,11 @@ import { viewOf } from './fields.ts';
 import { type Geometry, refcountTableIndexOf } from './geometry.ts';
 import { getRefcount } from './refcount.ts';
 import { entryHex, readTable } from './reference-walk.ts';
+import { MAX_READABLE_OFFSET } from './spec.ts';
 
 /** A count that is no safe integer comes as a bigint. */
 export type StoredRefcount = number | bigint | 'unreadable';
 
-/** Reading past this offset is an error to QEMU; what lies past the file reads as zeros. */
-const READABLE = 2 ** 63 - 2 ** 30;
 /** Blocks in memory. */
 const CACHE_BYTES = 8 * 1024 * 1024;
 
@@ -97,7 +96,7 @@ export class StoredRefcounts {
       this.#told = true;
       return 'unreadable';
     }
-    if (offset > READABLE - clusterSize) return 'unreadable';
+    if (offset > MAX_READABLE_OFFSET - clusterSize) return 'unreadable';
     return readTable(this.#storage, offset, clusterSize);
   }
 }

@@ -69,6 +69,7 @@ const REPAIRED: Readonly<Record<string, Damage>> = {
   zero: (p) => p.refcount(0, 0),
   'lost-block': (p) => p.set(p.refcountTable, 0),
   'lost-table': (p) => p.bytes.fill(0, p.refcountTable, p.refcountTable + CLUSTER),
+  'far-table': (p) => p.set(48, 0x0400_0000_0000_1000n),
   'no-table': (p) => p.bytes.writeUInt32BE(0, 56),
   'block-outside': (p) => p.set(p.refcountTable, p.end + 8 * CLUSTER),
   'block-twice': (p) => p.set(p.refcountTable + 8, p.block),
@@ -95,6 +96,17 @@ const REPAIRED: Readonly<Record<string, Damage>> = {
   'snapshot-incomplete': (p) => p.bytes.writeUInt32BE(8, p.snapshots + 36),
   'snapshot-extra': (p) => p.bytes.writeUInt32BE(2000, p.snapshots + 36),
   'snapshot-l1': (p) => p.set(p.snapshots, 512),
+  'snapshot-l1-far': (p) => p.set(p.snapshots, 0x0909_0909_0909_0000n),
+  'snapshot-l1-far-empty': (p) => {
+    p.set(p.snapshots, 0x0909_0909_0909_0000n);
+    p.bytes.writeUInt32BE(0, p.snapshots + 8);
+  },
+  'snapshot-l1-far-unaligned': (p) => p.set(p.snapshots, 0x0020_0000_0000_0200n),
+  // The header is taken for an L2 table, which makes the active L1 table a cluster of data, too.
+  'snapshot-l2-is-header': (p) => {
+    p.set(p.pointer(p.snapshots), COPIED);
+    p.set(p.l1, p.at(p.l1) & ~COPIED);
+  },
   'no-snapshots': (p) => p.bytes.writeUInt32BE(0, 60),
   // As a fast emptying that was killed leaves it.
   'half-emptied': (p) => {
@@ -197,6 +209,24 @@ test.concurrent.each(Object.entries(BETTER))(
     expect(theirs.code).toBe(1);
     expect(mine.code).toBe(0);
     expect(await leftIn(myDir)).toMatchObject({ code: 0 });
+  },
+);
+
+test.each(['active', 'inactive'])(
+  'zeros misplaced in the header, which an %s L1 entry takes for an L2 table, stay',
+  async (which) => {
+    const prepare = put((p) => {
+      p.set(which === 'active' ? p.l1 : p.pointer(p.snapshots), COPIED);
+      // Behind the extensions, where nobody looks: misplaced zeros.
+      p.set(2048, 0x1201n);
+    });
+    const { myDir } = await both(['check', '-r', 'all', IMAGE], async (dir) => {
+      await prepare(dir);
+      await mustIn(dir, 'qemu-img', 'convert', '--salvage', '-O', 'raw', IMAGE, 'before.raw');
+    });
+    await mustIn(myDir, 'qemu-img', 'convert', '--salvage', '-O', 'raw', IMAGE, 'after.raw');
+    const [before, after] = ['before.raw', 'after.raw'].map((f) => readFileSync(join(myDir, f)));
+    expect(before !== undefined && after?.equals(before)).toBe(true);
   },
 );
 
