@@ -62,6 +62,7 @@ class Carrier {
   /** The caller wants no more, or something has failed. */
   readonly #stop: AbortSignal;
   #refusals = 0;
+  #cloned = false;
 
   constructor(base: Layer, options: CopyOptions) {
     this.#base = base;
@@ -85,7 +86,9 @@ class Carrier {
     if (this.#compressing || this.#base.cloneRanges === undefined) return 0;
     const ends: number[] = [];
     const ranges: PlacedRange[] = [];
-    for (let i = first; i < steps.length && ranges.length < CLONED_TOGETHER; i++) {
+    // What is refused has got its places already: the first attempt is a small one.
+    const most = this.#cloned ? CLONED_TOGETHER : 1;
+    for (let i = first; i < steps.length && ranges.length < most; i++) {
       const placed = placedIn(steps[i]);
       if (placed === undefined) break;
       ranges.push(...placed);
@@ -97,6 +100,7 @@ class Carrier {
     // What is done of a step that is not whole is done again with it.
     const count = ends.filter((end) => end <= done).length;
     this.#refusals = count === 0 ? this.#refusals + 1 : 0;
+    this.#cloned ||= count > 0;
     const bytes = steps.slice(first, first + count).reduce((sum, { length }) => sum + length, 0);
     if (bytes > 0) this.#options.meter.add(bytes);
     return count;

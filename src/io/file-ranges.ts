@@ -1,7 +1,9 @@
 // What the kernel can do to ranges of open files without moving bytes through us. Each function has
 // an answer for "the machine can't": its caller then does it by reading and writing.
 
+import * as fs from 'node:fs';
 import { alignUp, MIB } from '../units.ts';
+import { pathOf } from './file-open.ts';
 import type { StorageExtent } from './storage.ts';
 import {
   FALLOC_FL_KEEP_SIZE,
@@ -100,6 +102,23 @@ export async function copyRange(
     if (copied === 0) return;
     done += copied;
     reached(done);
+  }
+}
+
+/** Types of file systems that can (statfs(2)): XFS, btrfs, bcachefs, OCFS2. */
+const SHARING = new Set([0x5846_5342, 0x9123_683e, 0xca45_1a4e, 0x7461_636f]);
+
+/** Whether files lie on one file system of a kind that can share their extents. */
+export function sharesExtents(
+  a: { readonly filename: string },
+  b: { readonly filename: string },
+): boolean {
+  try {
+    const [mine, theirs] = [a, b].map(({ filename }) => fs.statSync(pathOf(filename)));
+    if (mine?.dev !== theirs?.dev) return false;
+    return SHARING.has(fs.statfsSync(pathOf(a.filename)).type >>> 0);
+  } catch {
+    return false;
   }
 }
 

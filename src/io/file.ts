@@ -14,6 +14,7 @@ import {
   extentOf,
   releaseRange,
   reserveRange,
+  sharesExtents,
   zeroRange,
 } from './file-ranges.ts';
 import type { CacheMode, OpenStorageOptions } from './host.ts';
@@ -51,6 +52,8 @@ export class FileStorage implements Storage {
   readonly #locking: boolean;
   readonly #waits: boolean;
   readonly #calls: () => Promise<Syscalls | null>;
+  /** Whether extents of these can be shared, as far as that was asked for. */
+  readonly #clones = new WeakMap<Storage, boolean>();
   #descriptor: Descriptor;
   #locks: FileLocks;
   #writable: boolean;
@@ -198,6 +201,15 @@ export class FileStorage implements Storage {
     return copied;
   }
 
+  async canClone(source: Storage): Promise<boolean> {
+    const known = this.#clones.get(source);
+    if (known !== undefined) return known;
+    const isFile = source instanceof FileStorage && this.resizable && source.resizable;
+    const can = isFile && (await this.#calls()) !== null && sharesExtents(this, source);
+    this.#clones.set(source, can);
+    return can;
+  }
+
   async cloneFrom(ranges: readonly CloneRange[]): Promise<number> {
     const calls = await this.#calls();
     let done = 0;
@@ -207,7 +219,10 @@ export class FileStorage implements Storage {
       const [origin, target] = [source.#descriptor.fd, this.#descriptor.fd];
       try {
         const place = { fd: target, offset: to };
-        if (!cloneRange(calls, { fd: origin, offset: from }, place, length)) break;
+        if (!cloneRange(calls, { fd: origin, offset: from }, place, length)) {
+          this.#clones.set(source, false);
+          break;
+        }
       } catch (error) {
         throw ioError('Could not copy to', this.filename, to, error);
       }

@@ -80,6 +80,8 @@ export interface Storage {
    * where the machine can't: the caller goes on through a buffer. Rejects on real I/O errors only.
    */
   copyFrom(source: Storage, from: number, to: number, length: number): Promise<number>;
+  /** Whether `cloneFrom` is worth a try with that source. */
+  canClone?(source: Storage): Promise<boolean>;
   /**
    * Has ranges share the extents of their sources, one after the other, so that no bytes move.
    * Resolves to how many are done: fewer where the machine can't (as where this is not

@@ -9,14 +9,19 @@ import { publish } from './publish.ts';
 import { giveUp, type Writer } from './writer.ts';
 
 /** How many of `ranges`, from the first on, whole clusters of the disk in its order, go together. */
-export function countClonable(context: PlaceContext, ranges: readonly PlacedRange[]): number {
+export async function countClonable(
+  context: PlaceContext,
+  ranges: readonly PlacedRange[],
+): Promise<number> {
   const { data, geometry } = context;
-  if (data.opaque || data.storage.cloneFrom === undefined) return 0;
+  if (data.opaque) return 0;
   let reached = 0;
   let count = 0;
-  for (const { offset, length } of ranges) {
+  for (const { offset, length, host } of ranges) {
     if (offset < reached || length === 0) break;
     if (offset % geometry.clusterSize !== 0 || length % geometry.clusterSize !== 0) break;
+    // Asked before there are places: those that are given back are not free at once.
+    if ((await data.storage.canClone?.(host.storage)) !== true) break;
     reached = offset + length;
     count++;
   }

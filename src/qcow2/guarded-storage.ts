@@ -56,6 +56,10 @@ export class GuardedStorage extends FilterStorage {
     return await this.inner.copyFrom(unguarded(source), from, to, length);
   }
 
+  async canClone(source: Storage): Promise<boolean> {
+    return (await this.inner.canClone?.(unguarded(source))) ?? false;
+  }
+
   async #clone(ranges: readonly CloneRange[]): Promise<number> {
     for (const { to, length } of ranges) this.#structures?.checkWrite(to, length, 'data');
     const below = ranges.map((range) => ({ ...range, source: unguarded(range.source) }));

@@ -150,7 +150,8 @@ export class Qcow2Image extends ReadableImage implements Layer {
 
   async cloneRanges(ranges: readonly PlacedRange[]): Promise<number> {
     for (const { offset, length } of ranges) checkRange(this, offset, length);
-    const together = ranges.slice(0, countClonable(this.context, ranges));
+    const together = ranges.slice(0, await countClonable(this.context, ranges));
+    if (together.length === 0) return 0;
     let done = 0;
     await this.#change(async () => {
       for (const { offset, length } of together) {

@@ -290,6 +290,9 @@ const CLONES = 11;
 class CloningStorage extends RecordedStorage {
   #cloned = 0;
 
+  async canClone(): Promise<boolean> {
+    return true;
+  }
   async cloneFrom(ranges: readonly CloneRange[]): Promise<number> {
     for (const [done, range] of ranges.entries()) {
       const isInside = range.from + range.length <= range.source.size;
