@@ -8,7 +8,9 @@ const SHORT: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t'
 
 export function visible(text: string): string {
   return text.replace(INVISIBLE, (char) => {
-    const code = char.codePointAt(0) ?? 0;
+    const point = char.codePointAt(0) ?? 0;
+    // A byte of a name that is not UTF-8.
+    const code = point >= 0xdc80 && point <= 0xdcff ? point - 0xdc00 : point;
     const hex = code.toString(16);
     return SHORT[char] ?? (code < 256 ? `\\x${hex.padStart(2, '0')}` : `\\u{${hex}}`);
   });
