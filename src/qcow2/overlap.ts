@@ -146,13 +146,15 @@ export class Structures {
   addInactiveL1(snapshots: readonly Snapshot[]): void {
     let left = divideUp(this.#storage.size, this.#clusterSize);
     for (const { l1TableOffset, l1Size } of snapshots) {
-      const count = divideUp(l1Size * 8, this.#clusterSize);
+      const start = l1TableOffset - (l1TableOffset % this.#clusterSize);
+      // Of one that claims more than there is, what is there is kept from writes all the same.
+      const inFile = divideUp(Math.max(0, this.#storage.size - start), this.#clusterSize);
+      const count = Math.min(divideUp(l1Size * 8, this.#clusterSize), inFile);
       left -= count;
       if (left < 0) {
         const words = 'The L1 tables of the snapshots have no room in the file';
         throw new CorruptionError(this.#storage, words);
       }
-      const start = l1TableOffset - (l1TableOffset % this.#clusterSize);
       for (let i = 0; i < count; i++) this.add('inactive-l1', start + i * this.#clusterSize);
     }
   }
