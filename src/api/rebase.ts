@@ -4,7 +4,7 @@ import { rebase as rebaseInEngine } from '../commit/rebase.ts';
 import { ImageError } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
 import type { Cancellable } from './chain.ts';
-import { checkCache } from './checks.ts';
+import { checkCache, checkCount } from './checks.ts';
 import type { CommitProgress } from './commit.ts';
 import type { ImageDescription } from './description.ts';
 import { secretsFor } from './engine-secrets.ts';
@@ -37,6 +37,11 @@ export interface RebaseOptions extends Cancellable {
   readonly sourceCache?: CacheMode;
   /** Opens the new backing file although another process writes to it. Default false. */
   readonly forceShare?: boolean;
+  /**
+   * Bytes of zeros in a row, at least, that become zero clusters instead of data; 0: none do.
+   * A multiple of 512, below 2^31. Default: one cluster or subcluster.
+   */
+  readonly sparseSize?: number;
   /**
    * Goes on although space may not do, the image has internal snapshots (which show the new backing
    * file then), or the name leads nowhere or elsewhere. Default false.
@@ -108,6 +113,7 @@ async function run(
   const { backingFile, secrets, ...rest } = options;
   checkCache(rest.cache);
   checkCache(rest.sourceCache);
+  if (rest.sparseSize !== undefined) checkSparseSize(rest.sparseSize);
   if (backingFile === '') {
     throw new ImageError('invalid', "backingFile is a name, or null for no backing file: not ''");
   }
@@ -134,4 +140,10 @@ async function run(
   } catch (error) {
     throw forPrograms(error);
   }
+}
+
+function checkSparseSize(size: number): void {
+  checkCount('sparseSize', size, 2 ** 31 - 512);
+  if (size % 512 === 0) return;
+  throw new ImageError('invalid', `sparseSize is a multiple of 512, not ${size}`);
 }

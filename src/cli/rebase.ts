@@ -12,6 +12,7 @@ import {
   type NamedImage,
   namedImage,
   newCommand,
+  parsed,
   parseVerb,
   targetOf,
   toCacheMode,
@@ -20,6 +21,7 @@ import type { ProgramContext } from './program.ts';
 import { warnIfTakenForRaw } from './raw-warning.ts';
 import { describeRebase, RebaseProgress } from './rebase-output.ts';
 import { objects, readSecrets } from './secrets.ts';
+import { sizeArgument } from './size.ts';
 import { type TrustFlags, trusted, withTrust } from './trust.ts';
 import { Stopped, untilStopped } from './until-stopped.ts';
 
@@ -37,11 +39,12 @@ interface Flags extends TrustFlags {
   readonly forceShare?: boolean;
   readonly force?: boolean;
   readonly dryRun?: boolean;
+  readonly sparseSize?: number;
 }
 
 function command(program: ProgramContext): Command {
   const modes = CACHE_MODES.join(', ');
-  return newCommand(program, 'rebase', 'FILENAME')
+  const rebasing = newCommand(program, 'rebase', 'FILENAME')
     .description(
       'Give FILENAME another backing file, or none. It shows the same afterwards: what differs is ' +
         'copied into it first.',
@@ -59,7 +62,27 @@ function command(program: ProgramContext): Command {
     .option('--image-opts', 'FILENAME is a list of options: driver=qcow2,file.filename=NAME')
     .option('--force', 'go on in spite of a name that leads nowhere, too little space, snapshots')
     .option('--dry-run', 'show what would be copied; write nothing');
+  if (program.asQemu) return rebasing;
+  return rebasing.option(
+    '-S, --sparse-size <size>',
+    'runs of zeros of that many bytes become zero clusters; 0: none do (default: one cluster)',
+    parsed((text) => sparseSizeIn(text, program)),
+  );
 }
+
+function sparseSizeIn(text: string, program: ProgramContext): number {
+  const size = sizeArgument(text, 'sparse size', program);
+  if (size % 512n === 0n && size <= MAX_SPARSE) return Number(size);
+  throw new ImageError(
+    'invalid',
+    'Invalid buffer size for sparse output specified. ' +
+      `Valid sizes are multiples of 512 up to ${MAX_SPARSE}. ` +
+      'Select 0 to disable zero detection (fully allocates output).',
+  );
+}
+
+/** As for the same option of `qemu-img convert`. */
+const MAX_SPARSE = 2n ** 31n - 512n;
 
 /** Returns the exit code. Errors are thrown for the caller to report. */
 export async function runRebase(argv: readonly string[], program: ProgramContext): Promise<number> {
@@ -133,6 +156,7 @@ function toOptions(
     backing,
     ...(backingFormat !== undefined && { backingFormat }),
     ...(format !== undefined && { format }),
+    ...(flags.sparseSize !== undefined && { sparseSize: flags.sparseSize }),
     label,
     secrets,
     unsafe: flags.unsafe === true,

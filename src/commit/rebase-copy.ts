@@ -30,6 +30,8 @@ export interface CompareSides {
   readonly sides: Sides;
   readonly stretches: AsyncIterable<Stretch> | Iterable<Stretch>;
   readonly signal: AbortSignal | undefined;
+  /** Shorter runs of zeros are copied, with 0 all of them. Default: none. */
+  readonly sparseSize?: number | undefined;
   /** Gets each change, in no certain order. */
   take(change: Change): Promise<void>;
   /** Told of each range whose pieces are under way, in the order of the disk. */
@@ -83,7 +85,11 @@ class Comparison {
     ]);
     this.copied.comparedBytes += piece.length;
     if (firstDifference(old, now) !== undefined) {
-      for (const change of changesIn(piece.offset, old, now, this.#unit)) await this.#take(change);
+      const { sparseSize } = this.#work;
+      for (const each of changesIn(piece.offset, old, now, this.#unit)) {
+        const isData = sparseSize === 0 || each.length < (sparseSize ?? 0);
+        await this.#take(isData ? { ...each, kind: 'copy' } : each);
+      }
     }
     this.#buffers.push(...spaces);
   }

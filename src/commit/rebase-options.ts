@@ -24,6 +24,11 @@ export interface RebaseOptions {
   readonly secrets?: Secrets;
   /** What messages call the image. Default: its name. */
   readonly label?: string;
+  /**
+   * Bytes of zeros in a row, at least, that become zero clusters instead of data; 0: none do.
+   * Default: one cluster or subcluster.
+   */
+  readonly sparseSize?: number;
   /** Goes on in spite of what may be meant so. */
   readonly force?: boolean;
   /** Gives no advice at all, as QEMU does not: neither space nor names are looked at. */

@@ -148,7 +148,7 @@ async function checkSpace(
     return await shortage(options.host, overlay, measured);
   };
   if ((await short(mostSteps(overlay, sides, options.signal))) === undefined) return;
-  const found = await short(exactSteps(overlay, sides, options.signal));
+  const found = await short(exactSteps(overlay, sides, options));
   if (found !== undefined) refuse(spaceError(overlay, found));
 }
 
@@ -171,14 +171,14 @@ async function* mostSteps(
 async function* exactSteps(
   overlay: Qcow2Image,
   sides: Sides,
-  signal: AbortSignal | undefined,
+  { signal, sparseSize }: RebaseOptions,
 ): AsyncGenerator<readonly PlanStep[]> {
   for await (const stretch of stretchesOf(overlay, sides, signal)) {
     const steps: PlanStep[] = [];
     const take = async ({ kind, offset, length }: Change) => {
       steps.push(stepOf(kind, offset, length));
     };
-    await compareSides({ overlay, sides, stretches: [stretch], signal, take });
+    await compareSides({ overlay, sides, stretches: [stretch], signal, sparseSize, take });
     yield steps.sort((a, b) => a.offset - b.offset);
   }
 }

@@ -87,6 +87,7 @@ async function copyWhatDiffers(prepared: PreparedRebase, options: RebaseOptions)
       sides,
       stretches: stretchesOf(overlay, sides, signal),
       signal,
+      sparseSize: options.sparseSize,
       take: (each) => (dryRun ? Promise.resolve() : takeOver(overlay, each)),
       passed,
     });

@@ -131,3 +131,24 @@ test('cancelled, the image stands on its old backing file', async () => {
   await using chain = await openChain('top', { host });
   expect(chain.layers[1]?.filename).toBe('base');
 });
+
+test.each([
+  [undefined, MIB],
+  [512, MIB],
+  [2 * MIB, 0],
+  [0, 0],
+])('runs of zeros of %s bytes at least become zero clusters', async (sparseSize, zeroed) => {
+  const before = await view();
+  const report = await rebase('top', {
+    host,
+    ...OTHER,
+    ...(sparseSize !== undefined && { sparseSize }),
+  });
+  expect(report.zeroedBytes >= zeroed).toBe(true);
+  expect(report.zeroedBytes > 0).toBe(zeroed > 0);
+  expectBytes(await view(), before);
+});
+
+test.each([-512, 1000, 2 ** 31, 0.5])('sparseSize %s is none', async (sparseSize) => {
+  await expect(failure({ host, ...OTHER, sparseSize })).resolves.toMatchObject({ code: 'invalid' });
+});
