@@ -53,5 +53,5 @@ test('with --reclaim those of the layers that let go have to be right, too', asy
   callFree(images, 'mid.qcow2', 5, 1);
   const args = ['commit', '--reclaim', '-b', 'base.qcow2', 'top.qcow2'];
   const { stderr } = await expectRefused(images.dir, args, /mid.qcow2: .* its refcount is 0/);
-  expect(stderr).toContain('qemu-img check -r all');
+  expect(stderr).toContain('qimg-ts check -r all');
 });

@@ -57,6 +57,9 @@ test('JSON lines: ten a second at most, and the last state before the result', (
   const plan = {
     relinks: [],
     siblings: ['x'],
+    siblingCopies: [],
+    unread: [],
+    reclaims: [],
     bitmaps: [],
     bitmapsLeft: [],
     invalidates: [],

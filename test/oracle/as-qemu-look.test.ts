@@ -120,7 +120,6 @@ foo -h
 
 testDifferences([
   ['info nbd:x', 'protocols that we do not have'],
-  ['check -r all b.qcow2', 'repairing is not supported yet'],
   ['-T foo info b.qcow2', 'there is no tracing, so no event can be unknown'],
   ['amend', 'commands that we do not have'],
 ]);
