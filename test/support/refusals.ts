@@ -60,7 +60,17 @@ export async function committed(dir: string, ...args: readonly string[]): Promis
 
 /** Leaks are what a stopped writer may leave; anything else `qemu-img check` finds is damage. */
 export async function checkNotCorrupt(file: string): Promise<void> {
-  const args = ['check', '-f', 'qcow2', '--output=json', file];
+  await expectNotCorrupt(file, ['-f', 'qcow2', file]);
+}
+
+/** The same of an image whose backing file may be gone: it is opened by itself. */
+export async function checkAloneNotCorrupt(filename: string): Promise<void> {
+  const node = { driver: 'qcow2', backing: null, file: { driver: 'file', filename } };
+  await expectNotCorrupt(filename, [`json:${JSON.stringify(node)}`]);
+}
+
+async function expectNotCorrupt(file: string, words: readonly string[]): Promise<void> {
+  const args = ['check', '--output=json', ...words];
   const { code, stdout, stderr } = await run('qemu-img', args);
   if (code !== 0 && code !== 3) throw new Error(`${file}: exit ${code}\n${stdout}${stderr}`);
 }
