@@ -94,6 +94,49 @@ export function reworded(error: ImageError, message: string): ImageError {
 }
 
 /**
+ * What the machine said, which knows file and offset; others may have told it in their own words.
+ *
+ * @internal
+ */
+export function machineWords(error: Error): string {
+  let found = error;
+  while (found.cause instanceof ImageError) found = found.cause;
+  return found.message;
+}
+
+const PASSING = new Set<string | undefined>(['EIO', 'EINTR', 'ENOMEM', 'EMFILE', 'ENFILE']);
+
+/**
+ * True where it says nothing of the file, nor of who may use it: another time it may go well.
+ *
+ * @internal
+ */
+export function isMachineFault(error: unknown): boolean {
+  return error instanceof ImageError && error.code !== 'corrupt' && PASSING.has(error.errno);
+}
+
+const OF_MACHINE: ReadonlySet<ImageErrorCode> = new Set(['io', 'no-space']);
+
+/**
+ * Where the machine failed: the same failure, with what it said, what state things are in and what to
+ * do as its hint. What refuses has its own advice, and comes back as it is.
+ *
+ * @internal
+ */
+export function withState(error: unknown, state: string): unknown {
+  if (!(error instanceof ImageError) || !OF_MACHINE.has(error.code)) return error;
+  const { code, message, errno, hint } = error;
+  const said = machineWords(error);
+  const detail = [message, hint ?? ''].some((text) => text.includes(said)) ? [] : [`${said}.`];
+  const which = hint === undefined ? [] : [hint];
+  return new ImageError(code, message, {
+    cause: error,
+    hint: [...which, ...detail, state].join(' '),
+    ...(errno !== undefined && { errno }),
+  });
+}
+
+/**
  * A broken invariant of ours, never the fault of an image: stops before anything is written.
  *
  * @internal

@@ -1,7 +1,7 @@
 // Another size for the disk at the top of a chain: everything that can refuse is asked before the
 // first write.
 
-import { ImageError } from '../errors.ts';
+import { ImageError, withState } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { Preallocation } from '../qcow2/preallocate.ts';
@@ -26,25 +26,50 @@ export interface ResizeTopOptions {
 export async function resizeTop(
   { top }: Chain,
   size: number,
+  options: ResizeTopOptions,
+): Promise<void> {
+  try {
+    if (top instanceof Qcow2Image) await resizeQcow2(top, size, options);
+    else if (top instanceof RawImage) await resizeRawImage(top, size, options);
+  } catch (error) {
+    throw error instanceof Refusal ? error : withState(error, STATE);
+  }
+}
+
+const STATE =
+  'The disk has its old size or the new one, and what was there is unchanged; ' +
+  'once the cause is gone, the same command completes it.';
+
+async function resizeQcow2(
+  top: Qcow2Image,
+  size: number,
   { host, preallocation, force }: ResizeTopOptions,
 ): Promise<void> {
   const reserves = preallocation === 'falloc' || preallocation === 'full';
-  if (top instanceof Qcow2Image) {
-    const refusal = (await refusalToResize(top, size)) ?? top.refusalToWrite(WRITES);
-    if (refusal !== undefined) throw refusal;
-    if (reserves && !top.storage.resizable) throw onDevice(preallocation);
-    if (!force && size > top.size) await checkSpace(top, size, preallocation, host);
-    await top.verify();
-    await resizeImage(top, size, preallocation).catch((error: unknown) => {
-      throw inWords(error, preallocation);
-    });
-  } else if (top instanceof RawImage) {
-    const refusal = refusalToResizeRaw(top, size, preallocation);
-    if (refusal !== undefined) throw refusal;
-    if (!force && reserves) await check(host, top.filename, size - top.storage.size);
-    await resizeRaw(top, size, preallocation);
-  }
+  const refusal = (await refusalToResize(top, size)) ?? top.refusalToWrite(WRITES);
+  if (refusal !== undefined) throw refusal;
+  if (reserves && !top.storage.resizable) throw onDevice(preallocation);
+  if (!force && size > top.size) await checkSpace(top, size, preallocation, host);
+  await top.verify();
+  await resizeImage(top, size, preallocation).catch((error: unknown) => {
+    throw inWords(error, preallocation);
+  });
 }
+
+async function resizeRawImage(
+  top: RawImage,
+  size: number,
+  { host, preallocation, force }: ResizeTopOptions,
+): Promise<void> {
+  const reserves = preallocation === 'falloc' || preallocation === 'full';
+  const refusal = refusalToResizeRaw(top, size, preallocation);
+  if (refusal !== undefined) throw refusal;
+  if (!force && reserves) await check(host, top.filename, size - top.storage.size);
+  await resizeRaw(top, size, preallocation);
+}
+
+/** Has its own advice. */
+class Refusal extends ImageError {}
 
 function onDevice(preallocation: Preallocation): ImageError {
   const message = `Failed to resize underlying file: ${unsupportedOnDevices(preallocation)}`;
@@ -80,11 +105,10 @@ async function check(host: Host, filename: string, needed: number): Promise<void
 }
 
 function tooLittle(filename: string, needed: number, free: number): ImageError {
-  return new ImageError(
-    'no-space',
-    `'${filename}' needs ${needed} bytes more, and ${free} are free`,
-    { errno: 'ENOSPC', hint: 'Make room, or use --force to try all the same.' },
-  );
+  return new Refusal('no-space', `'${filename}' needs ${needed} bytes more, and ${free} are free`, {
+    errno: 'ENOSPC',
+    hint: 'Make room, or use --force to try all the same.',
+  });
 }
 
 function inWords(error: unknown, preallocation: Preallocation): unknown {

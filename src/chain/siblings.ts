@@ -1,7 +1,7 @@
 // Who else stands on a file: images in some directories whose backing chain reaches one of the
 // given files. Reads headers only, of regular files only.
 
-import { ImageError } from '../errors.ts';
+import { ImageError, isMachineFault } from '../errors.ts';
 import type { FileIdentity, Host } from '../io/host.ts';
 import { readBackingName } from '../qcow2/header-cluster.ts';
 import { fileBehind } from './file-behind.ts';
@@ -13,6 +13,8 @@ export interface Neighbours {
   readonly images: Map<string, Neighbour>;
   /** Files and directories that could not be read: nobody knows what they stand on. Sorted. */
   readonly unread: readonly string[];
+  /** The machine failed to read one: another time it may be found to stand on anything. */
+  readonly failure: ImageError | undefined;
 }
 
 interface Neighbour {
@@ -51,7 +53,8 @@ export async function readNeighbours(
     signal?.throwIfAborted();
     await Promise.all(files.slice(i, i + READ_AT_ONCE).map((filename) => reader.read(filename)));
   }
-  return { host, images: reader.images, unread: reader.unread.sort() };
+  const { images, unread, failure } = reader;
+  return { host, images, unread: unread.sort(), failure };
 }
 
 /**
@@ -59,7 +62,7 @@ export async function readNeighbours(
  * stays, is none; both are identities.
  */
 export async function findSiblings(
-  { host, images }: Neighbours,
+  { host, images }: Pick<Neighbours, 'host' | 'images'>,
   changing: ReadonlySet<string>,
   stable: ReadonlySet<string>,
 ): Promise<readonly Sibling[]> {
@@ -136,6 +139,7 @@ const IS_NO_IMAGE = new Set<string | undefined>(['format', 'not-found']);
 class Reader {
   readonly images: Map<string, Neighbour>;
   readonly unread: string[] = [];
+  failure: ImageError | undefined;
   readonly #host: Host;
   /** Many may stand on one file. */
   readonly #identities = new Map<string, Promise<FileIdentity | undefined>>();
@@ -173,6 +177,7 @@ class Reader {
     } catch (error) {
       if (!(error instanceof ImageError)) throw error;
       if (!IS_NO_IMAGE.has(error.code)) this.unread.push(filename);
+      if (isMachineFault(error)) this.failure ??= error;
     }
   }
 

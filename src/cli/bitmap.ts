@@ -16,7 +16,7 @@ import {
 import type { Bitmaps } from '../qcow2/bitmaps.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { Words } from './getopt.ts';
-import { checkNotEmpty, openNamed, warner } from './open-named.ts';
+import { checkNotEmpty, closingAfter, openNamed, warner } from './open-named.ts';
 import { collect, type NamedImage, namedImage, newCommand, parsed, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 import { warnIfTakenForRaw } from './raw-warning.ts';
@@ -128,7 +128,7 @@ async function carryOut(
   const { sourceFile, sourceFormat } = flags;
   const host = trusted(nodeHost, flags, program);
   checkNotEmpty(named);
-  await using chain = await openNamed(named, {
+  const chain = await openNamed(named, {
     host,
     forceShare: false,
     writable: true,
@@ -137,24 +137,26 @@ async function carryOut(
     locked: true,
     onWarning: warner(program),
   });
-  if (program.asQemu) warnIfTakenForRaw(chain.at(0), program);
-  const refusal = qcow2In(chain)?.refusalToWrite({ dataUnchanged: true });
-  if (refusal !== undefined) {
-    throw reworded(refusal, `Could not open '${named.label}': ${refusal.message}`);
-  }
-  if (sourceFile === undefined) return await change(chain, task);
-  const format = sourceFormat === undefined ? {} : { format: sourceFormat };
-  const from = namedImage(sourceFile, { imageOpts: false, ...format }, program);
-  checkNotEmpty(from);
-  await using source = await openNamed(from, {
-    host,
-    forceShare: false,
-    describe: false,
-    secrets,
-    locked: true,
-    onWarning: warner(program),
+  await closingAfter(chain, async () => {
+    if (program.asQemu) warnIfTakenForRaw(chain.at(0), program);
+    const refusal = qcow2In(chain)?.refusalToWrite({ dataUnchanged: true });
+    if (refusal !== undefined) {
+      throw reworded(refusal, `Could not open '${named.label}': ${refusal.message}`);
+    }
+    if (sourceFile === undefined) return await change(chain, task);
+    const format = sourceFormat === undefined ? {} : { format: sourceFormat };
+    const from = namedImage(sourceFile, { imageOpts: false, ...format }, program);
+    checkNotEmpty(from);
+    const source = await openNamed(from, {
+      host,
+      forceShare: false,
+      describe: false,
+      secrets,
+      locked: true,
+      onWarning: warner(program),
+    });
+    await closingAfter(source, () => change(chain, task, source));
   });
-  await change(chain, task, source);
 }
 
 const qcow2In = ({ top }: Chain): Qcow2Image | undefined =>

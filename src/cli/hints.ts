@@ -2,7 +2,7 @@
 // lines.
 
 import { shellWord } from '../chain/advice.ts';
-import type { ImageError, LockHolder } from '../errors.ts';
+import { type ImageError, type LockHolder, withState } from '../errors.ts';
 import { closest } from './suggest.ts';
 
 type Hint = string | ((match: RegExpExecArray) => string | undefined);
@@ -93,14 +93,37 @@ export function hintFor(error: ImageError): string | undefined {
   const { message, errno, code } = error;
   const held = code === 'busy' ? heldBy(error.holders) : '';
   if (held !== '') return held + STOP_IT;
+  const isOpening = code === 'io' && OPENING.test(message);
+  if (isOpening && !OF_USER.has(errno ?? ''))
+    return (withState(error, UNTOUCHED) as ImageError).hint;
   for (const [pattern, hint] of BY_MESSAGE) {
     const match = pattern.exec(message);
     if (match !== null) return typeof hint === 'string' ? hint : hint(match);
   }
   if (code === 'busy') return STOP_IT;
+  if (MACHINE_WORDS.test(message)) return UNFINISHED;
   return errno === undefined ? undefined : BY_ERRNO[errno];
 }
 
+const OPENING = /^Could not (open|lock|reopen) '/;
+/** Such an image can't be opened whenever it is tried. */
+const OF_USER = new Set([
+  'EACCES',
+  'EPERM',
+  'ELOOP',
+  'ENAMETOOLONG',
+  'EISDIR',
+  'ENOTDIR',
+  'EINVAL',
+]);
+/** Of what no command tells more. */
+const MACHINE_WORDS =
+  /^Could not (read from|write to|zero|copy to|resize|flush|allocate space in) '/;
+const UNFINISHED =
+  'What was there is as it was, or as it was to become; ' +
+  'once the cause is gone, the same command may be run again.';
+/** Opening never changes anything. */
+const UNTOUCHED = 'Nothing was changed; once the cause is gone, the same command may be run again.';
 const STOP_IT = 'Stop it first; reading commands have -U to look all the same.';
 const MOST_HOLDERS = 3;
 

@@ -66,3 +66,14 @@ export function checkNotEmpty({ filename, label, options }: Operand): void {
     `Could not open '${label}': The 'file' block driver requires a file name`,
   );
 }
+
+/** Closes it in any case. What closing could say in addition would hide the error that matters. */
+export async function closingAfter(chain: Chain, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    await chain.close().catch(() => undefined);
+    throw error;
+  }
+  await chain.close();
+}

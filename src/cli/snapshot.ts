@@ -12,7 +12,7 @@ import { Qcow2Image } from '../qcow2/image.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../qcow2/snapshot-changes.ts';
 import { describeSnapshot } from './describe-image.ts';
 import { snapshotTable } from './info-text.ts';
-import { checkNotEmpty } from './open-named.ts';
+import { checkNotEmpty, closingAfter } from './open-named.ts';
 import {
   collect,
   type NamedImage,
@@ -74,17 +74,12 @@ export async function runSnapshot(
   const secrets = await readSecrets(flags.object);
   const host = trusted(nodeHost, flags, program);
   const chain = await open(named, host, action !== 'list', flags, secrets);
-  try {
+  await closingAfter(chain, async () => {
     if (action !== 'list') warnIfTakenForRaw(chain.at(0), program);
     // QEMU opens it once more to look for snapshots below.
     if (action === 'apply' && program.asQemu) warnIfTakenForRaw(chain.at(0), program);
     await carryOut(action, flags, chain, program);
-  } catch (error) {
-    // What closing could say in addition would hide the error that matters.
-    await chain.close().catch(() => undefined);
-    throw error;
-  }
-  await chain.close();
+  });
   return 0;
 }
 

@@ -10,7 +10,7 @@ import {
   readNeighbours,
   type Sibling,
 } from '../chain/siblings.ts';
-import { ImageError } from '../errors.ts';
+import { ImageError, machineWords } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 
 export interface Bystanders {
@@ -38,6 +38,8 @@ export interface Found {
   readonly needing: readonly string[];
   /** Files and directories that could not be read: they may be siblings, too. */
   readonly unread: readonly string[];
+  /** The machine failed to read one of those. */
+  readonly failure: ImageError | undefined;
 }
 
 /** Sorted by name. */
@@ -47,7 +49,7 @@ export async function findBystanders(scene: Bystanders): Promise<Found> {
   const directories = await directoriesOf(host, names, search);
   const required = new Set(search.map(asDirectory));
   const neighbours = await readNeighbours(host, directories, required, signal);
-  const { unread } = neighbours;
+  const { unread, failure } = neighbours;
   const find = (changing: readonly ChainLayer[]) => {
     const ids = new Set(changing.map(({ id }) => id));
     const stable = scene.stable.map(({ id }) => id).filter((id) => !ids.has(id));
@@ -57,10 +59,10 @@ export async function findBystanders(scene: Bystanders): Promise<Found> {
   const needing = found.length === 0 ? [] : await find(scene.deleted);
   const named = needing.map(({ filename }) => filename);
   if (found.length === 0 || (await scene.changesBase())) {
-    return { siblings: found, needing: named, unread };
+    return { siblings: found, needing: named, unread, failure };
   }
   // An interrupted commit that is run again: base holds it all, only removing could hurt anybody.
-  return { siblings: needing, needing: named, unread };
+  return { siblings: needing, needing: named, unread, failure };
 }
 
 async function withKnown(
@@ -73,6 +75,18 @@ async function withKnown(
     if (!found.some((sibling) => sibling.id === id)) more.push({ filename, id, direct: true });
   }
   return [...found, ...more].sort((a, b) => (a.filename < b.filename ? -1 : 1));
+}
+
+/** Nobody knows whether it is one of the siblings. */
+export function unreadError(failure: ImageError, base: string): ImageError {
+  const { errno } = failure;
+  return new ImageError('siblings', `${machineWords(failure)}; it may depend on '${base}', too`, {
+    cause: failure,
+    hint:
+      'Nothing was changed; once the cause is gone, the same command may be run again. ' +
+      'Use --force to commit all the same.',
+    ...(errno !== undefined && { errno }),
+  });
 }
 
 /** Not for `force` to overrule: what stands on a file that is gone, or empty, is lost. */

@@ -9,7 +9,7 @@ import { hostFileOf, resolveName } from '../chain/filename.ts';
 import { type OpenChainOptions, openChain } from '../chain/open.ts';
 import type { Host } from '../io/host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
-import { findBystanders, neededError } from './bystanders.ts';
+import { findBystanders, neededError, unreadError } from './bystanders.ts';
 import { changesBase } from './difference.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
 import { planSteps, shapeOf, untilAborted } from './plan.ts';
@@ -113,7 +113,9 @@ async function whatIsLeft(
   const names = dead.map((each) => each.filename);
   if (options.delete) {
     const scene = { host, chain, search, known: [], changing: [], deleted: dead, stable: [] };
-    const { needing } = await findBystanders({ ...scene, changesBase: async () => false });
+    const changesBase = async () => false;
+    const { needing, failure } = await findBystanders({ ...scene, changesBase });
+    if (failure !== undefined) throw unreadError(failure, filename);
     if (needing.length > 0) throw neededError(needing, '--delete would remove');
   }
   const plan: CommitPlan = {

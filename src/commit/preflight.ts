@@ -11,7 +11,13 @@ import { Qcow2Image } from '../qcow2/image.ts';
 import { checkReachable } from '../qcow2/resize.ts';
 import { takeAccess } from './access.ts';
 import { growingBitmaps, planBitmaps } from './bitmaps.ts';
-import { type Found, findBystanders, neededError, siblingsError } from './bystanders.ts';
+import {
+  type Found,
+  findBystanders,
+  neededError,
+  siblingsError,
+  unreadError,
+} from './bystanders.ts';
 import { changesBase } from './difference.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
 import { type PlanStep, planSteps, shapeOf, untilAborted } from './plan.ts';
@@ -252,7 +258,7 @@ async function checkSiblings(
 ): Promise<Pick<Found, 'siblings' | 'unread'>> {
   if (options.skipAdvice) return { siblings: [], unread: [] };
   const { between, lost, overlays, done, steps } = parts;
-  const { siblings, needing, unread } = await findBystanders({
+  const { siblings, needing, unread, failure } = await findBystanders({
     host: options.host,
     chain,
     search: options.search ?? [],
@@ -264,6 +270,7 @@ async function checkSiblings(
     changesBase: () => changesBase(steps(), base.layer),
   });
   const doing = options.delete ? '--delete would remove' : '--reclaim would empty';
+  if (failure !== undefined && !options.force) refuse(unreadError(failure, base.filename));
   if (needing.length > 0) refuse(neededError(needing, doing));
   else if (siblings.length > 0 && !options.force && !options.rebaseSiblings) {
     const names = siblings.map(({ filename }) => filename);

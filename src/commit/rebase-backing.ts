@@ -9,7 +9,7 @@ import {
   resolveName,
 } from '../chain/filename.ts';
 import { openChain } from '../chain/open.ts';
-import { ImageError } from '../errors.ts';
+import { ImageError, isMachineFault } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 import type { RebaseOptions } from './rebase-options.ts';
 
@@ -107,15 +107,17 @@ export async function asSeenFromHere(
 }
 
 function openError(
-  { code, errno, hint, message }: ImageError,
+  error: ImageError,
   name: string,
   backing: string,
   advice: string | undefined,
 ): ImageError {
+  const { code, errno, hint, message } = error;
   const own = `Could not open '${name}': `;
   const why = message.startsWith(own) ? message.slice(own.length) : message;
-  const next = advice === undefined ? hint : `${advice}.`;
+  const next = advice === undefined || isMachineFault(error) ? hint : `${advice}.`;
   return new ImageError(code, `Could not open new backing file '${backing}': ${why}`, {
+    cause: error,
     ...(errno !== undefined && { errno }),
     ...(next !== undefined && { hint: next }),
   });

@@ -1,18 +1,28 @@
 // The words in which a rebase that has begun tells what stopped it; they are QEMU's.
 
-import { ImageError, strerror } from '../errors.ts';
+import { ImageError, machineWords, strerror, withState } from '../errors.ts';
 
 /** Which backing file. */
 export type Side = 'old' | 'new';
 
+const STATE =
+  'The image shows what it did, over the old backing file or the new one; ' +
+  'once the cause is gone, the same command completes the rebase.';
+
+/** Whatever else the machine failed in: the words stay. */
+export function stoppedError(error: unknown): unknown {
+  const isTold = error instanceof ImageError && error.hint?.includes(STATE);
+  return isTold ? error : withState(error, STATE);
+}
+
 /** In other words, what was found as the hint. */
-function told(error: unknown, words: (why: string) => string, next = ''): unknown {
+function told(error: unknown, words: (why: string) => string): unknown {
   if (!(error instanceof ImageError)) return error;
   const { code, message, errno } = error;
   const why = errno === undefined ? message : strerror(errno);
   return new ImageError(code, words(why), {
     cause: error,
-    hint: `${message}. The image shows what it did${next}.`,
+    hint: `${machineWords(error)}. ${STATE}`,
     ...(errno !== undefined && { errno }),
   });
 }
@@ -27,11 +37,7 @@ export function mapError(error: unknown): unknown {
 }
 
 export function writeError(error: unknown): unknown {
-  return told(
-    error,
-    (why) => `Error while writing to COW image: ${why}`,
-    '; once the cause is gone, the same command completes the rebase',
-  );
+  return told(error, (why) => `Error while writing to COW image: ${why}`);
 }
 
 export function changeError(

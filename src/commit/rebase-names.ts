@@ -4,7 +4,7 @@
 import type { Chain } from '../chain/chain.ts';
 import { isAbsolute, protocolOf, resolveName } from '../chain/filename.ts';
 import { openChain } from '../chain/open.ts';
-import { ImageError } from '../errors.ts';
+import { ImageError, isMachineFault } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 import type { Refuse } from './range.ts';
 import { asSeenFromHere, resolveBacking } from './rebase-backing.ts';
@@ -82,7 +82,7 @@ async function whyNotOpened(
       ? 'its content is a qcow2 image, and as raw its tables would be taken for data'
       : undefined;
   } catch (error) {
-    if (!(error instanceof ImageError)) throw error;
+    if (!(error instanceof ImageError) || isMachineFault(error)) throw error;
     // Formats that QEMU has and we don't can't be looked at.
     return error.code === 'unsupported' ? undefined : error.message;
   }

@@ -6,14 +6,15 @@
 
 import type { Chain } from '../chain/chain.ts';
 import { type ChainTarget, openChain } from '../chain/open.ts';
-import { errnoOf, ImageError, strerror } from '../errors.ts';
+import { errnoOf, ImageError, machineWords, strerror } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 import { type Copied, compareSides, takeOver } from './rebase-copy.ts';
-import { changeError, writeError } from './rebase-errors.ts';
+import { changeError, stoppedError, writeError } from './rebase-errors.ts';
 import type { RebaseOptions, RebaseResult } from './rebase-options.ts';
 import { type Stretch, stretchesOf } from './rebase-pieces.ts';
 import { type PreparedRebase, prepareRebase } from './rebase-preflight.ts';
 import { StepCounter } from './rebase-steps.ts';
+import { untouched } from './stopped.ts';
 
 /**
  * Makes the image of `target` stand on another backing file.
@@ -25,7 +26,7 @@ import { StepCounter } from './rebase-steps.ts';
 export async function rebase(target: ChainTarget, options: RebaseOptions): Promise<RebaseResult> {
   const { host, format, cache, secrets, label, signal, onWarning, dryRun = false } = options;
   signal?.throwIfAborted();
-  const chain = await openChain(target, {
+  const opening = openChain(target, {
     host,
     writable: !dryRun,
     single: options.unsafe === true,
@@ -36,6 +37,9 @@ export async function rebase(target: ChainTarget, options: RebaseOptions): Promi
     ...(signal !== undefined && { signal }),
     ...(onWarning !== undefined && { onWarning }),
   });
+  const chain = await opening.catch((error: unknown) => {
+    throw untouched(error);
+  });
   const opened: Chain[] = [chain];
   let result: RebaseResult;
   try {
@@ -44,9 +48,13 @@ export async function rebase(target: ChainTarget, options: RebaseOptions): Promi
   } catch (error) {
     // What closing could say in addition would hide the error that matters.
     for (const each of opened) await each.close().catch(() => undefined);
-    throw error;
+    throw stoppedError(error);
   }
-  for (const each of opened) await each.close();
+  try {
+    for (const each of opened) await each.close();
+  } catch (error) {
+    throw stoppedError(error);
+  }
   return result;
 }
 
@@ -159,6 +167,6 @@ async function change(
   } catch (error) {
     const errno = errnoOf(error);
     if (!(error instanceof ImageError) || errno === undefined) throw error;
-    throw changeError(backing, strerror(errno), error.code, error.message, errno);
+    throw changeError(backing, strerror(errno), error.code, `${machineWords(error)}.`, errno);
   }
 }

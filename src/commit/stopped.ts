@@ -1,19 +1,12 @@
 // What stopped a commit, told with the state that things are in and what to do.
 
-import { errnoOf, ImageError, type ImageErrorCode, strerror } from '../errors.ts';
+import { errnoOf, ImageError, machineWords, strerror, withState } from '../errors.ts';
 
 const AGAIN = 'once the cause is gone, the same command';
 
-const OF_MACHINE: ReadonlySet<ImageErrorCode> = new Set(['io', 'no-space']);
-
 /** Before the first write. What refuses has its own advice; the machine has none. */
 export function untouched(error: unknown): unknown {
-  if (!(error instanceof ImageError) || !OF_MACHINE.has(error.code)) return error;
-  const found = deepest(error).message;
-  const detail = error.message.includes(found) ? [] : [`${found}.`];
-  const which = error.hint === undefined ? [] : [error.hint];
-  const state = `Nothing was changed; ${AGAIN} may be run again.`;
-  return withHint(error, error.message, [...which, ...detail, state].join(' '));
+  return withState(error, `Nothing was changed; ${AGAIN} may be run again.`);
 }
 
 /** Half-way: in the words of QEMU's jobs. */
@@ -26,7 +19,7 @@ export function jobError(error: unknown): unknown {
   const reason = errno === undefined ? error.message : strerror(errno);
   return new ImageError(code, `Block job failed: ${reason}`, {
     cause: error,
-    hint: `${deepest(error).message}. The view through the top is unchanged; ${AGAIN} completes the commit.`,
+    hint: `${machineWords(error)}. The view through the top is unchanged; ${AGAIN} completes the commit.`,
     ...(errno !== undefined && { errno }),
   });
 }
@@ -38,7 +31,7 @@ export function emptyError(error: unknown, name: string): unknown {
   if (!(error instanceof ImageError) || error.errno === undefined) return error;
   const { code, errno } = error;
   const hint =
-    `${deepest(error).message}. The base holds everything, the view through '${name}' is unchanged; ` +
+    `${machineWords(error)}. The base holds everything, the view through '${name}' is unchanged; ` +
     `${AGAIN} empties it.`;
   return new EmptyError(code, `Failed to empty ${name}: ${strerror(errno)}`, {
     cause: error,
@@ -53,13 +46,6 @@ export function removalError(error: unknown, left: readonly string[]): unknown {
   const names = left.map((name) => `'${name}'`).join(', ');
   const hint = `The commit itself is complete. Nothing needs these files any more, remove them: ${names}`;
   return withHint(error, error.message, hint);
-}
-
-/** What the machine said, which knows file and offset; others may have told it in their own words. */
-function deepest(error: Error): Error {
-  let found = error;
-  while (found.cause instanceof ImageError) found = found.cause;
-  return found;
 }
 
 function withHint(error: ImageError, message: string, hint: string): ImageError {

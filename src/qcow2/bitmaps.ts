@@ -8,7 +8,7 @@
 //
 // Methods that change the file, but for noteWrite, are called by the holder of the image's queue.
 
-import { assert, ImageError } from '../errors.ts';
+import { assert, ImageError, withState } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import type { GrowOptions } from '../layer.ts';
 import { alignDown, MIB, SECTOR } from '../units.ts';
@@ -174,12 +174,20 @@ export class Bitmaps {
 
   /** Stores what `work` makes of the list; where it fails, what it did before that. */
   async change(work: (bitmaps: Bitmaps) => Promise<void>): Promise<void> {
-    // What was recorded so far belongs to those that recorded it, whatever becomes of them.
-    await this.store();
     try {
-      await work(this);
-    } finally {
+      // What was recorded so far belongs to those that recorded it, whatever becomes of them.
       await this.store();
+      try {
+        await work(this);
+      } finally {
+        await this.store();
+      }
+    } catch (error) {
+      throw withState(
+        error,
+        'Each bitmap is as it was or as it was to become; ' +
+          'once the cause is gone, the same command may be run again.',
+      );
     }
   }
 

@@ -5,7 +5,7 @@
 // flags change in place only in clusters that hold nothing else, each by itself; everything else is
 // written where nothing points, and one write of the header switches to it.
 
-import { ImageError } from '../errors.ts';
+import { ImageError, withState } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
 import { incompleteSnapshots, inTableWords, resultOf } from './check.ts';
 import { type CheckResult, Findings, type Tell } from './check-findings.ts';
@@ -37,6 +37,18 @@ const MORE_ROUNDS = 4;
  * makes no sense at all, and where there is no room for what has to be written anew.
  */
 export async function repairImage(storage: Storage, fix: Fix, tell: Tell): Promise<RepairResult> {
+  try {
+    return await repair(storage, fix, tell);
+  } catch (error) {
+    throw withState(
+      error,
+      'What could be read of the image still can be; ' +
+        'once the cause is gone, the same command completes the repair.',
+    );
+  }
+}
+
+async function repair(storage: Storage, fix: Fix, tell: Tell): Promise<RepairResult> {
   const table = new Findings(tell);
   checkClusterCount(await readState(storage));
   await patchHeader(storage, ({ autoclearFeatures }) => ({

@@ -1,7 +1,7 @@
 // Internal snapshots taken, gone back to and deleted: which state comes next. How to get there in
 // one step is state-switch.ts's matter.
 
-import { ImageError } from '../errors.ts';
+import { ImageError, withState } from '../errors.ts';
 import { l1EntriesFor } from './geometry.ts';
 import type { Qcow2Image } from './image.ts';
 import type { PlaceContext } from './place.ts';
@@ -106,7 +106,7 @@ async function change(
   dataUnchanged: boolean,
   decide: (context: PlaceContext, snapshots: readonly Snapshot[]) => Change,
 ): Promise<void> {
-  await image.replaceState({ dataUnchanged }, async (context, reload) => {
+  const changing = image.replaceState({ dataUnchanged }, async (context, reload) => {
     await context.tables.checkpoint();
     const { snapshots: old, length } = await readSnapshotTable(image.storage, image.header);
     const { snapshots, ...state } = decide(context, old);
@@ -125,7 +125,14 @@ async function change(
       await image.storage.discard(first * image.clusterSize, count * image.clusterSize);
     }
   });
+  await changing.catch((error: unknown) => {
+    throw withState(error, STATE);
+  });
 }
+
+const STATE =
+  'The disk and its snapshots are as they were, or as they were to become; ' +
+  'once the cause is gone, the same command may be run again.';
 
 /** An external data file has no refcounts that snapshots could raise. */
 function checkKind({ filename, header }: Qcow2Image): void {

@@ -1,0 +1,11 @@
+// A machine that fails while guests write, and while images are changed in other ways than by commits.
+
+import { BITMAP_EDITS } from '../support/crash-operations/bitmaps.ts';
+import { GUEST } from '../support/crash-operations/guest.ts';
+import { REBASES } from '../support/crash-operations/rebase.ts';
+import { REPAIRS } from '../support/crash-operations/repair.ts';
+import { RESIZES } from '../support/crash-operations/resize.ts';
+import { SNAPSHOTS } from '../support/crash-operations/snapshots.ts';
+import { faultTests } from '../support/fault-tests.ts';
+
+faultTests([...GUEST, ...SNAPSHOTS, ...BITMAP_EDITS, ...REBASES, ...RESIZES, ...REPAIRS]);
