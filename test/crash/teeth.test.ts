@@ -4,12 +4,20 @@ import { describe, expect, test } from 'vitest';
 import {
   BITMAP_ORDER,
   CHECKPOINT,
+  CLONES,
   COMMIT_ORDER,
+  DATA_FILES,
+  DIRTY_ORDER,
   EMPTYING,
   REBASE_ORDER,
+  RECLAIMING,
+  RELINKING,
   REPAIR_ORDER,
+  RERUN_ORDER,
+  SHRINKING,
   SIBLING_ORDER,
   SIZE_ORDER,
+  SLOW_EMPTYING,
   SNAPSHOT_ORDER,
 } from '../support/crash-mutants.ts';
 import { type Mutant, mutated } from '../support/mutants.ts';
@@ -24,7 +32,15 @@ const ORDERS: readonly (readonly [string, readonly Mutant[], RegExp])[] = [
   ['a rebase', REBASE_ORDER, /^rebase: onto another image$/],
   ['siblings', SIBLING_ORDER, /^commit --rebase-siblings: one over base$/],
   ['another size', SIZE_ORDER, /^resize: grow over a longer backing file/],
-  ['a repair', REPAIR_ORDER, /^repair: -r all, data in/],
+  ['a smaller disk', SHRINKING, /^resize: shrink, (many|within)/],
+  ['a repair', REPAIR_ORDER, /^repair: -r all, (data in|not closed|a bitmap)/],
+  ['clones', CLONES, /^commit, shared extents: (default|raw base|snapshot in base|--reclaim)$/],
+  ['what another run needs', RERUN_ORDER, /^(small )?commit: --top (--delete|--overlay)/],
+  ['relinking', RELINKING, /^rebase: onto a longer name/],
+  ['data files', DATA_FILES, /^(small )?commit: external data files?/],
+  ['reclaiming', RECLAIMING, /^commit --reclaim: (default|-b, 3 files)$/],
+  ['emptying table by table', SLOW_EMPTYING, /^commit: emptied in the slow form/],
+  ['a dirty image', DIRTY_ORDER, /^commit: lazy refcounts, base was not closed$/],
 ];
 
 /** What is found first; undefined where all states are right. */

@@ -136,6 +136,120 @@ export const COMMIT_ORDER: readonly Mutant[] = [
   },
 ];
 
+/** By way of ranges that share extents: a clone counts as written when it is synced. */
+export const CLONES: readonly Mutant[] = [
+  {
+    name: 'clones are taken for durable: no sync behind step a',
+    file: 'qcow2/tables.ts',
+    changes: [
+      [
+        `${FLUSH}\n      this.#cache.settle((table) => table.kind === 'refcount-block');\n      await this.#stepRefcountPointers();`,
+        "this.#cache.settle((table) => table.kind === 'refcount-block');\n      await this.#stepRefcountPointers();",
+      ],
+    ],
+  },
+  {
+    name: 'clones are taken for durable: base is not synced before the rest',
+    file: 'commit/commit.ts',
+    changes: [['  await base.layer.flush();\n  await settleBitmaps', '  await settleBitmaps']],
+  },
+  {
+    name: 'clones are taken for durable: no sync before what they were taken from goes',
+    file: 'commit/commit.ts',
+    changes: [['await base.layer.flush();\n      await reclaim.letGo', 'await reclaim.letGo']],
+  },
+];
+
+/** Overlays outside of the named chain first, the deepest file first. */
+export const RERUN_ORDER: readonly Mutant[] = [
+  {
+    name: 'files are removed from the top down',
+    file: 'commit/commit.ts',
+    changes: [['const left = [...plan.deletes].reverse();', 'const left = [...plan.deletes];']],
+  },
+  {
+    name: "the named chain's overlay is relinked first",
+    file: 'commit/relinks.ts',
+    changes: [['relinks.push(await prepareRelink(', 'relinks.unshift(await prepareRelink(']],
+  },
+];
+
+/** What is new is there before the header looks at it. */
+export const RELINKING: readonly Mutant[] = [
+  {
+    name: 'the switch before the new name',
+    file: 'qcow2/backing.ts',
+    changes: [['bytes } of patches) {', 'bytes } of [...patches].reverse()) {']],
+  },
+];
+
+/** Data files are durable before the map that points into them. */
+export const DATA_FILES: readonly Mutant[] = [
+  {
+    name: 'the data file is not synced',
+    file: 'qcow2/paired-storage.ts',
+    changes: [['    await this.#data.flush();\n', '']],
+  },
+];
+
+/** Base durable, then let go of, the lowest layer first. */
+export const RECLAIMING: readonly Mutant[] = [
+  {
+    name: 'let go of before base is durable',
+    file: 'commit/commit.ts',
+    changes: [['await base.layer.flush();\n      await reclaim.letGo', 'await reclaim.letGo']],
+  },
+  {
+    name: 'let go of before base holds it',
+    file: 'commit/commit.ts',
+    changes: [
+      [
+        'await carryOut([window.steps], base.layer, intoBase);',
+        'await reclaim.letGo(window);\n      await carryOut([window.steps], base.layer, intoBase);',
+      ],
+    ],
+  },
+  {
+    name: 'let go of where a layer below still hides it',
+    file: 'commit/reclaim.ts',
+    changes: [
+      ['[...this.layers.entries()].reverse()', '[...this.layers.entries()]'],
+      [
+        'for await (const [start, end] of shownThrough(below, from, Math.min(to, layer.size))) {',
+        'void shownThrough, void below;\n      for (const [start, end] of [[from, Math.min(to, layer.size)] as const]) {',
+      ],
+    ],
+  },
+];
+
+/** Emptying where tables are dropped one by one. */
+export const SLOW_EMPTYING: readonly Mutant[] = [
+  {
+    name: 'what a table points to is freed before the table is let go of',
+    file: 'qcow2/empty.ts',
+    changes: [
+      [
+        'tables.setL1Entry(index, 0);',
+        'await tables.checkpoint();\n    tables.setL1Entry(index, 0);',
+      ],
+    ],
+  },
+];
+
+/** Refcounts that were too low are right before the image says so. */
+export const DIRTY_ORDER: readonly Mutant[] = [
+  {
+    name: 'the dirty bit is cleared before refcounts are rebuilt',
+    file: 'qcow2/prepare.ts',
+    changes: [
+      [
+        '    await rebuildRefcounts(image, context);\n',
+        '    await context.tables.patchHeaderNow({\n      incompatibleFeatures: incompatibleFeatures & ~INCOMPATIBLE.dirty,\n    });\n    await rebuildRefcounts(image, context);\n',
+      ],
+    ],
+  },
+];
+
 /** Emptying in the fast form. */
 export const EMPTYING: readonly Mutant[] = [
   {
@@ -261,7 +375,52 @@ export const SIZE_ORDER: readonly Mutant[] = [
   },
 ];
 
+/** The header first, then what is past the new end. */
+export const SHRINKING: readonly Mutant[] = [
+  {
+    name: 'tables past the end are let go of before the header does',
+    file: 'qcow2/shrink.ts',
+    changes: [
+      [
+        'await tables.patchHeaderNow({ size, l1Size });',
+        'for (const offset of gone) await dropTable(before, offset);\n  await tables.checkpoint();\n  await tables.patchHeaderNow({ size, l1Size });',
+      ],
+      ['  for (const offset of gone) await dropTable(context, offset);\n', ''],
+    ],
+  },
+  {
+    name: 'the last cluster is wiped while the disk is still longer',
+    file: 'qcow2/shrink.ts',
+    changes: [
+      [
+        'await tables.patchHeaderNow({ size, l1Size });',
+        'await wipeTail(before, size);\n  await tables.patchHeaderNow({ size, l1Size });',
+      ],
+    ],
+  },
+];
+
 export const REPAIR_ORDER: readonly Mutant[] = [
+  {
+    name: 'the dirty bit is cleared before refcounts are right',
+    file: 'qcow2/repair.ts',
+    changes: [
+      [
+        '  const round = new RepairRound(state, fix, tell);',
+        '  await patchHeader(storage, ({ incompatibleFeatures }) => ({\n    incompatibleFeatures: incompatibleFeatures & ~INCOMPATIBLE.dirty,\n  }));\n  const round = new RepairRound(state, fix, tell);',
+      ],
+    ],
+  },
+  {
+    name: 'tables of bitmaps are pointed to before they are durable',
+    file: 'qcow2/repair-lost-bits.ts',
+    changes: [
+      [
+        '    tables.set(each, offset);\n  }\n  await storage.flush();',
+        '    tables.set(each, offset);\n  }',
+      ],
+    ],
+  },
   {
     name: 'tables are switched to before they are durable',
     file: 'qcow2/repair-renew.ts',

@@ -172,6 +172,7 @@ function recording(clusterSize: number): CrashOperation {
       };
       return {
         files,
+        caller: 'program',
         run,
         judge,
         async finish(state) {

@@ -121,7 +121,10 @@ function guest(
       const noteAt = (at: number) => notes.findLast((note) => note.at <= at) ?? notes[0];
       return {
         files: filesIn(host, ['/image']),
+        caller: 'program',
         async run(recorder) {
+          notes.length = 0;
+          notes.push({ at: 0, possible: new Possible(SECTORS).copy() });
           const reopen = () => open(recorder, true);
           await carryOut(await reopen(), steps, reopen, (possible) =>
             notes.push({

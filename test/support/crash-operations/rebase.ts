@@ -19,6 +19,8 @@ const THREE: readonly LayerSpec[] = [{ name: '/base' }, { name: '/mid' }, { name
 /** Stands on nothing. */
 const OTHER: LayerSpec = { name: '/other', on: '', writes: 5 };
 const LONG = 'other'.repeat(30);
+/** Has no room in the first sector of a header. */
+const LONGER = 'other'.repeat(50);
 const LONG_OTHER: LayerSpec = { ...OTHER, name: `/${LONG}` };
 const TO_BASE = { backing: 'base', backingFormat: 'qcow2' };
 const TO_OTHER = { backing: 'other', backingFormat: 'qcow2' };
@@ -60,6 +62,15 @@ const CASES: readonly RebaseCase[] = [
     name: 'version 2, onto a longer name',
     layers: [{ name: '/base' }, { name: '/top', version: 2, clusterSize: 1024 }, LONG_OTHER],
     request: { backing: LONG, backingFormat: 'qcow2' },
+  },
+  {
+    name: 'onto a longer name, extensions past the first sector',
+    layers: [
+      { name: '/base' },
+      { name: '/top', clusterSize: 8192, writes: 2 },
+      { ...OTHER, name: `/${LONGER}` },
+    ],
+    request: { backing: LONGER, backingFormat: 'qcow2' },
   },
   {
     name: 'version 2, onto none',

@@ -5,9 +5,12 @@ import { ImageError } from '../../../src/errors.ts';
 import type { MemoryHost } from '../../../src/io/memory-host.ts';
 import { checkImage } from '../../../src/qcow2/check.ts';
 import { viewOf } from '../../../src/qcow2/fields.ts';
+import { parseHeader } from '../../../src/qcow2/header.ts';
 import { Qcow2Image } from '../../../src/qcow2/image.ts';
 import { type Fix, repairImage } from '../../../src/qcow2/repair.ts';
 import { readState } from '../../../src/qcow2/repair-state.ts';
+import { EXTENSION, INCOMPATIBLE } from '../../../src/qcow2/spec.ts';
+import { bitmapsIn } from '../bitmaps.ts';
 import type { Files, Random } from '../crash.ts';
 import { buildLayers, type LayerSpec } from './layers.ts';
 import { type CrashOperation, ensure, openState } from './scene.ts';
@@ -18,6 +21,8 @@ const COPIED = 1n << 63n;
 const OFFSET = 0x00ff_ffff_ffff_fe00n;
 /** Below the first refcount block's reach of 256 clusters. */
 const IMAGE: LayerSpec = { name: '/image', snapshot: true, writes: 6 };
+
+const WITH_BITMAPS: LayerSpec = { ...IMAGE, snapshot: false, bitmaps: ['a', 'still'] };
 
 /** An image's bytes, and the places of its structures. */
 class Parts {
@@ -51,6 +56,12 @@ class Parts {
   }
   get snapshots(): number {
     return this.pointer(64);
+  }
+  /** The directory: its first entry, which starts with the offset of a table. */
+  get bitmaps(): number {
+    const { extensions } = parseHeader(this.bytes);
+    const found = extensions.find(({ type }) => type === EXTENSION.bitmaps);
+    return Number(viewOf(found?.data ?? new Uint8Array(24)).getBigUint64(16));
   }
   /** Of 16 bits. */
   refcount(cluster: number, change: (count: number) => number): void {
@@ -200,9 +211,23 @@ const CASES: readonly RepairCase[] = [
     damage: () => undefined,
   },
   {
+    name: 'a bitmap table past the end',
+    fix: 'all',
+    layer: WITH_BITMAPS,
+    damage: (parts) => parts.set(parts.bitmaps, BigInt(parts.bytes.length + 8 * CLUSTER)),
+  },
+  {
+    name: 'a bitmap entry past the end',
+    fix: 'all',
+    layer: WITH_BITMAPS,
+    damage(parts) {
+      parts.set(parts.pointer(parts.bitmaps), BigInt(parts.bytes.length + 8 * CLUSTER));
+    },
+  },
+  {
     name: 'marked corrupt, bitmaps',
     fix: 'all',
-    layer: { ...IMAGE, snapshot: false, bitmaps: ['a', 'still'] },
+    layer: WITH_BITMAPS,
     damage(parts) {
       parts.bytes[79] = 2;
       wrongRefcounts(parts);
@@ -252,6 +277,17 @@ async function findingsIn(host: MemoryHost): Promise<readonly string[]> {
   return findings;
 }
 
+const bitmapsOf = (host: MemoryHost): string =>
+  JSON.stringify(bitmapsIn(host.fileBytes('/image') ?? new Uint8Array()));
+
+/** Whoever finds it clean takes its refcounts as they are. */
+async function expectDirtyOrRight(state: MemoryHost): Promise<void> {
+  const storage = await state.openStorage('/image', { writable: false });
+  if ((await readState(storage)).header.incompatibleFeatures & INCOMPATIBLE.dirty) return;
+  const { corruptions } = await checkImage(await readState(storage), () => undefined);
+  ensure(corruptions === 0, `${corruptions} corruptions, and the dirty bit is gone`);
+}
+
 const operation = ({ name, fix, layer = IMAGE, damage }: RepairCase): CrashOperation => ({
   name: `repair: -r ${fix}, ${name}`,
   async prepare(random) {
@@ -264,17 +300,24 @@ const operation = ({ name, fix, layer = IMAGE, damage }: RepairCase): CrashOpera
     await repair(ideal, fix);
     const wanted = await findingsIn(ideal);
     ensure(wanted.length === 0, `a repair leaves\n${wanted.join('\n')}`);
+    const bitmaps = bitmapsOf(ideal);
+    // That drops them.
     const snapshots = await snapshotViews(ideal, '/image');
     return {
       files,
       corrupt: true,
       run: (host) => repair(host, fix),
-      judge: async (state) => expectNothingLost(before, await guestView(state), 'after the cut'),
+      async judge(state) {
+        expectNothingLost(before, await guestView(state), 'after the cut');
+        if (layer.dirty) await expectDirtyOrRight(state);
+      },
       async finish(state) {
         await repair(state, fix);
         expectNothingLost(before, await guestView(state), 'after another repair');
         const found = await findingsIn(state);
         ensure(found.length === 0, `another repair leaves\n${found.join('\n')}`);
+        const recorded = bitmapsOf(state);
+        ensure(recorded === bitmaps, `another repair ends with ${recorded}, not ${bitmaps}`);
         const copy = openState(new Map([['/image', state.fileBytes('/image') ?? parts.bytes]]));
         const shown = await snapshotViews(copy, '/image');
         ensure(shown === snapshots, `another repair ends with ${shown}, not ${snapshots}`);

@@ -101,6 +101,11 @@ const CASES: readonly ResizeCase[] = [
     layers: one({ clusterSize: 16384, extendedL2: true, sectors: 200, longest: 60 }),
     to: 45,
   },
+  {
+    name: 'shrink, within a cluster',
+    layers: one({ clusterSize: 4096, sectors: 200, writes: 8, longest: 100 }),
+    to: 51,
+  },
   { name: 'shrink, snapshot', layers: one({ snapshot: true, writes: 6 }), to: 30 },
   {
     name: 'shrink, bitmaps',

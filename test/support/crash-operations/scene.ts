@@ -24,6 +24,8 @@ export interface CrashScene {
   readonly clones?: boolean;
   /** Corruption is what it is about: images are looked at once another run has ended. */
   readonly corrupt?: boolean;
+  /** Who is told of errors: a program knows by itself what it was doing. Default: a user. */
+  readonly caller?: 'program';
   /** The operation, recorded. */
   run(host: MemoryHost): Promise<void>;
   /**
