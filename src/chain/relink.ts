@@ -4,27 +4,28 @@
 import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 import type { LayerFormat } from '../layer.ts';
-import { checkBackingFits } from '../qcow2/backing.ts';
+import { type BackingPointer, checkBackingFits } from '../qcow2/backing.ts';
 import type { Qcow2Image } from '../qcow2/image.ts';
 import type { ChainLayer } from './chain.ts';
 import { fileBehind } from './file-behind.ts';
 import { baseNameOf, directoryOf, isAbsolute, protocolOf, relativeName } from './filename.ts';
 
-export interface Relink {
+export interface Relink extends BackingPointer {
   readonly overlay: Qcow2Image;
-  readonly name: string;
   readonly format: LayerFormat;
 }
 
 /**
  * The backing pointer that `overlay` gets, checked: the name fits into its header and, seen from
- * its directory, leads to `base`. `via` is the layer whose header names base now.
+ * its directory, leads to `base`. `via` is the layer whose header names base now. `notes`: what it
+ * stands on now is going to be removed, and named in its header until then, if there is room.
  */
 export async function prepareRelink(
   host: Host,
   overlay: Qcow2Image,
   base: ChainLayer,
   via: ChainLayer,
+  notes = false,
 ): Promise<Relink> {
   const name = await nameFor(host, overlay, base, via);
   const file = fileBehind(overlay.filename, name);
@@ -36,13 +37,23 @@ export async function prepareRelink(
         `'${base.filename}'`,
     );
   }
-  await checkBackingFits(overlay.storage, name, base.layer.format);
-  return { overlay, name, format: base.layer.format };
+  const pointer = { name, format: base.layer.format };
+  await checkBackingFits(overlay.storage, pointer);
+  const left = notes ? overlay.header.backingFile : null;
+  if (left === null) return { overlay, ...pointer };
+  const fits = await checkBackingFits(overlay.storage, { ...pointer, left }).then(
+    () => true,
+    (error: unknown) => {
+      if (error instanceof ImageError && error.code === 'invalid') return false;
+      throw error;
+    },
+  );
+  return { overlay, ...pointer, ...(fits && { left }) };
 }
 
 /** Rewrites the header; durable when it resolves. */
-export async function relink({ overlay, name, format }: Relink): Promise<void> {
-  await overlay.setBackingFile({ name, format });
+export async function relink({ overlay, ...pointer }: Relink): Promise<void> {
+  await overlay.setBackingFile(pointer);
 }
 
 /** As base is named now, where that means the same file; else relative, absolute where it was. */

@@ -17,6 +17,7 @@ export interface Accessed extends Range {
   readonly relinks: readonly Relink[];
   readonly siblingCopies: readonly SiblingCopy[];
   readonly reclaim: Reclaim | null;
+  readonly left: Chain | null;
 }
 
 type Take = (work: () => Promise<void>) => Promise<void>;
@@ -26,7 +27,7 @@ type Take = (work: () => Promise<void>) => Promise<void>;
  * for writing what it has only read so far.
  */
 export async function takeAccess(prepared: Accessed, each: Take): Promise<void> {
-  const { chain, base, relinks, siblingCopies, reclaim, plan } = prepared;
+  const { chain, base, relinks, siblingCopies, reclaim, left, plan } = prepared;
   const part = base.layer instanceof Qcow2Image ? 'image' : 'raw';
   const filling = fillPermissions(part, plan.newBaseSize > plan.baseSize);
   await each(async () => {
@@ -42,6 +43,7 @@ export async function takeAccess(prepared: Accessed, each: Take): Promise<void> 
     if (!writable) await each(() => storage.makeWritable(WRITER.use, WRITER.share));
   }
   await invalidate(chain, [...plan.merged.slice(1), ...plan.deletes], each);
+  if (left !== null) await invalidate(left, plan.deletes, each);
   for (const [i, { storage }] of (reclaim?.layers ?? []).entries()) {
     const { share } = i === 0 ? WRITER : INVALIDATE;
     await each(() => storage.makeWritable(WRITER.use, share));

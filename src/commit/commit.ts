@@ -15,6 +15,7 @@ import { invalidate, takeAccess } from './access.ts';
 import { settleBitmaps } from './bitmaps.ts';
 import { carryOut } from './copy.ts';
 import { type Finished, findFinished } from './finished.ts';
+import { checkLeftBehind, forgetLeftBehind } from './left-behind.ts';
 import { type CommitOptions, type CommitResult, checkOptions } from './options.ts';
 import { growOptions, type Prepared, preflight } from './preflight.ts';
 import { Meter } from './progress.ts';
@@ -59,7 +60,7 @@ export async function commit(target: ChainTarget, options: CommitOptions): Promi
       result = { plan: finished.plan, dryRun };
     } else {
       const prepared = await prepare(chain, options);
-      opened.push(...prepared.overlays);
+      opened.push(...prepared.overlays, ...(prepared.left ? [prepared.left] : []));
       if (!dryRun) await run(prepared, options);
       result = { plan: prepared.plan, dryRun };
     }
@@ -110,7 +111,12 @@ async function run(prepared: Prepared, options: CommitOptions): Promise<void> {
     await base.layer.flush().catch(() => undefined);
     throw options.signal?.aborted || error instanceof EmptyError ? error : jobError(error);
   }
-  await removeDead(prepared, options);
+  const { left } = prepared;
+  if (left !== null) await checkLeftBehind(prepared, left, options);
+  await removeDead({ chain: left ?? chain, plan }, options);
+  await forgetLeftBehind(prepared).catch((error: unknown) => {
+    throw removalError(error, []);
+  });
 }
 
 async function empty(top: Qcow2Image, name: string): Promise<void> {

@@ -52,7 +52,7 @@ export async function findFinished(
  * The merged layers from `file` down to above base, each by itself, as far as there are files: the
  * run before may have been stopped while it removed them. None where they never led to base.
  */
-async function openMerged(
+export async function openMerged(
   file: string,
   baseId: string,
   options: Pick<OpenChainOptions, 'host' | 'secrets'>,

@@ -19,6 +19,7 @@ import {
   unreadError,
 } from './bystanders.ts';
 import { changesBase } from './difference.ts';
+import { findLeftBehind } from './left-behind.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
 import { type PlanStep, planSteps, shapeOf, untilAborted } from './plan.ts';
 import type { Range, Refuse } from './range.ts';
@@ -35,6 +36,8 @@ export interface Prepared extends Range {
   readonly overlays: readonly Chain[];
   /** Who lets go of what base holds, as it goes; null where nobody does before the end. */
   readonly reclaim: Reclaim | null;
+  /** What an earlier run was stopped from removing, open; its owner closes it. */
+  readonly left: Chain | null;
   readonly steps: () => AsyncIterable<readonly PlanStep[]>;
 }
 
@@ -56,10 +59,12 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
 
   const { relinks, done, ...opened } = await prepareRelinks(range, options, refuse);
   const overlays = [...opened.overlays];
+  let left: Chain | null = null;
   try {
+    left = await findLeftBehind(range, options);
     const merged = chain.layers.slice(topIndex, baseIndex);
     const between = merged.slice(1);
-    const dead = topIndex > 0 ? merged : between;
+    const dead = left?.layers ?? (topIndex > 0 ? merged : between);
     if (options.delete && topIndex === 0 && !options.relink) {
       throw new ImageError('invalid', '--delete: the named image still needs the layers between');
     }
@@ -113,12 +118,14 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
       bitmapsLeft: bitmaps.left,
       refusals,
     };
-    const prepared = { ...range, plan, relinks, overlays, siblingCopies, reclaim, steps };
+    const prepared = { ...range, plan, relinks, overlays, siblingCopies, reclaim, left, steps };
     // Taken and given back, nothing is written.
     if (options.dryRun) await takeAccess(prepared, (work) => collect(work, refuse));
     return prepared;
   } catch (error) {
-    for (const overlay of overlays) await overlay.close().catch(() => undefined);
+    for (const each of [...overlays, ...(left ? [left] : [])]) {
+      await each.close().catch(() => undefined);
+    }
     throw error;
   }
 }

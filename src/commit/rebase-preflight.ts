@@ -97,10 +97,12 @@ async function checkPointer(
     const hint = `A name has ${MAX_BACKING_NAME} bytes at most.`;
     throw changeError(backing, 'Invalid argument', 'invalid', hint);
   }
-  await checkBackingFits(layer.storage, backing, backingFormat).catch((error: unknown) => {
-    if (!(error instanceof ImageError) || error.code !== 'invalid') throw error;
-    throw changeError(backing, 'No space left in the file header', 'invalid', error.message);
-  });
+  await checkBackingFits(layer.storage, { name: backing, format: backingFormat }).catch(
+    (error: unknown) => {
+      if (!(error instanceof ImageError) || error.code !== 'invalid') throw error;
+      throw changeError(backing, 'No space left in the file header', 'invalid', error.message);
+    },
+  );
   return { overlay: layer, pointer: { name: backing, format: backingFormat } };
 }
 

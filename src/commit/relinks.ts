@@ -28,12 +28,13 @@ export async function prepareRelinks(
   const relinks: Relink[] = [];
   const overlays: Chain[] = [];
   const done: string[] = [];
-  const add = async (overlay: Qcow2Image) => {
+  const via = chain.at(baseIndex - 1);
+  const add = async (overlay: Qcow2Image, notes = false) => {
     const refusal = overlay.refusalToWrite({ dataUnchanged: true, writable: true });
     if (refusal !== undefined) refuse(refusal);
-    relinks.push(await prepareRelink(options.host, overlay, base, chain.at(baseIndex - 1)));
+    relinks.push(await prepareRelink(options.host, overlay, base, via, notes));
   };
-  if (options.relink && baseIndex > 1) await add(asQcow2(top.layer));
+  if (options.relink && baseIndex > 1) await add(asQcow2(top.layer), options.delete === true);
   if (topIndex === 0) return { relinks, overlays, done };
   const above = chain.at(topIndex - 1);
   const seen = new Set([above.id]);

@@ -40,11 +40,14 @@ export function emptyError(error: unknown, name: string): unknown {
   });
 }
 
-/** All is done but for files that nobody needs; another run may not find them any more. */
+/** All is done but for files that nobody needs, or for the note of them. */
 export function removalError(error: unknown, left: readonly string[]): unknown {
   if (!(error instanceof ImageError)) return error;
   const names = left.map((name) => `'${name}'`).join(', ');
-  const hint = `The commit itself is complete. Nothing needs these files any more, remove them: ${names}`;
+  const hint =
+    left.length === 0
+      ? `The commit itself is complete; ${AGAIN} only clears a note in the header.`
+      : `The commit itself is complete. Nothing needs these files any more: ${names}; ${AGAIN} removes them.`;
   return withHint(error, error.message, hint);
 }
 

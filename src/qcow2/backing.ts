@@ -7,7 +7,7 @@
 // already, the feature name table goes before, so that they don't, and comes back with the switch.
 
 import { ImageError } from '../errors.ts';
-import { encodeName } from '../io/name-bytes.ts';
+import { decodeName, encodeName } from '../io/name-bytes.ts';
 import type { Storage } from '../io/storage.ts';
 import { SECTOR } from '../units.ts';
 import { encodeExtensions, type HeaderExtension } from './extensions.ts';
@@ -27,25 +27,37 @@ interface Range {
   readonly end: number;
 }
 
+/** What a header is to say. */
+export interface BackingPointer {
+  readonly name: string;
+  readonly format: string;
+  /** What it stood on, to be found by who removes that; see `leftBehind`. Default: nothing. */
+  readonly left?: string;
+}
+
+/**
+ * Ours, for as long as files are being removed that nothing leads to any more: the name of what the
+ * image stood on. Everybody else keeps it as an unknown extension.
+ */
+const LEFT_BEHIND = 0x7169_6d67;
+
+/** The name of a backing file that was to be removed once the header named another one. */
+export function leftBehind({ extensions }: Header): string | null {
+  const data = extensions.find(isLeft)?.data;
+  return data === undefined ? null : decodeName(data);
+}
+
+const isLeft = ({ type }: HeaderExtension): boolean => type === LEFT_BEHIND;
+
 /** Refuses, before anything is written, a name that has no room in the header cluster. */
-export async function checkBackingFits(
-  storage: Storage,
-  name: string,
-  format: string,
-): Promise<void> {
-  patchesFor(await readHeaderCluster(storage), name, format, storage.filename);
+export async function checkBackingFits(storage: Storage, pointer: BackingPointer): Promise<void> {
+  patchesFor(await readHeaderCluster(storage), pointer, storage.filename);
 }
 
 /** Durable when it resolves. The file must be open for writing; its tables are not touched. */
-export async function rewriteBacking(
-  storage: Storage,
-  name: string,
-  format: string,
-): Promise<void> {
-  await carryOut(
-    storage,
-    patchesFor(await readHeaderCluster(storage), name, format, storage.filename),
-  );
+export async function rewriteBacking(storage: Storage, pointer: BackingPointer): Promise<void> {
+  const old = await readHeaderCluster(storage);
+  await carryOut(storage, patchesFor(old, pointer, storage.filename));
 }
 
 /** The image stands on nothing any more: the same, in one write. */
@@ -68,7 +80,9 @@ function withoutName(old: Uint8Array): Patch {
   const sector = old.slice(0, SECTOR);
   const { headerLength, extensions, extensionsEnd } = parseHeader(old);
   writeField(sector, HEADER.backingFileSize, 0);
-  const left = encodeExtensions(extensions.filter((extension) => !isFormat(extension)));
+  const left = encodeExtensions(
+    extensions.filter((extension) => !isFormat(extension) && !isLeft(extension)),
+  );
   const end = headerLength + left.length;
   if (end <= SECTOR) {
     sector.set(left, headerLength);
@@ -83,13 +97,8 @@ function isFormat({ type }: HeaderExtension): boolean {
 }
 
 /** The writes that bring the new name in; everything else, unknown extensions too, stays. */
-function patchesFor(
-  old: Uint8Array,
-  name: string,
-  format: string,
-  filename: string,
-): readonly Patch[] {
-  const rewrite = new HeaderRewrite(old, name, format, filename);
+function patchesFor(old: Uint8Array, pointer: BackingPointer, filename: string): readonly Patch[] {
+  const rewrite = new HeaderRewrite(old, pointer, filename);
   rewrite.placeTail();
   rewrite.placeName();
   return rewrite.patches;
@@ -108,7 +117,8 @@ class HeaderRewrite {
   /** Where its extensions end. */
   #usedEnd: number;
 
-  constructor(old: Uint8Array, name: string, format: string, filename: string) {
+  constructor(old: Uint8Array, pointer: BackingPointer, filename: string) {
+    const { name } = pointer;
     this.#refuse = (why) =>
       new ImageError(
         'invalid',
@@ -119,7 +129,7 @@ class HeaderRewrite {
     this.#inUse = nameOf(this.#header);
     this.#usedEnd = this.#header.extensionsEnd;
     this.#name = encodeName(name);
-    this.#extensions = encodeExtensions(withFormat(this.#header.extensions, format));
+    this.#extensions = encodeExtensions(extensionsWith(this.#header.extensions, pointer));
     this.#extensionsEnd = this.#header.headerLength + this.#extensions.length;
     if (this.#name.length > MAX_BACKING_NAME) throw this.#refuse('the name is too long');
     if (this.#extensionsEnd > old.length) throw this.#refuse('its extensions fill it');
@@ -206,9 +216,14 @@ function equals(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 /** The format goes first, into the first sector; one that is there is replaced in its place. */
-function withFormat(extensions: readonly HeaderExtension[], format: string): HeaderExtension[] {
+function extensionsWith(
+  old: readonly HeaderExtension[],
+  { format, left }: BackingPointer,
+): readonly HeaderExtension[] {
   const data = new TextEncoder().encode(format);
   const entry: HeaderExtension = { type: EXTENSION.backingFormat, data };
-  if (!extensions.some(isFormat)) return [entry, ...extensions];
-  return extensions.map((extension) => (isFormat(extension) ? entry : extension));
+  const note = left === undefined ? [] : [{ type: LEFT_BEHIND, data: encodeName(left) }];
+  const kept = old.filter((extension) => !isLeft(extension));
+  if (!kept.some(isFormat)) return [entry, ...note, ...kept];
+  return [...kept.map((extension) => (isFormat(extension) ? entry : extension)), ...note];
 }

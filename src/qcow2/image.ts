@@ -11,7 +11,7 @@ import {
   type Layer,
   type PlacedRange,
 } from '../layer.ts';
-import { removeBacking, rewriteBacking } from './backing.ts';
+import { type BackingPointer, removeBacking, rewriteBacking } from './backing.ts';
 import { BitmapGrowth, type GrowingBitmap } from './bitmap-growth.ts';
 import { Bitmaps } from './bitmaps.ts';
 import { cloneRanges, countClonable } from './clone-ranges.ts';
@@ -304,12 +304,12 @@ export class Qcow2Image extends ReadableImage implements Layer {
    * Makes the header name another backing file, or none; durable when it resolves. What the guest
    * sees must be the same over either: `backing`, the open layer, stays as it is.
    */
-  async setBackingFile(backing: { name: string; format: string } | null): Promise<void> {
+  async setBackingFile(backing: BackingPointer | null): Promise<void> {
     await this.prepareToWrite({ dataUnchanged: true });
     await this.#writer.queue.run(async () => {
       await this.tables.checkpoint();
       if (backing === null) await removeBacking(this.storage);
-      else await rewriteBacking(this.storage, backing.name, backing.format);
+      else await rewriteBacking(this.storage, backing);
       await this.reload();
     });
   }

@@ -132,7 +132,7 @@ test('every state on the way names the old backing file or the new one, and keep
         cluster.set(bytes);
         const old = parseHeader(cluster);
         const storage = new Recorder(cluster);
-        const refused = await checkBackingFits(storage, name, format).catch(
+        const refused = await checkBackingFits(storage, { name, format }).catch(
           (error: unknown) => error,
         );
         if (refused !== undefined) {
@@ -140,7 +140,7 @@ test('every state on the way names the old backing file or the new one, and keep
           return;
         }
 
-        await rewriteBacking(storage, name, format);
+        await rewriteBacking(storage, { name, format });
 
         const last = parseHeader(storage.bytes());
         expect([last.backingFile, last.backingFormat]).toEqual([name, format]);
@@ -188,7 +188,7 @@ test('extensions behind the first sector stay, though one more comes before them
   cluster.set(headerOf({ ...shape, featureNames: true, unknownBytes: 24 }));
   expect(parseHeader(cluster).extensionsEnd).toBeGreaterThan(512);
   const storage = new MemoryStorage(cluster);
-  await rewriteBacking(storage, 'new.qcow2', 'qcow2');
+  await rewriteBacking(storage, { name: 'new.qcow2', format: 'qcow2' });
   const { backingFile, backingFormat, extensions } = parseHeader(storage.bytes());
   expect([backingFile, backingFormat]).toEqual(['new.qcow2', 'qcow2']);
   expect(extensions.map(({ type }) => type)).toEqual([
@@ -205,7 +205,7 @@ test('a header as QEMU writes it takes any name of another file', async () => {
       const cluster = new Uint8Array(65536);
       cluster.set(headerOf({ ...shape, format, name: 'old.qcow2' }));
       const storage = new MemoryStorage(cluster);
-      await rewriteBacking(storage, 'x'.repeat(length), 'qcow2');
+      await rewriteBacking(storage, { name: 'x'.repeat(length), format: 'qcow2' });
       const header = parseHeader(storage.bytes());
       expect(header.backingFile).toBe('x'.repeat(length));
       const table = header.extensions.find(({ type }) => type === EXTENSION.featureNameTable);
@@ -219,6 +219,8 @@ test('a name past 1023 bytes is refused, nothing written', async () => {
   const shape = { version: 3, clusterBits: 16, featureNames: true, unknownBytes: 0 } as const;
   cluster.set(headerOf({ ...shape, format: 'qcow2', name: 'old.qcow2' }));
   const storage = new Recorder(cluster);
-  await expect(rewriteBacking(storage, 'x'.repeat(1024), 'qcow2')).rejects.toThrow(/too long/);
+  await expect(
+    rewriteBacking(storage, { name: 'x'.repeat(1024), format: 'qcow2' }),
+  ).rejects.toThrow(/too long/);
   expect(storage.states).toEqual([]);
 });

@@ -33,7 +33,7 @@ export function imageFile(header: Partial<NewHeader>, base: NewHeader = SOUND): 
 /** `host` has it on record. */
 export async function rewritten(file: Uint8Array, name: string, format: string) {
   const host = new CrashHost(new Map([['top', file]]));
-  await rewriteBacking(await host.openStorage('top', { writable: true }), name, format);
+  await rewriteBacking(await host.openStorage('top', { writable: true }), { name, format });
   return { bytes: host.fileBytes('top') ?? new Uint8Array(), host };
 }
 

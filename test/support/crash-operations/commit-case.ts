@@ -16,12 +16,10 @@ export interface CommitCase {
   readonly request?: Omit<CommitOptions, 'host'>;
   /** See `CrashScene`. */
   readonly clones?: boolean;
-  /** See `Command`. */
-  readonly mayRemain?: readonly string[];
 }
 
 export function commitOperation(each: CommitCase): CrashOperation {
-  const { name, layers, guests = [], request, clones = false, mayRemain = [] } = each;
+  const { name, layers, guests = [], request, clones = false } = each;
   return {
     name,
     async prepare(random) {
@@ -30,7 +28,6 @@ export function commitOperation(each: CommitCase): CrashOperation {
         each.filename ?? specs.findLast(({ name }) => !guests.includes(name))?.name ?? '';
       const scene = await commandScene(await buildLayers(specs, random), {
         tops: [filename, ...guests],
-        mayRemain,
         run: async (host) => void (await commit(filename, { ...request, host })),
       });
       return { ...scene, clones };

@@ -34,7 +34,6 @@ export const COMMIT_CHAINS = [
       { name: '/top', version: 2, clusterSize: 4096 },
     ],
     request: { base: '/base', relink: true, delete: true },
-    mayRemain: ['/mid', '/mid2'],
   }),
   commitOperation({
     name: 'commit: --top relinks its overlay, 5 files',

@@ -67,7 +67,6 @@ const CASES: readonly CommitCase[] = [
     name: '-b --relink --delete, 3 files',
     layers: THREE,
     request: { base: '/base', relink: true, delete: true },
-    mayRemain: ['/mid'],
   },
   {
     name: '--top --delete, 4 files',

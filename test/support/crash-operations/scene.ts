@@ -51,8 +51,6 @@ export interface Command {
   /** Images that guests use, by name: their view never changes. */
   readonly tops: readonly string[];
   readonly secrets?: Secrets;
-  /** Files to be removed that nothing leads to any more once the top was relinked: a rerun can't know them. */
-  readonly mayRemain?: readonly string[];
   run(host: Host): Promise<void>;
   /** More than the views. `state` is not changed. */
   judge?(state: MemoryHost): Promise<void>;
@@ -60,8 +58,8 @@ export interface Command {
 
 /** A command over a chain: the guests' view stays, and another run ends where an undisturbed one does. */
 export async function commandScene(files: Files, command: Command): Promise<CrashScene> {
-  const { tops, secrets, mayRemain = [] } = command;
-  const looked = [...files.keys()].filter((name) => !mayRemain.includes(name));
+  const { tops, secrets } = command;
+  const looked = [...files.keys()];
   const views = new Map<string, string>();
   for (const name of tops) views.set(name, await viewDigest(openState(files), name, secrets));
   const ideal = openState(files);
@@ -158,5 +156,7 @@ async function outcomeOfFile(
       at = offset + length;
     }
   }
-  return `${size} bytes, ${digest}, ${own} of its own, over ${top.header.backingFile ?? 'nothing'}`;
+  const { backingFile, extensions } = top.header;
+  const types = extensions.map(({ type }) => type.toString(16)).sort();
+  return `${size} bytes, ${digest}, ${own} of its own, over ${backingFile ?? 'nothing'}, ${types}`;
 }
