@@ -3,11 +3,11 @@
 import { BITMAP_EDITS, COMMIT_BITMAPS } from './bitmaps.ts';
 import { COMMIT_CHAINS } from './commit-chains.ts';
 import { COMMIT_CLONED } from './commit-cloned.ts';
-import { COMMIT_ENCRYPTED } from './commit-encrypted.ts';
 import { COMMIT_FORMS } from './commit-forms.ts';
 import { COMMIT_RECLAIM } from './commit-reclaim.ts';
 import { COMMIT_SIBLINGS } from './commit-siblings.ts';
 import { COMMIT_SMALL } from './commit-small.ts';
+import { ENCRYPTED } from './encrypted.ts';
 import { GUEST } from './guest.ts';
 import { REBASES } from './rebase.ts';
 import { REPAIRS } from './repair.ts';
@@ -22,7 +22,6 @@ export const CRASH_OPERATIONS: readonly CrashOperation[] = [
   ...COMMIT_FORMS,
   ...COMMIT_BITMAPS,
   ...COMMIT_CHAINS,
-  ...COMMIT_ENCRYPTED,
   ...COMMIT_SMALL,
   ...COMMIT_RECLAIM,
   ...COMMIT_SIBLINGS,
@@ -30,4 +29,5 @@ export const CRASH_OPERATIONS: readonly CrashOperation[] = [
   ...REBASES,
   ...RESIZES,
   ...REPAIRS,
+  ...ENCRYPTED,
 ];

@@ -51,6 +51,8 @@ export interface Command {
   /** Images that guests use, by name: their view never changes. */
   readonly tops: readonly string[];
   readonly secrets?: Secrets;
+  /** How files are opened whose bare name is not enough. */
+  readonly targets?: ReadonlyMap<string, string>;
   run(host: Host): Promise<void>;
   /** More than the views. `state` is not changed. */
   judge?(state: MemoryHost): Promise<void>;
@@ -58,17 +60,18 @@ export interface Command {
 
 /** A command over a chain: the guests' view stays, and another run ends where an undisturbed one does. */
 export async function commandScene(files: Files, command: Command): Promise<CrashScene> {
-  const { tops, secrets } = command;
+  const { tops } = command;
   const looked = [...files.keys()];
   const views = new Map<string, string>();
-  for (const name of tops) views.set(name, await viewDigest(openState(files), name, secrets));
+  for (const name of tops)
+    views.set(name, await viewDigest(openState(files), name, command.secrets));
   const ideal = openState(files);
   await command.run(ideal);
-  const wanted = await outcomeOf(ideal, looked, secrets);
+  const wanted = await outcomeOf(ideal, looked, command);
 
   const keepsViews = async (state: MemoryHost, when: string) => {
     for (const [name, view] of views) {
-      const found = await viewDigest(state, name, secrets);
+      const found = await viewDigest(state, name, command.secrets);
       ensure(found === view, `the view through ${name} is another one ${when}`);
     }
   };
@@ -82,7 +85,7 @@ export async function commandScene(files: Files, command: Command): Promise<Cras
     async finish(state) {
       const found = await runAgain(command, state);
       await keepsViews(state, 'after another run');
-      const outcome = await outcomeOf(state, looked, secrets);
+      const outcome = await outcomeOf(state, looked, command);
       ensure(
         outcome === wanted,
         `another run ends with\n${outcome}\ninstead of\n${wanted}\n${found}`,
@@ -121,12 +124,12 @@ async function digestOf(chain: Chain): Promise<string> {
 async function outcomeOf(
   host: MemoryHost,
   names: Iterable<string>,
-  secrets: Secrets | undefined,
+  command: Command,
 ): Promise<string> {
   const lines: string[] = [];
   for (const name of names) {
     if (name.endsWith('.data')) continue;
-    lines.push(`${name}: ${await outcomeOfFile(host, name, secrets)}`);
+    lines.push(`${name}: ${await outcomeOfFile(host, name, command)}`);
   }
   return lines.join('\n');
 }
@@ -134,18 +137,14 @@ async function outcomeOf(
 async function outcomeOfFile(
   host: MemoryHost,
   name: string,
-  secrets: Secrets | undefined,
+  { secrets, targets }: Command,
 ): Promise<string> {
   if (host.fileBytes(name) === undefined) return 'gone';
-  const format = name.endsWith('.raw') ? 'raw' : 'qcow2';
-  if (format === 'qcow2') {
-    const { cryptMethod, backingFile } = await Qcow2Image.readHeader(
-      await host.openStorage(name, { writable: false }),
-    );
-    // By its bare name nobody has the key.
-    if (cryptMethod !== 0) return `encrypted, over ${backingFile ?? 'nothing'}`;
-  }
-  await using chain = await openChain(name, { host, format, ...(secrets && { secrets }) });
+  const how = { host, ...(secrets && { secrets }) };
+  // A description says the format itself, and has the layers that there were.
+  await using chain = await (targets?.has(name)
+    ? openChain(await standingIn(host, name, targets), how)
+    : openChain(name, { ...how, format: name.endsWith('.raw') ? 'raw' : 'qcow2' }));
   const { top, size } = chain;
   const digest = await digestOf(chain);
   if (!(top instanceof Qcow2Image)) return `${size} bytes, ${digest}`;
@@ -159,4 +158,19 @@ async function outcomeOfFile(
   const { backingFile, extensions } = top.header;
   const types = extensions.map(({ type }) => type.toString(16)).sort();
   return `${size} bytes, ${digest}, ${own} of its own, over ${backingFile ?? 'nothing'}, ${types}`;
+}
+
+/** Its description, over what its header names now. */
+async function standingIn(
+  host: MemoryHost,
+  name: string,
+  targets: ReadonlyMap<string, string>,
+): Promise<string> {
+  const { backingFile } = await Qcow2Image.readHeader(
+    await host.openStorage(name, { writable: false }),
+  );
+  const node = JSON.parse(targets.get(name)?.slice('json:'.length) ?? '{}');
+  const below = backingFile === null ? null : await standingIn(host, `/${backingFile}`, targets);
+  const backing = below === null ? null : JSON.parse(below.slice('json:'.length));
+  return `json:${JSON.stringify({ ...node, backing })}`;
 }
