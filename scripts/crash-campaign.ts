@@ -1,9 +1,11 @@
 // Tries every operation by power cuts until that many different states were looked at:
-// npm run crash -- [--states N] [--seed S] [--only REGEXP] [--progress FILE]
+// npm run crash -- [--states N] [--seed S] [--only REGEXP] [--jobs N] [--progress FILE]
 //
-// Stopped, and started again with the same seed and file, it goes on where it was. A state that breaks a
-// promise is kept in a directory, and ends it.
+// Prints the table of ARCHITECTURE.md. Stopped (Ctrl-C, SIGTERM), and started again with the same seed,
+// jobs and file, it goes on where it was. A state that breaks a promise is kept in a directory, and ends
+// it. With `--jobs`, so many processes share the operations.
 
+import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -34,24 +36,37 @@ const { values } = parseArgs({
     states: { type: 'string', default: '100000' },
     seed: { type: 'string', default: '1' },
     only: { type: 'string', default: '' },
+    jobs: { type: 'string', default: '1' },
+    /** Which of them this one is, from 1; none has started others. */
+    job: { type: 'string', default: '0' },
     progress: { type: 'string', default: join(tmpdir(), 'qimg-ts-crash-campaign.json') },
   },
 });
 const wanted = Number(values.states);
 const seed = Number(values.seed);
-const file = values.progress;
-if (!(wanted > 0) || !Number.isSafeInteger(seed)) {
+const jobs = Number(values.jobs);
+const job = Number(values.job);
+const file = fileOf(job);
+if (!(wanted > 0) || !Number.isSafeInteger(seed) || !(jobs >= 1) || !(job <= jobs)) {
   throw new Error(`not understood: ${JSON.stringify(values)}`);
 }
 const only = new RegExp(values.only);
-const operations = CRASH_OPERATIONS.filter(({ name }) => only.test(name));
-const sums = load();
+const operations = CRASH_OPERATIONS.filter(({ name }) => only.test(name)).filter(
+  (_, i) => job === 0 || i % jobs === job - 1,
+);
+const sums = load(file);
 let stopped = false;
-process.once('SIGINT', () => {
-  stopped = true;
-});
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    stopped = true;
+  });
+}
 
-function load(): Map<string, Sum> {
+function fileOf(which: number): string {
+  return which === 0 ? values.progress : `${values.progress}.${which}-of-${jobs}`;
+}
+
+function load(file: string): Map<string, Sum> {
   if (!existsSync(file)) return new Map();
   const saved = JSON.parse(readFileSync(file, 'utf8')) as { seed: number; sums: [string, Sum][] };
   return new Map(saved.seed === seed ? saved.sums : []);
@@ -116,8 +131,8 @@ function keep(error: CrashFailure): void {
 
 class Stopped extends Error {}
 
-try {
-  while (!stopped && total() < wanted) {
+async function tryAll(): Promise<void> {
+  while (!stopped && total() < wanted / (job === 0 ? 1 : jobs)) {
     // Each gets as much time as the others.
     const [next] = [...operations].sort((a, b) => sumOf(a.name).seconds - sumOf(b.name).seconds);
     if (next === undefined) throw new Error(`no operation's name fits '${values.only}'`);
@@ -126,8 +141,27 @@ try {
       if (!(error instanceof Error && error.cause instanceof Stopped)) throw error;
     });
   }
-  report();
-  if (stopped) console.log(`Stopped; the same command goes on. So far: ${file}`);
+}
+
+/** Each job in a process of its own; what they tell is summed up here. */
+async function startJobs(): Promise<void> {
+  const starting = Array.from({ length: jobs }, (_, i) => {
+    const args = [...process.execArgv, ...process.argv.slice(1), '--job', String(i + 1)];
+    const child = spawn(process.execPath, args, { stdio: 'inherit' });
+    // From a terminal they hear of it by themselves.
+    process.once('SIGTERM', () => child.kill('SIGTERM'));
+    return new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
+  });
+  const codes = await Promise.all(starting);
+  for (let i = 1; i <= jobs; i++) for (const [name, sum] of load(fileOf(i))) sums.set(name, sum);
+  if (codes.some((code) => code !== 0)) process.exitCode = 1;
+}
+
+try {
+  if (jobs > 1 && job === 0) await startJobs();
+  else await tryAll();
+  if (job === 0) report();
+  if (stopped && job === 0) console.log(`Stopped; the same command goes on. So far: ${file}*`);
 } catch (error) {
   if (error instanceof CrashFailure) keep(error);
   throw error;

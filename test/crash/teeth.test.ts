@@ -35,7 +35,11 @@ const ORDERS: readonly (readonly [string, readonly Mutant[], RegExp])[] = [
   ['a smaller disk', SHRINKING, /^resize: shrink, (many|within)/],
   ['a repair', REPAIR_ORDER, /^repair: -r all, (data in|not closed|a bitmap)/],
   ['clones', CLONES, /^commit, shared extents: (default|raw base|snapshot in base|--reclaim)$/],
-  ['what another run needs', RERUN_ORDER, /^(small )?commit: --top (--delete|--overlay)/],
+  [
+    'what another run needs',
+    RERUN_ORDER,
+    /^(small )?commit: (-b --relink --delete$|--top (--delete|--overlay))/,
+  ],
   ['relinking', RELINKING, /^rebase: onto a longer name/],
   ['data files', DATA_FILES, /^(small )?commit: external data files?/],
   ['reclaiming', RECLAIMING, /^commit --reclaim: (default|-b, 3 files)$/],

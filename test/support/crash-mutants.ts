@@ -168,6 +168,23 @@ export const RERUN_ORDER: readonly Mutant[] = [
     changes: [['const left = [...plan.deletes].reverse();', 'const left = [...plan.deletes];']],
   },
   {
+    name: 'the note of what is to be removed goes before the files',
+    file: 'commit/commit.ts',
+    changes: [
+      [
+        'await removeDead({ chain: left ?? chain, plan }, options);',
+        'await forgetLeftBehind(prepared);\n  await removeDead({ chain: left ?? chain, plan }, options);',
+      ],
+    ],
+  },
+  {
+    name: 'relinked without a note of what is to be removed',
+    file: 'commit/relinks.ts',
+    changes: [
+      ['await add(asQcow2(top.layer), options.delete === true);', 'await add(asQcow2(top.layer));'],
+    ],
+  },
+  {
     name: "the named chain's overlay is relinked first",
     file: 'commit/relinks.ts',
     changes: [['relinks.push(await prepareRelink(', 'relinks.unshift(await prepareRelink(']],
