@@ -114,7 +114,7 @@ async function run(prepared: Prepared, options: CommitOptions): Promise<void> {
   const { left } = prepared;
   if (left !== null) await checkLeftBehind(prepared, left, options);
   await removeDead({ chain: left ?? chain, plan }, options);
-  await forgetLeftBehind(prepared).catch((error: unknown) => {
+  await forgetLeftBehind(prepared, options).catch((error: unknown) => {
     throw removalError(error, []);
   });
 }

@@ -52,7 +52,11 @@ export async function checkLeftBehind(
 }
 
 /** Nothing is left to be removed. */
-export async function forgetLeftBehind({ top }: Range): Promise<void> {
+export async function forgetLeftBehind(
+  { top }: Range,
+  { relink, delete: deletes }: CommitOptions,
+): Promise<void> {
+  if (!relink || !deletes) return;
   const image = asQcow2(top.layer);
   const { backingFile, backingFormat } = image.header;
   if (leftBehind(image.header) === null || backingFile === null || backingFormat === null) return;

@@ -47,7 +47,7 @@ export function removalError(error: unknown, left: readonly string[]): unknown {
   const hint =
     left.length === 0
       ? `The commit itself is complete; ${AGAIN} only clears a note in the header.`
-      : `The commit itself is complete. Nothing needs these files any more: ${names}; ${AGAIN} removes them.`;
+      : `The commit itself is complete. Nothing needs these files any more: ${names}. Remove them, or run the same command again.`;
   return withHint(error, error.message, hint);
 }
 

@@ -1,65 +1,14 @@
 // A kernel that reads and writes less than it was asked to, and is interrupted all the time: nothing of
 // that is seen above the files. Where it never gets anywhere, that is an error with file and offset.
 
-import { createRequire, syncBuiltinESMExports } from 'node:module';
 import { expect, onTestFinished, test } from 'vitest';
 import { commit } from '../../src/commit/commit.ts';
 import type { Host } from '../../src/io/host.ts';
 import { createNodeHost } from '../../src/io/node-host.ts';
-import { loadSyscalls, type Syscalls } from '../../src/io/syscalls.ts';
+import { disturb, disturbedSyscalls, restore } from '../support/disturbed-calls.ts';
 import { Images } from '../support/images.ts';
 import { randomFrom } from '../support/power-cut.ts';
 import { checkClean, compare } from '../support/qemu.ts';
-
-const fs = createRequire(import.meta.url)('node:fs') as typeof import('node:fs');
-const { read, write, fdatasync, ftruncateSync, openSync } = fs;
-const real = { read, write, fdatasync, ftruncateSync, openSync };
-const interrupted = (): NodeJS.ErrnoException =>
-  Object.assign(new Error('interrupted'), { code: 'EINTR' });
-
-type Callback = (error: Error | null, count: number) => void;
-type Transfer = (
-  fd: number,
-  buffer: Uint8Array,
-  from: number,
-  length: number,
-  position: number,
-  callback: Callback,
-) => void;
-
-/** From here on; `isInterrupted` is asked for each call. */
-function disturb(isInterrupted: () => boolean, shortest = 700): void {
-  let calls = 0;
-  const part = (length: number) => Math.min(length, 1 + ((calls++ * 37) % shortest));
-  const short =
-    (call: Transfer): Transfer =>
-    (fd, buffer, from, length, position, callback) => {
-      // Only positioned calls are ours.
-      if (typeof position !== 'number') call(fd, buffer, from, length, position, callback);
-      else if (isInterrupted()) setImmediate(() => callback(interrupted(), 0));
-      else call(fd, buffer, from, part(length), position, callback);
-    };
-  const sometimes =
-    <A extends unknown[], R>(call: (...args: A) => R) =>
-    (...args: A): R => {
-      if (isInterrupted()) throw interrupted();
-      return call(...args);
-    };
-  Object.assign(fs, {
-    read: short(real.read as Transfer),
-    write: short(real.write as Transfer),
-    fdatasync: (fd: number, callback: (error: Error | null) => void) =>
-      isInterrupted() ? setImmediate(() => callback(interrupted())) : real.fdatasync(fd, callback),
-    ftruncateSync: sometimes(real.ftruncateSync),
-    openSync: sometimes(real.openSync),
-  });
-  syncBuiltinESMExports();
-}
-
-function restore(): void {
-  Object.assign(fs, real);
-  syncBuiltinESMExports();
-}
 
 async function chain(): Promise<Images> {
   const images = new Images();
@@ -71,32 +20,21 @@ async function chain(): Promise<Images> {
   return images;
 }
 
-/** Copies in the kernel by halves; holes are never punched at the first attempt. */
-async function hurried(isInterrupted: () => boolean): Promise<Syscalls> {
-  const calls = await loadSyscalls();
-  if (calls === null) throw new Error('these tests need the system calls: is koffi installed?');
-  return {
-    ...calls,
-    copyFileRange(from, fromOffset, to, toOffset, length) {
-      if (isInterrupted()) return Promise.reject(interrupted());
-      return calls.copyFileRange(from, fromOffset, to, toOffset, Math.min(length, 3000));
-    },
-    fallocate(...args) {
-      if (isInterrupted()) throw interrupted();
-      calls.fallocate(...args);
-    },
-  };
+/** In no order: taking turns, calls that run side by side could be the ones that it is about each time. */
+function everyOther(): () => 'EINTR' | 'short' {
+  const random = randomFrom(1);
+  return () => (random(2) === 0 ? 'EINTR' : 'short');
 }
 
-/** In no order: taking turns, calls that run side by side could be the ones that it is about each time. */
-function everyOther(): () => boolean {
-  const random = randomFrom(1);
-  return () => random(2) === 0;
+/** Locks are no calls that a kernel would interrupt. */
+function hurried() {
+  const fate = everyOther();
+  return disturbedSyscalls((call) => (call === 'lock' ? undefined : fate()));
 }
 
 const HOSTS: readonly (readonly [string, () => Promise<Host>])[] = [
   ['by reads and writes', async () => createNodeHost({ syscalls: null, warn: () => undefined })],
-  ['in the kernel', async () => createNodeHost({ syscalls: await hurried(everyOther()) })],
+  ['in the kernel', async () => createNodeHost({ syscalls: await hurried() })],
   ['with reads that wait', async () => createNodeHost({ waits: true })],
 ];
 
@@ -119,7 +57,7 @@ test('calls that are interrupted for ever: an error with file and offset, the im
   let calls = 0;
   onTestFinished(restore);
   // Past opening and planning.
-  disturb(() => calls++ > 300);
+  disturb(() => (calls++ > 300 ? 'EINTR' : 'short'));
   await expect(commit(images.path('top.qcow2'), { host })).rejects.toMatchObject({
     message: 'Block job failed: Interrupted system call',
     hint: expect.stringMatching(/Could not \w+ (to|from) '.*\.qcow2' at offset \d+.* unchanged/),

@@ -173,7 +173,7 @@ export const RERUN_ORDER: readonly Mutant[] = [
     changes: [
       [
         'await removeDead({ chain: left ?? chain, plan }, options);',
-        'await forgetLeftBehind(prepared);\n  await removeDead({ chain: left ?? chain, plan }, options);',
+        'await forgetLeftBehind(prepared, options);\n  await removeDead({ chain: left ?? chain, plan }, options);',
       ],
     ],
   },
