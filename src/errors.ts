@@ -126,6 +126,7 @@ const OF_MACHINE: ReadonlySet<ImageErrorCode> = new Set(['io', 'no-space']);
 export function withState(error: unknown, state: string): unknown {
   if (!(error instanceof ImageError) || !OF_MACHINE.has(error.code)) return error;
   const { code, message, errno, hint } = error;
+  if (hint?.includes(state)) return error;
   const said = machineWords(error);
   const detail = [message, hint ?? ''].some((text) => text.includes(said)) ? [] : [`${said}.`];
   const which = hint === undefined ? [] : [hint];
@@ -135,6 +136,14 @@ export function withState(error: unknown, state: string): unknown {
     ...(errno !== undefined && { errno }),
   });
 }
+
+/**
+ * The state of things before the first write.
+ *
+ * @internal
+ */
+export const UNTOUCHED =
+  'Nothing was changed; once the cause is gone, the same command may be run again.';
 
 /**
  * A broken invariant of ours, never the fault of an image: stops before anything is written.

@@ -1,7 +1,7 @@
 // Opens a chain: the top by a name or a description, each layer below by what the one above it
 // stores, or is told.
 
-import { assert, ImageError, reworded } from '../errors.ts';
+import { assert, ImageError, isMachineFault, reworded, UNTOUCHED, withState } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
 import type { FilePart } from '../io/permissions.ts';
 import type { Storage } from '../io/storage.ts';
@@ -93,7 +93,8 @@ export async function openChain(target: ChainTarget, options: OpenChainOptions):
     return new Chain(layers, options.host);
   } catch (error) {
     for (const { layer } of layers) await layer.close().catch(() => undefined);
-    throw describe(error, first.storedName, layers);
+    const told = describe(error, first.storedName, layers);
+    throw isMachineFault(error) ? withState(told, UNTOUCHED) : told;
   }
 }
 

@@ -2,7 +2,7 @@
 // lines.
 
 import { shellWord } from '../chain/advice.ts';
-import { type ImageError, type LockHolder, withState } from '../errors.ts';
+import { type ImageError, type LockHolder, UNTOUCHED, withState } from '../errors.ts';
 import { closest } from './suggest.ts';
 
 type Hint = string | ((match: RegExpExecArray) => string | undefined);
@@ -105,7 +105,8 @@ export function hintFor(error: ImageError): string | undefined {
   return errno === undefined ? undefined : BY_ERRNO[errno];
 }
 
-const OPENING = /^Could not (open|lock|reopen) '/;
+/** That never changes anything. */
+const OPENING = /^Could not (open|lock|reopen|read qcow2 header)\b/;
 /** Such an image can't be opened whenever it is tried. */
 const OF_USER = new Set([
   'EACCES',
@@ -122,8 +123,6 @@ const MACHINE_WORDS =
 const UNFINISHED =
   'What was there is as it was, or as it was to become; ' +
   'once the cause is gone, the same command may be run again.';
-/** Opening never changes anything. */
-const UNTOUCHED = 'Nothing was changed; once the cause is gone, the same command may be run again.';
 const STOP_IT = 'Stop it first; reading commands have -U to look all the same.';
 const MOST_HOLDERS = 3;
 

@@ -1,6 +1,6 @@
 // The words in which a rebase that has begun tells what stopped it; they are QEMU's.
 
-import { ImageError, machineWords, strerror, withState } from '../errors.ts';
+import { ImageError, machineWords, strerror, UNTOUCHED, withState } from '../errors.ts';
 
 /** Which backing file. */
 export type Side = 'old' | 'new';
@@ -11,7 +11,8 @@ const STATE =
 
 /** Whatever else the machine failed in: the words stay. */
 export function stoppedError(error: unknown): unknown {
-  const isTold = error instanceof ImageError && error.hint?.includes(STATE);
+  const isTold =
+    error instanceof ImageError && [STATE, UNTOUCHED].some((state) => error.hint?.includes(state));
   return isTold ? error : withState(error, STATE);
 }
 

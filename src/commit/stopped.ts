@@ -1,12 +1,12 @@
 // What stopped a commit, told with the state that things are in and what to do.
 
-import { errnoOf, ImageError, machineWords, strerror, withState } from '../errors.ts';
+import { errnoOf, ImageError, machineWords, strerror, UNTOUCHED, withState } from '../errors.ts';
 
 const AGAIN = 'once the cause is gone, the same command';
 
 /** Before the first write. What refuses has its own advice; the machine has none. */
 export function untouched(error: unknown): unknown {
-  return withState(error, `Nothing was changed; ${AGAIN} may be run again.`);
+  return withState(error, UNTOUCHED);
 }
 
 /** Half-way: in the words of QEMU's jobs. */
@@ -44,11 +44,13 @@ export function emptyError(error: unknown, name: string): unknown {
 export function removalError(error: unknown, left: readonly string[]): unknown {
   if (!(error instanceof ImageError)) return error;
   const names = left.map((name) => `'${name}'`).join(', ');
+  const found = machineWords(error);
+  const detail = error.message.includes(found) ? '' : `${found}. `;
   const hint =
     left.length === 0
       ? `The commit itself is complete; ${AGAIN} only clears a note in the header.`
       : `The commit itself is complete. Nothing needs these files any more: ${names}. Remove them, or run the same command again.`;
-  return withHint(error, error.message, hint);
+  return withHint(error, error.message, detail + hint);
 }
 
 function withHint(error: ImageError, message: string, hint: string): ImageError {

@@ -2,7 +2,7 @@
 // error or none, sound images, the view as it was, and a rerun that ends as it should.
 
 import { hintFor } from '../../src/cli/hints.ts';
-import { ImageError } from '../../src/errors.ts';
+import { ImageError, machineWords } from '../../src/errors.ts';
 import { filesIn, type Random, randomFrom } from './crash.ts';
 import { CODECS, type CrashOperation, type CrashScene, ensure } from './crash-operations/scene.ts';
 import { expectSoundFiles } from './crash-trial.ts';
@@ -128,7 +128,8 @@ function expectClear(
   const error = firstOf(outcome);
   ensure(error instanceof ImageError, `not an ImageError: ${error}`);
   // The command's last word where the library leaves it to its caller.
-  const text = `${error.message}\n${error.hint ?? hintFor(error) ?? ''}`;
+  const hint = error.hint ?? hintFor(error) ?? '';
+  const text = `${isProgram ? machineWords(error) : ''}${error.message}\n${hint}`;
   const at = AT_OFFSET.has(kind) ? ' at offset ' : '';
   const words = failedIn.map((filename) => `${FAULTS[kind]} '${filename}'${at}`);
   ensure(

@@ -11,6 +11,13 @@ const FIVE: readonly LayerSpec[] = [
   { name: '/sn3', sectors: 110 },
   { name: '/top', sectors: 110 },
 ];
+const MIXED: readonly LayerSpec[] = [
+  { name: '/base', dataFile: 'base.data', sectors: 80 },
+  { name: '/sn1', clusterSize: 2048, compressed: true },
+  { name: '/sn2', version: 2 },
+  { name: '/sn3', clusterSize: 16384, extendedL2: true, sectors: 110 },
+  { name: '/top', clusterSize: 1024, sectors: 110, bitmaps: ['a'] },
+];
 /** A second guest on the layer that is merged from. */
 const OTHER: LayerSpec = { name: '/other', on: '/sn3', sectors: 100 };
 
@@ -46,6 +53,16 @@ export const COMMIT_CHAINS = [
     filename: '/top',
     guests: ['/other'],
     request: { top: '/sn3', base: '/base', overlays: ['/other'], delete: true },
+  }),
+  commitOperation({
+    name: 'commit: --top --delete, five layers of different forms, 6 files',
+    layers: MIXED,
+    request: { top: '/sn3', base: '/base', delete: true },
+  }),
+  commitOperation({
+    name: 'commit: -b --relink --delete --bitmaps, five layers of different forms, 6 files',
+    layers: MIXED,
+    request: { base: '/base', relink: true, delete: true, bitmaps: true },
   }),
   commitOperation({
     name: 'commit: --top into a raw base, 3 files',

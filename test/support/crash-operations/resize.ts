@@ -83,6 +83,8 @@ const CASES: readonly ResizeCase[] = [
     layers: one({ clusterSize: 1024, bitmaps: ['a', 'still'] }),
     to: 190,
   },
+  { name: 'grow, external data file', layers: one({ dataFile: 'top.data' }), to: 300 },
+  { name: 'shrink, external data file', layers: one({ dataFile: 'top.data', writes: 6 }), to: 41 },
   { name: 'shrink', layers: one({ writes: 6 }), to: 21 },
   { name: 'shrink, version 2', layers: one({ version: 2 }), to: 40 },
   { name: 'shrink over a backing file', layers: LONGER_BELOW, to: 33 },
@@ -148,7 +150,7 @@ async function shownBy(host: MemoryHost): Promise<Shown> {
 }
 
 const copyOf = (host: MemoryHost): MemoryHost =>
-  openState(filesIn(host, ['/base', '/base.raw', '/top']));
+  openState(filesIn(host, ['/base', '/base.raw', '/top', '/top.data']));
 
 /** Throws unless it is one of the two, but for bitmaps in use. */
 function expectEither(found: Shown, before: Shown, after: Shown): void {

@@ -23,6 +23,7 @@ const SHAPES: readonly Partial<CreateOptions>[] = [
   { clusterSize: 1024, version: 2 },
   { refcountBits: 8 },
   { refcountBits: 64, clusterSize: 1024 },
+  { extendedL2: true, clusterSize: 16384 },
 ];
 
 const openIn = async (host: Pick<MemoryHost, 'openStorage'>): Promise<Qcow2Image> =>
