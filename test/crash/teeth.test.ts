@@ -6,6 +6,7 @@ import {
   CHECKPOINT,
   COMMIT_ORDER,
   EMPTYING,
+  IDENTICAL_ORDER,
   REBASE_ORDER,
   REPAIR_ORDER,
   SIBLING_ORDER,
@@ -23,6 +24,11 @@ const ORDERS: readonly (readonly [string, readonly Mutant[], RegExp])[] = [
   ['snapshots', SNAPSHOT_ORDER, /^snapshot: delete$/],
   ['a rebase', REBASE_ORDER, /^rebase: onto another image$/],
   ['siblings', SIBLING_ORDER, /^commit --rebase-siblings: one over base$/],
+  [
+    'leaving out what is there',
+    IDENTICAL_ORDER,
+    /^commit --skip-identical.*(killed: (default|raw base|--top.*)|below it)$/,
+  ],
   ['another size', SIZE_ORDER, /^resize: grow over a longer backing file/],
   ['a repair', REPAIR_ORDER, /^repair: -r all, data in/],
 ];
