@@ -169,7 +169,7 @@ export const EMPTYING: readonly Mutant[] = [
   {
     name: 'no scratch tables on the way to the final ones',
     file: 'qcow2/empty.ts',
-    changes: [['of [{ first: scratch, l1Clusters }, final]', 'of [scratch === 0 ? final : final]']],
+    changes: [['of [scratch, final]', 'of [scratch.first === 0 ? final : final]']],
   },
 ];
 
