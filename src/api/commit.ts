@@ -66,6 +66,12 @@ export interface CommitOptions extends Cancellable {
   readonly rebaseSiblings?: boolean;
   /** Further directories to look for images that stand on base in. Default: none. */
   readonly search?: readonly string[];
+  /**
+   * Compares first, and writes nothing that base shows already: another run after one that was
+   * stopped, or a top that rewrote the same bytes, hardly writes. Bytes that are compared and left
+   * out count as copied for `rateLimit` and `onProgress`. Default false.
+   */
+  readonly skipIdentical?: boolean;
   /** Bytes of data copied per second, 0 or more; 0: no limit, the default. */
   readonly rateLimit?: number | RateLimit;
   /** Told once all checks have passed, before the first write. */
@@ -92,6 +98,11 @@ export interface CommitPlan {
   readonly copyBytes: number;
   /** Ranges that are made to read as zeros. */
   readonly zeroBytes: number;
+  /**
+   * How much of these base shows already, in bytes: not written with `skipIdentical`. Null without
+   * it, and in the plan that `onPlan` gets.
+   */
+  readonly identicalBytes: number | null;
   /** By which base's file grows at most. */
   readonly growthBytes: number;
   /** The most of that at a time; less where `reclaim` frees space in the same file system. */

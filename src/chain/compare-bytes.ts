@@ -3,14 +3,16 @@
 import { SECTOR } from '../units.ts';
 
 const WORD = 4;
+const NO_WORDS = new Uint32Array();
 
 /** Offset of the first sector in which `a` and `b`, of one length, differ; undefined if none. */
 export function firstDifference(a: Uint8Array, b: Uint8Array): number | undefined {
   const [wordsA, wordsB] = [wordsOf(a), wordsOf(b)];
-  for (let i = 0; i < wordsA.length; i++) {
+  const words = Math.min(wordsA.length, wordsB.length);
+  for (let i = 0; i < words; i++) {
     if (wordsA[i] !== wordsB[i]) return sectorOf(i * WORD);
   }
-  for (let i = wordsA.length * WORD; i < a.length; i++) if (a[i] !== b[i]) return sectorOf(i);
+  for (let i = words * WORD; i < a.length; i++) if (a[i] !== b[i]) return sectorOf(i);
   return undefined;
 }
 
@@ -22,8 +24,12 @@ export function firstNonZero(bytes: Uint8Array): number | undefined {
   return undefined;
 }
 
-/** All but the last bytes of a ragged length. Byte by byte it takes four times as long. */
+/**
+ * All but the last bytes of a ragged length; none where they start between two words. Byte by byte it
+ * takes four times as long.
+ */
 function wordsOf(bytes: Uint8Array): Uint32Array {
+  if (bytes.byteOffset % WORD !== 0) return NO_WORDS;
   return new Uint32Array(bytes.buffer, bytes.byteOffset, Math.floor(bytes.length / WORD));
 }
 

@@ -71,8 +71,10 @@ export class JsonReport implements CommitReport {
     // A rerun that has nothing left but to remove files is not planned anew.
     if (!this.#planTold) this.planned(plan);
     if (this.#latest !== this.#told) this.#tellProgress();
-    const { base, relinks, empties, invalidates, deletes } = planMembers(plan);
-    this.#line('result', { base, relinks, empties, invalidates, deletes });
+    const members = planMembers(plan);
+    const { base, relinks, empties, invalidates, deletes } = members;
+    const identical = { 'identical-bytes': members['identical-bytes'] };
+    this.#line('result', { base, ...identical, relinks, empties, invalidates, deletes });
   }
 
   failed(error: unknown): void {
@@ -136,12 +138,15 @@ export class TextReport implements CommitReport {
     this.#shown.showNext();
   }
 
-  done({ relinks, invalidates, deletes, merged, siblingCopies }: CommitPlan): void {
+  done({ relinks, invalidates, deletes, merged, siblingCopies, identicalBytes }: CommitPlan): void {
     this.#shown.end(true);
     if (this.#quiet) return;
     this.#program.out('Image committed.\n');
     if (this.#program.asQemu) return;
     const names = (files: readonly string[]) => files.map((name) => `'${name}'`).join(', ');
+    if (identicalBytes !== null) {
+      this.#tell(`not written again: ${humanBytes(identicalBytes)} that the base held already`);
+    }
     for (const { filename, copyBytes } of siblingCopies) {
       this.#tell(`'${filename}' keeps what it shows: ${humanBytes(copyBytes)} copied into it`);
     }

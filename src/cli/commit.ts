@@ -46,6 +46,7 @@ interface Flags extends TrustFlags {
   readonly relink?: boolean;
   readonly delete?: boolean;
   readonly reclaim?: boolean;
+  readonly skipIdentical?: boolean;
   readonly bitmaps?: boolean;
   readonly force?: boolean;
   readonly rebaseSiblings?: boolean;
@@ -73,6 +74,7 @@ function command(program: ProgramContext): Command {
     .option('--delete', 'with --top or --relink: remove the files that nobody needs any more')
     .option('--compress', 'store clusters compressed in the base, where that makes them smaller')
     .option('--reclaim', 'free space in the merged layers as soon as the base holds a part')
+    .option('--skip-identical', 'compare first; write nothing that the base holds already')
     .option('--bitmaps', 'merge persistent bitmaps that record into those of the base')
     .option('--force', 'commit in spite of other overlays of the base or too little space')
     .option('--rebase-siblings', 'first copy into other overlays what they would lose')
@@ -141,6 +143,7 @@ function toOptions(
     drop: flags.drop === true,
     compress: flags.compress === true,
     reclaim: flags.reclaim === true,
+    skipIdentical: flags.skipIdentical === true,
     bitmaps: flags.bitmaps === true,
     force: flags.force === true,
     rebaseSiblings: flags.rebaseSiblings === true,

@@ -45,6 +45,10 @@ const BY_MESSAGE: readonly (readonly [RegExp, Hint])[] = [
     /^Invalid (?:source )?cache option: /,
     'Cache modes are: none, off, directsync, writeback, unsafe, writethrough.',
   ],
+  [
+    /filesystem does not support O_DIRECT$/,
+    'Use another cache mode, as writeback, for what lies there.',
+  ],
   [/Image is not in qcow2 format/, 'Leave -f out to have the format found by the content.'],
   [
     /Image creation needs a size parameter/,

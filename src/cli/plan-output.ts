@@ -19,6 +19,9 @@ export function describePlan(plan: CommitPlan): string {
     `ranges: ${plan.ranges}`,
     `copy: ${humanBytes(plan.copyBytes)}`,
     `zero: ${humanBytes(plan.zeroBytes)}`,
+    ...(plan.identicalBytes === null
+      ? []
+      : [`skip: ${humanBytes(plan.identicalBytes)} of these, which the base holds already`]),
     `space needed at most: ${humanBytes(plan.growthBytes)}${peakOf(plan)}`,
     ...(plan.newBaseSize > plan.baseSize
       ? [`base grows: from ${plan.baseSize} to ${plan.newBaseSize} bytes`]
@@ -69,6 +72,7 @@ export function planMembers(plan: CommitPlan) {
     ranges: plan.ranges,
     'copy-bytes': plan.copyBytes,
     'zero-bytes': plan.zeroBytes,
+    'identical-bytes': plan.identicalBytes,
     'growth-bytes': plan.growthBytes,
     'peak-bytes': plan.peakBytes,
     'base-size': plan.baseSize,

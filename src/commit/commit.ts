@@ -10,13 +10,15 @@ import { type ChainTarget, openChain } from '../chain/open.ts';
 import { relink } from '../chain/relink.ts';
 import { ImageError } from '../errors.ts';
 import { RateLimit } from '../io/throttle.ts';
+import type { Layer } from '../layer.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { invalidate, takeAccess } from './access.ts';
 import { settleBitmaps } from './bitmaps.ts';
-import { carryOut } from './copy.ts';
+import { type CopyOptions, carryOut } from './copy.ts';
 import { type Finished, findFinished } from './finished.ts';
+import { differing, layersFrom, type Plan } from './identical.ts';
 import { checkLeftBehind, forgetLeftBehind } from './left-behind.ts';
-import { type CommitOptions, type CommitResult, checkOptions } from './options.ts';
+import { type CommitOptions, type CommitPlan, type CommitResult, checkOptions } from './options.ts';
 import { growOptions, type Prepared, preflight } from './preflight.ts';
 import { Meter } from './progress.ts';
 import { findRange } from './range.ts';
@@ -55,14 +57,15 @@ export async function commit(target: ChainTarget, options: CommitOptions): Promi
       opened.push(finished.chain);
       if (!dryRun) {
         await invalidate(finished.chain, finished.plan.deletes);
+        // Of a run that was killed, nobody knows whether its last step was synced.
+        await syncAll(chain.layers.map(({ layer }) => layer));
         await removeDead(finished, options);
       }
       result = { plan: finished.plan, dryRun };
     } else {
       const prepared = await prepare(chain, options);
       opened.push(...prepared.overlays, ...(prepared.left ? [prepared.left] : []));
-      if (!dryRun) await run(prepared, options);
-      result = { plan: prepared.plan, dryRun };
+      result = { plan: dryRun ? prepared.plan : await run(prepared, options), dryRun };
     }
   } catch (error) {
     // What closing could say in addition would hide the error that matters.
@@ -95,13 +98,15 @@ async function prepare(chain: Chain, options: CommitOptions): Promise<Prepared> 
   }
 }
 
-async function run(prepared: Prepared, options: CommitOptions): Promise<void> {
+/** Resolves to the plan with what has come out. */
+async function run(prepared: Prepared, options: CommitOptions): Promise<CommitPlan> {
   const { chain, base, relinks, plan } = prepared;
   // Locks and permissions first: they are what can still refuse.
   await unchanged(() => takeAccess(prepared, (work) => work()));
   options.onPlan?.(plan);
+  let identicalBytes: number | null = null;
   try {
-    await fill(prepared, options);
+    identicalBytes = await fill(prepared, options);
     for (const each of relinks) await relink(each);
     const top = chain.at(0).layer;
     if (plan.empties !== null && top instanceof Qcow2Image) await empty(top, chain.at(0).name);
@@ -117,6 +122,7 @@ async function run(prepared: Prepared, options: CommitOptions): Promise<void> {
   await forgetLeftBehind(prepared, options).catch((error: unknown) => {
     throw removalError(error, []);
   });
+  return { ...plan, identicalBytes };
 }
 
 async function empty(top: Qcow2Image, name: string): Promise<void> {
@@ -129,9 +135,10 @@ async function empty(top: Qcow2Image, name: string): Promise<void> {
 
 /**
  * Siblings have, durably, what they would lose; then base grown, filled and durable, window by window
- * where what it holds is let go of above it.
+ * where what it holds is let go of above it. Resolves to how many bytes base showed already; null
+ * where that was not looked at.
  */
-async function fill(prepared: Prepared, options: CommitOptions): Promise<void> {
+async function fill(prepared: Prepared, options: CommitOptions): Promise<number | null> {
   const { base, plan, steps, siblingCopies, reclaim } = prepared;
   const { host, signal, onProgress, rateLimit = 0 } = options;
   const total = copiedBytes(siblingCopies) + plan.copyBytes + plan.zeroBytes;
@@ -145,10 +152,11 @@ async function fill(prepared: Prepared, options: CommitOptions): Promise<void> {
   await reclaim?.prepare();
   await base.layer.grow(plan.newBaseSize, growOptions(options));
   const intoBase = { ...carrying, compress: options.compress === true };
-  if (reclaim === null) await carryOut(steps(), base.layer, intoBase);
+  const { left, skipped } = await leaveOut(base.layer, options, carrying);
+  if (reclaim === null) await carryOut(left(steps()), base.layer, intoBase);
   else {
     for await (const window of windowsOf(steps(), reclaim.shape)) {
-      await carryOut([window.steps], base.layer, intoBase);
+      await carryOut(left([window.steps]), base.layer, intoBase);
       signal?.throwIfAborted();
       await base.layer.flush();
       await reclaim.letGo(window);
@@ -157,6 +165,36 @@ async function fill(prepared: Prepared, options: CommitOptions): Promise<void> {
   signal?.throwIfAborted();
   await base.layer.flush();
   await settleBitmaps(prepared, plan.bitmaps);
+  return skipped();
+}
+
+/** What of a plan is still to be done, and how many bytes were left out by then. */
+interface Left {
+  left(plan: Plan): Plan;
+  skipped(): number | null;
+}
+
+/** What is left out passes as what is copied does: it has its share of the rate and the progress. */
+async function leaveOut(
+  base: Layer,
+  { skipIdentical = false }: CommitOptions,
+  { meter, rateLimit, signal }: CopyOptions,
+): Promise<Left> {
+  if (!skipIdentical) return { left: (plan) => plan, skipped: () => null };
+  // Base is synced when it is filled. What it shows of those below it has to be as durable.
+  await syncAll(layersFrom(base).slice(1));
+  let bytes = 0;
+  const skipped = async (count: number) => {
+    await rateLimit.take(count, signal);
+    meter.add(count);
+    bytes += count;
+  };
+  return { left: (plan) => differing(plan, { base, signal, skipped }), skipped: () => bytes };
+}
+
+/** Whatever was written to their files before, by anybody, is durable. */
+async function syncAll(layers: readonly Layer[]): Promise<void> {
+  for (const { storage } of layers) await storage.flush();
 }
 
 /** The deepest first: who is stopped in between finds the others by those that are left. */

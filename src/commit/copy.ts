@@ -159,7 +159,8 @@ class Carrier {
   }
 }
 
-async function fill(piece: Piece, target: Uint8Array): Promise<void> {
+/** Fills `target`, as long as the piece. */
+export async function fill(piece: Piece, target: Uint8Array): Promise<void> {
   if (piece.kind === 'zero') target.fill(0);
   else if (piece.host) {
     const { storage, offset } = piece.host;

@@ -10,7 +10,7 @@ import { type OpenChainOptions, openChain } from '../chain/open.ts';
 import type { Host } from '../io/host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { findBystanders, neededError, unreadError } from './bystanders.ts';
-import { changesBase } from './difference.ts';
+import { changesBase } from './identical.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
 import { planSteps, shapeOf, untilAborted } from './plan.ts';
 import { findLayer } from './range.ts';
@@ -126,6 +126,7 @@ async function whatIsLeft(
     ranges: 0,
     copyBytes: 0,
     zeroBytes: 0,
+    identicalBytes: null,
     growthBytes: 0,
     peakBytes: 0,
     baseSize: base.size,

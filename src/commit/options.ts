@@ -57,6 +57,10 @@ export interface CommitOptions {
    * Base must be a qcow2 image without encryption or external data file. Default false.
    */
   readonly compress?: boolean;
+  /**
+   * Compares first, and writes nothing that base shows already. Default false.
+   */
+  readonly skipIdentical?: boolean;
   /** Bytes of data copied per second; 0 or nothing: no limit. A RateLimit can be changed later. */
   readonly rateLimit?: number | RateLimit;
   /** Plans only; nothing is written. */
@@ -81,6 +85,8 @@ export interface CommitPlan {
   readonly ranges: number;
   readonly copyBytes: number;
   readonly zeroBytes: number;
+  /** Bytes of these that base shows already; null where nobody has looked (yet). */
+  readonly identicalBytes: number | null;
   /** Bytes that base's file needs at most in addition. */
   readonly growthBytes: number;
   /** The most of that at a time, where the layers above free space for it meanwhile. */

@@ -18,7 +18,7 @@ import {
   siblingsError,
   unreadError,
 } from './bystanders.ts';
-import { changesBase } from './difference.ts';
+import { changesBase } from './identical.ts';
 import { findLeftBehind } from './left-behind.ts';
 import type { CommitOptions, CommitPlan } from './options.ts';
 import { type PlanStep, planSteps, shapeOf, untilAborted } from './plan.ts';
@@ -76,11 +76,19 @@ export async function preflight(range: Range, options: CommitOptions): Promise<P
     const bitmaps = planBitmaps(range, options.bitmaps === true, newBaseSize, refuse);
     const growing = growingBitmaps(range, bitmaps);
     const manner = { compress: options.compress === true, bitmaps: growing };
+    // A commit compares as it goes: before, that is worth it only where it decides.
+    let skipIdentical = options.skipIdentical === true && options.dryRun === true;
     const measureWith = (how: Reclaim | null) =>
-      measure(watched(), base.layer, newBaseSize, manner, how);
+      measure(watched(), base.layer, newBaseSize, { ...manner, skipIdentical }, how);
+    const isShort = async (found: Measured) =>
+      !options.skipAdvice && (await shortage(options.host, base.layer, found)) !== undefined;
     let measured = await measureWith(reclaim);
+    if (options.skipIdentical && !skipIdentical && (await isShort(measured))) {
+      skipIdentical = true;
+      measured = await measureWith(reclaim);
+    }
     for (let finer = reclaim?.finer(); finer; finer = finer.finer()) {
-      if ((await shortage(options.host, base.layer, measured)) === undefined) break;
+      if (!(await isShort(measured))) break;
       reclaim = finer;
       measured = await measureWith(finer);
     }

@@ -7,6 +7,7 @@ import type { Storage } from '../io/storage.ts';
 import type { Layer } from '../layer.ts';
 import type { GrowingBitmap } from '../qcow2/bitmap-growth.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
+import { differing } from './identical.ts';
 import { type PlanStep, zerosAreData } from './plan.ts';
 import type { Reclaim } from './reclaim.ts';
 import { windowsOf } from './windows.ts';
@@ -16,6 +17,8 @@ export interface PlanTotals {
   readonly ranges: number;
   readonly copyBytes: number;
   readonly zeroBytes: number;
+  /** Bytes of these that base shows already; null where that is not looked at. */
+  readonly identicalBytes: number | null;
   /** Bytes by which base's use of its file system or device grows, at most. */
   readonly growthBytes: number;
   /** The most of that at a time, where the layers above free space meanwhile. */
@@ -44,6 +47,8 @@ export interface Measured {
 export interface Manner {
   readonly compress: boolean;
   readonly bitmaps: readonly GrowingBitmap[];
+  /** Compares with what base shows, and leaves out of the growth what is there. */
+  readonly skipIdentical?: boolean;
 }
 
 export async function measure(
@@ -58,14 +63,22 @@ export async function measure(
   let copyBytes = 0;
   let zeroBytes = 0;
   let end = -1;
+  let identicalBytes = 0;
+  const skipped = (bytes: number) => {
+    identicalBytes += bytes;
+  };
+  const grow = async (steps: readonly PlanStep[]) => {
+    for (const { kind, offset, length } of steps) await growth.add(kind, offset, length);
+  };
   const count = async (steps: readonly PlanStep[]) => {
     for (const { kind, offset, length } of steps) {
       if (offset !== end) ranges++;
       end = offset + length;
       if (kind === 'copy') copyBytes += length;
       else zeroBytes += length;
-      await growth.add(kind, offset, length);
     }
+    if (!manner.skipIdentical) return await grow(steps);
+    for await (const left of differing([steps], { base, skipped })) await grow(left);
   };
   let freed = 0;
   let peak = 0;
@@ -83,7 +96,8 @@ export async function measure(
   const sparedBytes =
     reclaim === null ? 0 : Math.max(0, (await growth.bytes()) - growth.growingBytes - peak);
   const peakBytes = growthBytes - sparedBytes;
-  const totals = { ranges, copyBytes, zeroBytes, growthBytes, peakBytes };
+  const compared = { identicalBytes: manner.skipIdentical ? identicalBytes : null };
+  const totals = { ranges, copyBytes, zeroBytes, ...compared, growthBytes, peakBytes };
   return { totals, growth: growth.counter, dataFileBytes, sparedBytes };
 }
 

@@ -1,12 +1,13 @@
 // What a name stands for, and how it is opened: regular files and devices, nothing else.
 
 import * as fs from 'node:fs';
-import { ImageError } from '../errors.ts';
+import { errnoOf, ImageError } from '../errors.ts';
 import { SECTOR } from '../units.ts';
 import type { CacheMode } from './host.ts';
 import { encodeName, hasEscapes } from './name-bytes.ts';
 import type { Syscalls } from './syscalls.ts';
 import { errnoException, openError } from './system-error.ts';
+import { repeated } from './transfer.ts';
 
 /** As node:fs takes it: bytes, where the name is not valid UTF-8. */
 export function pathOf(name: string): string | Buffer {
@@ -23,12 +24,57 @@ export function isThrough(cache: CacheMode): boolean {
   return cache === 'writethrough' || cache === 'directsync';
 }
 
-export function openFlags(writable: boolean, cache: CacheMode): number {
+/** Reads and writes go around the page cache. */
+export function isDirect(cache: CacheMode): boolean {
+  return cache === 'none' || cache === 'directsync';
+}
+
+/** Node.js has it where the system does. */
+export const O_DIRECT: number | undefined = fs.constants.O_DIRECT;
+
+/** `direct`: around the page cache. */
+export function openFlags(writable: boolean, cache: CacheMode, direct = false): number {
   const { O_RDWR, O_RDONLY, O_DSYNC, O_NONBLOCK } = fs.constants;
   // Shared locks need a descriptor that can read, so there is no opening for writing only.
   const access = writable ? O_RDWR : O_RDONLY;
   // O_NONBLOCK means nothing to files; should the name become a FIFO, opening it must not hang.
-  return access | (isThrough(cache) ? O_DSYNC : 0) | O_NONBLOCK;
+  const around = direct ? (O_DIRECT ?? 0) : 0;
+  return access | (isThrough(cache) ? O_DSYNC : 0) | around | O_NONBLOCK;
+}
+
+/** Opens it; where the file system can't go around the page cache, that is said in QEMU's words. */
+export function openDescriptor(filename: string, flags: number, doing: string): number {
+  try {
+    return repeated(() => fs.openSync(pathOf(filename), flags, 0o644));
+  } catch (error) {
+    const around = O_DIRECT !== undefined && (flags & O_DIRECT) !== 0;
+    if (!around || errnoOf(error) !== 'EINVAL' || !opens(filename, flags & ~(O_DIRECT ?? 0)))
+      throw error;
+    const message = `${doing} '${filename}': filesystem does not support O_DIRECT`;
+    throw new ImageError('unsupported', message, { cause: error, errno: 'EINVAL' });
+  }
+}
+
+/** The file that `fd` is open to, once more. Throws system errors, and where the name leads elsewhere. */
+export function reopenSame(filename: string, flags: number, fd: number): number {
+  const again = openDescriptor(filename, flags, 'Could not reopen');
+  if (sameFile(again, fd)) return again;
+  fs.closeSync(again);
+  throw new ImageError('io', `'${filename}' is another file now`);
+}
+
+function sameFile(a: number, b: number): boolean {
+  const [one, other] = [fs.fstatSync(a, { bigint: true }), fs.fstatSync(b, { bigint: true })];
+  return one.dev === other.dev && one.ino === other.ino;
+}
+
+function opens(filename: string, flags: number): boolean {
+  try {
+    fs.closeSync(fs.openSync(pathOf(filename), flags));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /**

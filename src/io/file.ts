@@ -3,10 +3,19 @@
 
 import * as fs from 'node:fs';
 import { ImageError } from '../errors.ts';
-import { KIB, MIB } from '../units.ts';
+import { MIB } from '../units.ts';
 import { Descriptor } from './descriptor.ts';
+import { DirectIo, directCalls } from './direct.ts';
 import { FileLocks, type Warn, warnOnStderr } from './file-locks.ts';
-import { checkKind, isThrough, measure, type OpenedKind, openFlags, pathOf } from './file-open.ts';
+import {
+  checkKind,
+  isThrough,
+  measure,
+  type OpenedKind,
+  openDescriptor,
+  openFlags,
+  reopenSame,
+} from './file-open.ts';
 import {
   canRelease,
   cloneRange,
@@ -23,7 +32,7 @@ import { TRUNCATE } from './permissions.ts';
 import type { CloneRange, Storage, StorageExtent, WriteKind } from './storage.ts';
 import { loadSyscalls, type Syscalls } from './syscalls.ts';
 import { errnoException, ioError, openError } from './system-error.ts';
-import { readAll, readAllAtOnce, repeated, syncData, writeAll } from './transfer.ts';
+import { cachedTransfers, repeated, syncData, type Transfers } from './transfer.ts';
 
 const ZEROS = MIB;
 let zeros: Uint8Array | undefined;
@@ -40,9 +49,6 @@ export interface FileMachine {
   readonly waits?: boolean;
 }
 
-/** Bytes that are read at once where we wait. */
-const SHORT = 64 * KIB;
-
 export interface FileOptions extends OpenStorageOptions, FileMachine {}
 
 export class FileStorage implements Storage {
@@ -50,11 +56,14 @@ export class FileStorage implements Storage {
   readonly resizable: boolean;
   readonly #cache: CacheMode;
   readonly #locking: boolean;
-  readonly #waits: boolean;
+  readonly #transfers: Transfers;
+  /** They go around the page cache. */
+  readonly #isDirect: boolean;
   readonly #calls: () => Promise<Syscalls | null>;
   /** Whether extents of these can be shared, as far as that was asked for. */
   readonly #clones = new WeakMap<Storage, boolean>();
   #descriptor: Descriptor;
+  #cached: Descriptor | undefined;
   #locks: FileLocks;
   #writable: boolean;
   #size: number;
@@ -62,15 +71,22 @@ export class FileStorage implements Storage {
   #growing = 0;
   #reach = 0;
 
-  private constructor(filename: string, fd: number, kind: OpenedKind, options: FileOptions) {
+  private constructor(
+    filename: string,
+    fd: number,
+    { kind, direct, ...options }: FileOptions & { kind: OpenedKind; direct: Syscalls | undefined },
+  ) {
     this.filename = filename;
     this.resizable = !kind.isDevice;
     this.#size = kind.size;
     this.#writable = options.writable;
     this.#cache = options.cache ?? 'writeback';
     this.#locking = options.locking ?? true;
-    this.#waits = options.waits === true;
     this.#calls = () => callsOf(options);
+    this.#isDirect = direct !== undefined;
+    this.#transfers = direct
+      ? new DirectIo(filename, direct, () => this.#openCached())
+      : cachedTransfers(filename, options.waits === true);
     this.#descriptor = new Descriptor(filename, fd);
     this.#locks = new FileLocks(filename, fd, this.#calls, options.warn ?? warnOnStderr);
   }
@@ -101,12 +117,15 @@ export class FileStorage implements Storage {
     moreFlags: number,
   ): Promise<FileStorage> {
     checkKind(filename, options.writable, doing);
-    const flags = openFlags(options.writable, options.cache ?? 'writeback') | moreFlags;
+    const { writable, cache = 'writeback', warn = warnOnStderr } = options;
+    const calls = () => callsOf(options);
+    const direct = await directCalls(cache, calls, warn);
+    const flags = openFlags(writable, cache, direct !== undefined) | moreFlags;
     let fd: number | undefined;
     try {
-      fd = repeated(() => fs.openSync(pathOf(filename), flags, 0o644));
-      const kind = await measure(fd, () => callsOf(options));
-      return new FileStorage(filename, fd, kind, options);
+      fd = openDescriptor(filename, flags, doing);
+      const kind = await measure(fd, calls);
+      return new FileStorage(filename, fd, { ...options, kind, direct });
     } catch (error) {
       if (fd !== undefined) fs.closeSync(fd);
       const access = options.writable ? 'open-for-writing' : 'open-for-reading';
@@ -129,8 +148,7 @@ export class FileStorage implements Storage {
   async read(offset: number, target: Uint8Array): Promise<void> {
     const inside = Math.max(0, Math.min(target.length, this.#size - offset));
     const part = target.subarray(0, inside);
-    const read = this.#waits && inside <= SHORT ? readAllAtOnce : readAll;
-    const done = await this.#descriptor.use((fd) => read(fd, this.filename, offset, part));
+    const done = await this.#descriptor.use((fd) => this.#transfers.read(fd, offset, part));
     // If somebody else has cut the file, what is missing reads as zeros, like all past the end.
     target.fill(0, done);
   }
@@ -138,7 +156,7 @@ export class FileStorage implements Storage {
   async write(offset: number, source: Uint8Array, _kind: WriteKind): Promise<void> {
     this.#checkWrite(offset, source.length);
     await this.#extend(offset + source.length, (fd) =>
-      writeAll(fd, this.filename, offset, source, (end) => this.#grown(end)),
+      this.#transfers.write(fd, offset, source, (end) => this.#grown(end)),
     );
   }
 
@@ -283,10 +301,7 @@ export class FileStorage implements Storage {
     const old = this.#descriptor;
     let fd: number | undefined;
     try {
-      fd = repeated(() => fs.openSync(pathOf(this.filename), openFlags(true, this.#cache)));
-      if (!sameFile(fd, old.fd)) {
-        throw new ImageError('io', `'${this.filename}' is another file now`);
-      }
+      fd = this.#reopen(this.#isDirect);
       if (this.#locking) this.#locks = await this.#locks.handOver(fd, use, share);
     } catch (error) {
       if (fd !== undefined) fs.closeSync(fd);
@@ -298,8 +313,24 @@ export class FileStorage implements Storage {
     await old.close();
   }
 
-  close(): Promise<void> {
-    return this.#descriptor.close();
+  async close(): Promise<void> {
+    await this.#descriptor.close();
+    await this.#cached?.close();
+  }
+
+  /** For writing. Throws system errors. */
+  #reopen(direct: boolean): number {
+    return reopenSame(this.filename, openFlags(true, this.#cache, direct), this.#descriptor.fd);
+  }
+
+  /** The descriptor through the page cache of a file that is read and written around it. */
+  #openCached(): number {
+    try {
+      this.#cached ??= new Descriptor(this.filename, this.#reopen(false));
+      return this.#cached.fd;
+    } catch (error) {
+      throw openError('Could not reopen', this.filename, error, 'open-for-writing');
+    }
   }
 
   /** Whoever had it before us may have changed its length since it was opened. */
@@ -362,9 +393,4 @@ export class FileStorage implements Storage {
 
 function callsOf({ syscalls }: FileMachine): Promise<Syscalls | null> {
   return syscalls === undefined ? loadSyscalls() : Promise.resolve(syscalls);
-}
-
-function sameFile(a: number, b: number): boolean {
-  const [one, other] = [fs.fstatSync(a, { bigint: true }), fs.fstatSync(b, { bigint: true })];
-  return one.dev === other.dev && one.ino === other.ino;
 }

@@ -3,7 +3,10 @@
 
 import type { Storage } from './storage.ts';
 
-/** Durability of writes: `writethrough` makes each one durable, `unsafe` ignores flushes. */
+/**
+ * How files are cached: `none` goes around the page cache, `writethrough` makes each write durable,
+ * `directsync` does both, `unsafe` ignores flushes.
+ */
 export type CacheMode = 'none' | 'writeback' | 'unsafe' | 'directsync' | 'writethrough';
 
 /** How a host opens a file. */

@@ -37,6 +37,8 @@ export interface Syscalls {
   /** Has a range share the extents of another file's. */
   cloneRange(from: number, fromOffset: number, to: number, toOffset: number, length: number): void;
   blockDeviceSize(fd: number): number;
+  /** Where bytes lie in memory; they stay there. */
+  addressOf(bytes: Uint8Array): bigint;
   /** Shared open-file-description lock on one byte; false where somebody holds it exclusively. */
   lockShared(fd: number, byte: number): boolean;
   unlock(fd: number, byte: number): void;
@@ -127,6 +129,7 @@ function bind(koffi: Koffi): Syscalls {
       if (ioctl(fd, BLKGETSIZE64, size) !== 0) fail('ioctl');
       return Number(size[0]);
     },
+    addressOf: (bytes) => koffi.address(bytes),
     lockShared(fd, byte) {
       if (lock(fd, F_OFD_SETLK, F_RDLCK, byte).result === 0) return true;
       const errno = nameOf(koffi.errno());

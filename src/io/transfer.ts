@@ -2,6 +2,7 @@
 // way that Node.js has): short ones are continued, interrupted ones repeated.
 
 import * as fs from 'node:fs';
+import { KIB } from '../units.ts';
 import { errnoException, ioError } from './system-error.ts';
 
 const TRANSIENT = new Set(['EINTR', 'EAGAIN']);
@@ -16,8 +17,34 @@ type Call = (
   callback: (error: NodeJS.ErrnoException | null, count: number) => void,
 ) => void;
 
-/** Fills `target`; resolves to the bytes read, fewer only where the file ends before. */
-export async function readAll(
+/** How bytes go between memory and an open file. */
+export interface Transfers {
+  /** Fills `target`; resolves to the bytes read, fewer only where the file ends before. */
+  read(fd: number, offset: number, target: Uint8Array): Promise<number>;
+  /** Writes all of `source`; `reached` hears the end of each part, also when a later one fails. */
+  write(
+    fd: number,
+    offset: number,
+    source: Uint8Array,
+    reached: (end: number) => void,
+  ): Promise<void>;
+}
+
+/** Bytes that are read at once where we wait. */
+const SHORT = 64 * KIB;
+
+/** Through the page cache. `waits`: for short reads, instead of starting the thread pool. */
+export function cachedTransfers(filename: string, waits: boolean): Transfers {
+  return {
+    read(fd, offset, target) {
+      const read = waits && target.length <= SHORT ? readAllAtOnce : readAll;
+      return read(fd, filename, offset, target);
+    },
+    write: (fd, offset, source, reached) => writeAll(fd, filename, offset, source, reached),
+  };
+}
+
+async function readAll(
   fd: number,
   filename: string,
   offset: number,
@@ -25,9 +52,7 @@ export async function readAll(
 ): Promise<number> {
   let done = 0;
   while (done < target.length) {
-    const count = await once(fs.read, fd, target, done, offset).catch((error: unknown) => {
-      throw ioError('Could not read from', filename, offset + done, error);
-    });
+    const count = await readSome(fd, filename, offset + done, target.subarray(done));
     if (count === 0) break;
     done += count;
   }
@@ -35,7 +60,7 @@ export async function readAll(
 }
 
 /** The same, waiting for it. */
-export async function readAllAtOnce(
+async function readAllAtOnce(
   fd: number,
   filename: string,
   offset: number,
@@ -55,7 +80,6 @@ export async function readAllAtOnce(
   return done;
 }
 
-/** Writes all of `source`; `reached` hears the end of each part, also when a later one fails. */
 export async function writeAll(
   fd: number,
   filename: string,
@@ -65,15 +89,35 @@ export async function writeAll(
 ): Promise<void> {
   let done = 0;
   while (done < source.length) {
-    const count = await once(fs.write, fd, source, done, offset).catch((error: unknown) => {
-      throw ioError('Could not write to', filename, offset + done, error);
-    });
-    if (count === 0) {
-      throw ioError('Could not write to', filename, offset + done, errnoException('write', 'EIO'));
-    }
-    done += count;
+    done += await writeSome(fd, filename, offset + done, source.subarray(done));
     reached(offset + done);
   }
+}
+
+/** One read: resolves to how many bytes came, 0 at the end of the file. */
+export async function readSome(
+  fd: number,
+  filename: string,
+  offset: number,
+  target: Uint8Array,
+): Promise<number> {
+  return await once(fs.read, fd, target, offset).catch((error: unknown) => {
+    throw ioError('Could not read from', filename, offset, error);
+  });
+}
+
+/** One write: resolves to how many bytes went, at least 1. */
+export async function writeSome(
+  fd: number,
+  filename: string,
+  offset: number,
+  source: Uint8Array,
+): Promise<number> {
+  const count = await once(fs.write, fd, source, offset).catch((error: unknown) => {
+    throw ioError('Could not write to', filename, offset, error);
+  });
+  if (count > 0) return count;
+  throw ioError('Could not write to', filename, offset, errnoException('write', 'EIO'));
 }
 
 /** A call that waits, again where it was only interrupted. */
@@ -101,19 +145,11 @@ export async function syncData(fd: number): Promise<NodeJS.ErrnoException | null
   }
 }
 
-/** One pread or pwrite of what is left of the buffer. */
-async function once(
-  call: Call,
-  fd: number,
-  buffer: Uint8Array,
-  done: number,
-  offset: number,
-): Promise<number> {
+/** One pread or pwrite. */
+async function once(call: Call, fd: number, buffer: Uint8Array, offset: number): Promise<number> {
   for (let tries = 0; ; tries++) {
     const outcome = await new Promise<number | NodeJS.ErrnoException>((resolve) => {
-      call(fd, buffer, done, buffer.length - done, offset + done, (error, count) =>
-        resolve(error ?? count),
-      );
+      call(fd, buffer, 0, buffer.length, offset, (error, count) => resolve(error ?? count));
     });
     if (typeof outcome === 'number') return outcome;
     if (!isTransient(outcome) || tries === MAX_RETRIES) throw outcome;

@@ -23,36 +23,49 @@ import { setRefcount } from './refcount.ts';
 import { releaseTable } from './shrink.ts';
 import { CRYPT_LUKS, EXTENSION, HEADER, INCOMPATIBLE } from './spec.ts';
 
-/** The tables of an empty image, at one place: refcount table, refcount block, L1 table. */
+/** The tables of an empty image, at one place: refcount table (a cluster), refcount blocks, L1 table. */
 interface Layout {
-  /** Cluster index of the refcount table; the block and the L1 table follow. */
+  /** Cluster index of the refcount table; the blocks and the L1 table follow. */
   readonly first: number;
+  /** Those that count all clusters up to the layout's end. */
+  readonly blocks: number;
   readonly l1Clusters: number;
 }
 
 const HEADER_CLUSTERS = 1;
 const FINAL = HEADER_CLUSTERS;
 
-/** Where the fast form can put its scratch tables; null where only the slow form will do. */
-export function fastEmptyScratch(header: Header, context: PlaceContext): number | null {
-  const { geometry, tables } = context;
+function layoutAt(first: number, { geometry, tables }: PlaceContext): Layout {
   const l1Clusters = divideUp(tables.l1Entries * 8, geometry.clusterSize);
-  const length = 2 + l1Clusters;
+  // A block counts itself, too.
+  const blocks = divideUp(first + 1 + l1Clusters, geometry.refcountBlockEntries - 1);
+  return { first, blocks, l1Clusters };
+}
+
+const lengthOf = ({ blocks, l1Clusters }: Layout): number => 1 + blocks + l1Clusters;
+/** Cluster index of the L1 table. */
+const l1Of = ({ first, blocks }: Layout): number => first + 1 + blocks;
+
+/** Where the fast form can put its scratch tables; null where only the slow form will do. */
+export function fastEmptyScratch(header: Header, context: PlaceContext): Layout | null {
   const plain =
     header.version >= 3 &&
     header.nbSnapshots === 0 &&
     header.cryptMethod !== CRYPT_LUKS &&
     (header.incompatibleFeatures & INCOMPATIBLE.externalDataFile) === 0n &&
     findExtension(header.extensions, EXTENSION.bitmaps) === undefined;
-  if (!plain || FINAL + length > geometry.refcountBlockEntries) return null;
+  const final = layoutAt(FINAL, context);
+  if (!plain || final.blocks > 1) return null;
   const inUse = new Set(tableClusters(context));
-  for (let first = FINAL + length; first + length <= geometry.refcountBlockEntries; first++) {
+  const mostBlocks = context.geometry.clusterSize / 8;
+  for (let first = FINAL + lengthOf(final); ; first++) {
+    const layout = layoutAt(first, context);
+    if (layout.blocks > mostBlocks) return null;
     let free = 0;
-    while (free < length && !inUse.has(first + free)) free++;
-    if (free === length) return first;
+    while (free < lengthOf(layout) && !inUse.has(first + free)) free++;
+    if (free === lengthOf(layout)) return layout;
     first += free;
   }
-  return null;
 }
 
 /** Indexes of the clusters that hold L1 table, refcount table and refcount blocks now. */
@@ -87,32 +100,30 @@ export async function emptyImage(
 async function replaceTables(
   storage: Storage,
   context: PlaceContext,
-  scratch: number,
+  scratch: Layout,
 ): Promise<void> {
   const { geometry, tables } = context;
   storage.event?.('l1_update');
-  const l1Bytes = tables.l1Entries * 8;
-  const l1Clusters = divideUp(l1Bytes, geometry.clusterSize);
-  await storage.write(tables.l1Offset, new Uint8Array(l1Bytes), 'l1');
+  await storage.write(tables.l1Offset, new Uint8Array(tables.l1Entries * 8), 'l1');
   await storage.flush();
   tables.structures.dropAll('active-l2');
   storage.event?.('empty_image_prepare');
-  const final: Layout = { first: FINAL, l1Clusters };
+  const final = layoutAt(FINAL, context);
   storage.event?.('reftable_update');
-  if (liesAt(context, final)) await writeRefcountBlock(storage, geometry, final);
-  else {
-    for (const layout of [{ first: scratch, l1Clusters }, final]) {
+  if (liesAt(context, final)) {
+    await writeRefcountBlocks(storage, geometry, final);
+    await storage.flush();
+  } else {
+    for (const layout of [scratch, final]) {
       await writeTables(storage, geometry, layout);
       await storage.flush();
       await switchHeader(storage, geometry, layout);
       showTo(tables.structures, geometry, layout);
     }
   }
-  await storage.flush();
-  if (storage.resizable) {
-    await storage.resize((FINAL + 2 + l1Clusters) * geometry.clusterSize);
-    await storage.flush();
-  }
+  // Whether the cut is durable makes no difference to what the image shows, or counts.
+  const end = FINAL + lengthOf(final);
+  if (storage.resizable) await storage.resize(end * geometry.clusterSize);
 }
 
 /** True when the tables are where the layout has them and no other refcount block exists. */
@@ -125,57 +136,64 @@ function liesAt({ geometry, tables }: PlaceContext, layout: Layout): boolean {
     tables.refcountTablePlace.offset === layout.first * clusterSize &&
     tables.refcountTablePlace.length === clusterSize &&
     tables.refcountBlockOffset(0) === (layout.first + 1) * clusterSize &&
-    tables.l1Offset === (layout.first + 2) * clusterSize
+    tables.l1Offset === l1Of(layout) * clusterSize
   );
 }
 
 async function writeTables(storage: Storage, geometry: Geometry, layout: Layout): Promise<void> {
   const { clusterSize } = geometry;
   const table = new Uint8Array(clusterSize);
-  writeU64(viewOf(table), 0, (layout.first + 1) * clusterSize);
+  for (let i = 0; i < layout.blocks; i++) {
+    writeU64(viewOf(table), i * 8, (layout.first + 1 + i) * clusterSize);
+  }
   await storage.write(layout.first * clusterSize, table, 'refcount-table');
-  await writeRefcountBlock(storage, geometry, layout);
+  await writeRefcountBlocks(storage, geometry, layout);
   const l1 = new Uint8Array(layout.l1Clusters * clusterSize);
-  await storage.write((layout.first + 2) * clusterSize, l1, 'l1');
+  await storage.write(l1Of(layout) * clusterSize, l1, 'l1');
 }
 
 /** From the switch on, those are the tables. */
-function showTo(
-  structures: Structures,
-  { clusterSize }: Geometry,
-  { first, l1Clusters }: Layout,
-): void {
+function showTo(structures: Structures, { clusterSize }: Geometry, layout: Layout): void {
+  const { first, blocks, l1Clusters } = layout;
   structures.place('refcount-table', { offset: first * clusterSize, length: clusterSize });
   structures.dropAll('refcount-block');
-  structures.add('refcount-block', (first + 1) * clusterSize);
-  const l1 = { offset: (first + 2) * clusterSize, length: l1Clusters * clusterSize };
+  for (let i = 0; i < blocks; i++) {
+    structures.add('refcount-block', (first + 1 + i) * clusterSize);
+  }
+  const l1 = { offset: l1Of(layout) * clusterSize, length: l1Clusters * clusterSize };
   structures.place('active-l1', l1);
 }
 
-async function writeRefcountBlock(
+async function writeRefcountBlocks(
   storage: Storage,
-  geometry: Geometry,
-  { first, l1Clusters }: Layout,
+  { clusterSize, refcountBlockEntries, refcountOrder }: Geometry,
+  layout: Layout,
 ): Promise<void> {
+  const { first, blocks } = layout;
+  const end = first + lengthOf(layout);
   storage.event?.('refblock_alloc');
-  const block = new Uint8Array(geometry.clusterSize);
-  setRefcount(block, 0, geometry.refcountOrder, 1);
-  for (let i = 0; i < 2 + l1Clusters; i++) {
-    setRefcount(block, first + i, geometry.refcountOrder, 1);
+  for (let i = 0; i < blocks; i++) {
+    const block = new Uint8Array(clusterSize);
+    const counted = i * refcountBlockEntries;
+    if (i === 0) setRefcount(block, 0, refcountOrder, 1);
+    const last = Math.min(end, counted + refcountBlockEntries);
+    for (let index = Math.max(first, counted); index < last; index++) {
+      setRefcount(block, index - counted, refcountOrder, 1);
+    }
+    await storage.write((first + 1 + i) * clusterSize, block, 'refcount-block');
   }
-  await storage.write((first + 1) * geometry.clusterSize, block, 'refcount-block');
 }
 
 async function switchHeader(
   storage: Storage,
   { clusterSize }: Geometry,
-  { first }: Layout,
+  layout: Layout,
 ): Promise<void> {
   const sector = new Uint8Array(SECTOR);
   await storage.read(0, sector);
-  writeField(sector, HEADER.refcountTableOffset, first * clusterSize);
+  writeField(sector, HEADER.refcountTableOffset, layout.first * clusterSize);
   writeField(sector, HEADER.refcountTableClusters, 1);
-  writeField(sector, HEADER.l1TableOffset, (first + 2) * clusterSize);
+  writeField(sector, HEADER.l1TableOffset, l1Of(layout) * clusterSize);
   await storage.write(0, sector, 'header');
   await storage.flush();
 }

@@ -12,6 +12,7 @@ const BARE: CommitPlan = {
   ranges: 3,
   copyBytes: 65536,
   zeroBytes: 0,
+  identicalBytes: null,
   growthBytes: 1536,
   peakBytes: 1536,
   baseSize: 1024,

@@ -38,14 +38,14 @@ function open(
 }
 
 const onDevice =
-  (syscalls: Syscalls | null) =>
+  (syscalls: Syscalls | null, cache?: CacheMode) =>
   async (content: Uint8Array): Promise<Place> => {
     const backing = join(tempDir(), 'backing');
     writeFileSync(backing, content);
     truncateSync(backing, DEVICE_BYTES);
     const device = attach(backing);
     onTestFinished(() => void execFileSync('losetup', ['-d', device]));
-    return open(device, syscalls);
+    return open(device, syscalls, cache);
   };
 
 function attach(backing: string): string {
@@ -76,11 +76,17 @@ storageContract('a file, with system calls', onFile(syscalls));
 storageContract('a file, without system calls', onFile(null));
 storageContract('a file, each write durable', onFile(syscalls, 'writethrough'));
 storageContract('a file, flushes ignored', onFile(syscalls, 'unsafe'));
+storageContract('a file, around the page cache', onFile(syscalls, 'none'));
+storageContract(
+  'a file, around the page cache, each write durable',
+  onFile(syscalls, 'directsync'),
+);
 storageContract('a file that is waited for', onFile(syscalls, undefined, true));
 
 const noDevices = whyNoDevices();
 if (noDevices === undefined) {
   storageContract('a block device, with system calls', onDevice(syscalls));
+  storageContract('a block device, around the page cache', onDevice(syscalls, 'none'));
   storageContract('a block device, without system calls', onDevice(null));
 } else {
   test.skip(`block devices: ${noDevices}`, () => {});

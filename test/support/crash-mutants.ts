@@ -94,8 +94,8 @@ export const COMMIT_ORDER: readonly Mutant[] = [
     file: 'commit/commit.ts',
     changes: [
       [
-        'await fill(prepared, options);\n    for (const each of relinks) await relink(each);',
-        'for (const each of relinks) await relink(each);\n    await fill(prepared, options);',
+        'identicalBytes = await fill(prepared, options);\n    for (const each of relinks) await relink(each);',
+        'for (const each of relinks) await relink(each);\n    identicalBytes = await fill(prepared, options);',
       ],
     ],
   },
@@ -103,7 +103,10 @@ export const COMMIT_ORDER: readonly Mutant[] = [
     name: 'emptied before base is filled',
     file: 'commit/commit.ts',
     changes: [
-      ['await fill(prepared, options);\n    for (const each of relinks) await relink(each);\n', ''],
+      [
+        'identicalBytes = await fill(prepared, options);\n    for (const each of relinks) await relink(each);\n',
+        '',
+      ],
       [
         'await empty(top, chain.at(0).name);\n',
         'await empty(top, chain.at(0).name);\n    await fill(prepared, options);\n    for (const each of relinks) await relink(each);\n',
@@ -119,8 +122,8 @@ export const COMMIT_ORDER: readonly Mutant[] = [
         'await removeDead(prepared, options);\n    for (const each of relinks) await relink(each);',
       ],
       [
-        '  await removeDead(prepared, options);\n}\n\nasync function empty',
-        '}\n\nasync function empty',
+        '  await removeDead(prepared, options);\n  return { ...plan, identicalBytes };',
+        '  return { ...plan, identicalBytes };',
       ],
     ],
   },
@@ -297,7 +300,7 @@ export const EMPTYING: readonly Mutant[] = [
   {
     name: 'no scratch tables on the way to the final ones',
     file: 'qcow2/empty.ts',
-    changes: [['of [{ first: scratch, l1Clusters }, final]', 'of [scratch === 0 ? final : final]']],
+    changes: [['of [scratch, final]', 'of [scratch.first === 0 ? final : final]']],
   },
 ];
 
@@ -375,6 +378,29 @@ export const SIBLING_ORDER: readonly Mutant[] = [
     name: 'siblings are not synced before base is written to',
     file: 'commit/siblings.ts',
     changes: [['    await image.flush();\n    await image.storeBitmaps();\n', '']],
+  },
+];
+
+export const IDENTICAL_ORDER: readonly Mutant[] = [
+  {
+    name: 'base is not synced where nothing was written to it',
+    file: 'commit/commit.ts',
+    changes: [
+      [
+        '  await base.layer.flush();\n  await settleBitmaps',
+        '  if (skipped() !== plan.copyBytes + plan.zeroBytes) await base.layer.flush();\n  await settleBitmaps',
+      ],
+    ],
+  },
+  {
+    name: 'what base shows of those below it is not synced',
+    file: 'commit/commit.ts',
+    changes: [['  await syncAll(layersFrom(base).slice(1));\n', '']],
+  },
+  {
+    name: 'what a killed run relinked is not synced before files are removed',
+    file: 'commit/commit.ts',
+    changes: [['        await syncAll(chain.layers.map(({ layer }) => layer));\n', '']],
   },
 ];
 

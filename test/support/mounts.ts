@@ -66,6 +66,39 @@ export function smallExt4(bytes: number): string {
   return dir;
 }
 
+/** A file system of 300 MiB on a loop device whose logical blocks have that many bytes. */
+export function blockDisk(kind: 'ext4' | 'xfs', blockBytes: number): string {
+  const dir = join(tempDir(), 'disk');
+  const file = join(tempDir(), kind);
+  mkdirSync(dir);
+  writeFileSync(file, '');
+  truncateSync(file, 300 * 1024 * 1024);
+  const device = runSync('losetup', '--find', '--show', '--sector-size', `${blockBytes}`, file);
+  try {
+    runSync(`mkfs.${kind}`, '-q', device);
+    runSync('mount', device, dir);
+  } catch (error) {
+    runSync('losetup', '--detach', device);
+    throw error;
+  }
+  onTestFinished(() => {
+    runSync('umount', dir);
+    runSync('losetup', '--detach', device);
+  });
+  return dir;
+}
+
+/** A file system that knows no reading and writing around the page cache. */
+export function ramDisk(): string {
+  const dir = join(tempDir(), 'disk');
+  mkdirSync(dir);
+  runSync('mount', '-t', 'ramfs', 'ramfs', dir);
+  onTestFinished(() => {
+    runSync('umount', dir);
+  });
+  return dir;
+}
+
 /** Another size, or other options, for a file system that is mounted. */
 export function remount(dir: string, options: string): void {
   runSync('mount', '-o', `remount,${options}`, dir);

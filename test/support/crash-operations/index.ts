@@ -4,6 +4,7 @@ import { BITMAP_EDITS, COMMIT_BITMAPS } from './bitmaps.ts';
 import { COMMIT_CHAINS } from './commit-chains.ts';
 import { COMMIT_CLONED } from './commit-cloned.ts';
 import { COMMIT_FORMS } from './commit-forms.ts';
+import { COMMIT_IDENTICAL } from './commit-identical.ts';
 import { COMMIT_RECLAIM } from './commit-reclaim.ts';
 import { COMMIT_SIBLINGS } from './commit-siblings.ts';
 import { COMMIT_SMALL } from './commit-small.ts';
@@ -24,6 +25,7 @@ export const CRASH_OPERATIONS: readonly CrashOperation[] = [
   ...COMMIT_CHAINS,
   ...COMMIT_SMALL,
   ...COMMIT_RECLAIM,
+  ...COMMIT_IDENTICAL,
   ...COMMIT_SIBLINGS,
   ...COMMIT_CLONED,
   ...REBASES,
