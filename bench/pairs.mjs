@@ -28,10 +28,10 @@ export async function inTurns(chain, programs, { runs, cold, repeat = 1, bare = 
       const { command, ours } = programs[name];
       const copy = await freshCopy(chain, cold);
       const commit = commitOf(chain, command);
-      const sample = await best(commit, copy, repeat);
+      const sample = await repeated(commit, copy, repeat);
       if (round === runs - 1) await verify(chain, copy, ours);
       if (bare && ours) {
-        const start = await best([command[0], '-e', '0'], copy, repeat);
+        const start = await repeated([command[0], '-e', '0'], copy, repeat);
         sample.bareSeconds = start.seconds;
       }
       samples[name].push(sample);
@@ -76,8 +76,8 @@ async function freeBytes(folder) {
   return bfree * bsize;
 }
 
-/** The median of each figure, over `repeat` times. */
-async function best(command, cwd, repeat) {
+/** Medians of `repeat` starts. */
+async function repeated(command, cwd, repeat) {
   const samples = [];
   for (let i = 0; i < repeat; i++) samples.push(await measure(command, cwd));
   return mediansOf(samples);
