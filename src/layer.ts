@@ -76,9 +76,9 @@ export interface Layer {
   /** Copies bytes that lie in a host file, inside the kernel where it can. */
   writeFrom(offset: number, source: HostRange, length: number): Promise<void>;
   /**
-   * The same for many short ranges, in the order of the disk, where their extents can be shared
-   * with the other files. Resolves to how many of them are done, from the first on; of the next one,
-   * a part may be.
+   * The same for many ranges, in the order of the disk, where their extents can be shared with the
+   * other files. Resolves to how many of them are done, from the first on; of the others, parts may
+   * be.
    */
   cloneRanges?(ranges: readonly PlacedRange[]): Promise<number>;
   /** Grows the virtual disk; the new area reads as zeros, even where a backing file is longer. */

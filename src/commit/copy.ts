@@ -5,7 +5,7 @@ import type { RateLimit } from '../io/throttle.ts';
 import type { Layer, PlacedRange } from '../layer.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { alignDown, MIB } from '../units.ts';
-import { MAX_BUFFERED, type Piece, type PlanStep, split } from './plan.ts';
+import { type Piece, type PlanStep, split } from './plan.ts';
 import { Pool } from './pool.ts';
 import type { Meter } from './progress.ts';
 
@@ -22,7 +22,7 @@ const IN_FLIGHT = 8;
 /** With a rate limit copies go in small pieces, so that the rate holds within each second. */
 const LIMITED_PIECE = MIB / 2;
 /** Ranges whose extents are shared in one go, which nothing else interrupts. */
-const CLONED_TOGETHER = 256;
+const CLONED_TOGETHER = 16384;
 /** So many refusals in a row, and nobody asks any more: the file systems can't. */
 const MAX_REFUSALS = 3;
 /** What is compressed goes through memory; a piece of whole clusters. */
@@ -40,14 +40,9 @@ export async function carryOut(
   const carrier = new Carrier(base, options);
   try {
     for await (const steps of plan) {
-      for (let i = 0; i < steps.length; ) {
-        const cloned = await carrier.clone(steps, i);
-        for (const step of steps.slice(i + cloned, i + Math.max(1, cloned))) {
-          await carrier.issue(step);
-        }
-        i += Math.max(1, cloned);
-      }
+      for (const step of steps) await carrier.take(step);
     }
+    await carrier.cloneGathered();
   } finally {
     await carrier.pool.drained();
   }
@@ -62,7 +57,10 @@ class Carrier {
   /** The caller wants no more, or something has failed. */
   readonly #stop: AbortSignal;
   #refusals = 0;
-  #cloned = false;
+  #canClone = false;
+  #gathered: { readonly step: PlanStep; readonly placed: readonly PlacedRange[] }[] = [];
+  /** Of all that is gathered. */
+  #ranges = 0;
 
   constructor(base: Layer, options: CopyOptions) {
     this.#base = base;
@@ -77,36 +75,55 @@ class Carrier {
     return this.#options.compress && base instanceof Qcow2Image ? base : undefined;
   }
 
-  /**
-   * Steps from there on whose bytes lie as they are in files, all at once, where base can share their
-   * extents. Resolves to how many are done.
-   */
-  async clone(steps: readonly PlanStep[], first: number): Promise<number> {
-    if (this.#refusals >= MAX_REFUSALS || this.#options.rateLimit.rate > 0) return 0;
-    if (this.#compressing || this.#base.cloneRanges === undefined) return 0;
-    const ends: number[] = [];
-    const ranges: PlacedRange[] = [];
+  /** Steps whose bytes lie as they are in files wait until there are many of them. */
+  async take(step: PlanStep): Promise<void> {
+    const placed = this.#mayClone ? placedIn(step) : undefined;
+    if (placed === undefined) return this.#issue(step);
+    this.#gathered.push({ step, placed });
+    this.#ranges += placed.length;
     // What is refused has got its places already: the first attempt is a small one.
-    const most = this.#cloned ? CLONED_TOGETHER : 1;
-    for (let i = first; i < steps.length && ranges.length < most; i++) {
-      const placed = placedIn(steps[i]);
-      if (placed === undefined) break;
-      ranges.push(...placed);
-      ends.push(ranges.length);
-    }
-    if (ranges.length === 0) return 0;
-    this.#stop.throwIfAborted();
-    const done = await this.#base.cloneRanges(ranges);
-    // What is done of a step that is not whole is done again with it.
-    const count = ends.filter((end) => end <= done).length;
-    this.#refusals = count === 0 ? this.#refusals + 1 : 0;
-    this.#cloned ||= count > 0;
-    const bytes = steps.slice(first, first + count).reduce((sum, { length }) => sum + length, 0);
-    if (bytes > 0) this.#options.meter.add(bytes);
-    return count;
+    if (this.#ranges >= (this.#canClone ? CLONED_TOGETHER : 1)) await this.cloneGathered();
   }
 
-  async issue(step: PlanStep): Promise<void> {
+  get #mayClone(): boolean {
+    if (this.#refusals >= MAX_REFUSALS || this.#options.rateLimit.rate > 0) return false;
+    return !this.#compressing && this.#base.cloneRanges !== undefined;
+  }
+
+  /** Shares the extents of what waits, all at once; what base can't share is copied. */
+  async cloneGathered(): Promise<void> {
+    const gathered = this.#gathered;
+    if (gathered.length === 0) return;
+    this.#gathered = [];
+    this.#ranges = 0;
+    this.#stop.throwIfAborted();
+    let left = await this.#cloned(gathered.flatMap(({ placed }) => placed));
+    let done = 0;
+    let bytes = 0;
+    for (const { step, placed } of gathered) {
+      left -= placed.length;
+      if (left < 0) break;
+      done++;
+      bytes += step.length;
+    }
+    this.#refusals = done === 0 ? this.#refusals + 1 : 0;
+    this.#canClone ||= done > 0;
+    if (bytes > 0) this.#options.meter.add(bytes);
+    // What is done of a step that is not whole is done again with it.
+    for (const { step } of gathered.slice(done)) await this.#issue(step);
+  }
+
+  /** How many of the ranges are cloned, from the first on; base may take them in parts. */
+  async #cloned(ranges: readonly PlacedRange[]): Promise<number> {
+    for (let done = 0; ; ) {
+      const more = (await this.#base.cloneRanges?.(ranges.slice(done))) ?? 0;
+      done += more;
+      if (more === 0 || done === ranges.length) return done;
+      this.#stop.throwIfAborted();
+    }
+  }
+
+  async #issue(step: PlanStep): Promise<void> {
     const { offset, length } = step;
     if (step.kind === 'zero') {
       this.#stop.throwIfAborted();
@@ -168,15 +185,14 @@ async function fill(piece: Piece, target: Uint8Array): Promise<void> {
   } else await piece.layer.read(piece.offset, target);
 }
 
-/** The pieces of a step, if all lie as they are in files; undefined for long runs, too. */
-function placedIn(step: PlanStep | undefined): readonly PlacedRange[] | undefined {
-  if (step?.kind !== 'copy' || step.length > MAX_BUFFERED) return undefined;
-  const placed: PlacedRange[] = [];
-  for (const piece of step.pieces) {
-    if (piece.kind !== 'data' || piece.host === null) return undefined;
-    placed.push({ offset: piece.offset, length: piece.length, host: piece.host });
-  }
-  return placed;
+/** The pieces of a step, if all lie as they are in files. */
+function placedIn(step: PlanStep): readonly PlacedRange[] | undefined {
+  if (step.kind !== 'copy') return undefined;
+  return step.pieces.every(isPlaced) ? step.pieces : undefined;
+}
+
+function isPlaced(piece: Piece): piece is Piece & PlacedRange {
+  return piece.kind === 'data' && piece.host !== null;
 }
 
 /** Where a copy that starts at `at` ends: at the step's end, or after about `most` bytes. */

@@ -116,7 +116,7 @@ export class Qcow2Image extends ReadableImage implements Layer {
   /** The same for the guest's data: bitmaps that record take note first. */
   async #changeData(offset: number, length: number, work: () => Promise<void>): Promise<void> {
     await this.#change(async () => {
-      await this.#bitmaps.noteWrite(this.#writer.queue, offset, length);
+      await this.#bitmaps.noteWrites(this.#writer.queue, [{ offset, length }]);
       await work();
     });
   }
@@ -154,9 +154,7 @@ export class Qcow2Image extends ReadableImage implements Layer {
     if (together.length === 0) return 0;
     let done = 0;
     await this.#change(async () => {
-      for (const { offset, length } of together) {
-        await this.#bitmaps.noteWrite(this.#writer.queue, offset, length);
-      }
+      await this.#bitmaps.noteWrites(this.#writer.queue, together);
       done = await cloneRanges(this.#writer, this.context, together);
     });
     return done;
