@@ -46,7 +46,7 @@ export function measure(command, cwd) {
 
 /** Kinds of system calls; clones of extents and holes are ioctl and fallocate. */
 const COUNTED = {
-  sync: ['fdatasync', 'fsync', 'sync_file_range'],
+  sync: ['fdatasync', 'fsync'],
   read: ['pread64', 'preadv', 'preadv2', 'read'],
   write: ['pwrite64', 'pwritev', 'pwritev2'],
   copy: ['copy_file_range', 'ioctl'],

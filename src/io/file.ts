@@ -5,6 +5,7 @@ import * as fs from 'node:fs';
 import { ImageError } from '../errors.ts';
 import { KIB, MIB } from '../units.ts';
 import { Descriptor } from './descriptor.ts';
+import { EarlyWriteback } from './early-writeback.ts';
 import { FileLocks, type Warn, warnOnStderr } from './file-locks.ts';
 import { checkKind, isThrough, measure, type OpenedKind, openFlags, pathOf } from './file-open.ts';
 import {
@@ -52,6 +53,7 @@ export class FileStorage implements Storage {
   readonly #locking: boolean;
   readonly #waits: boolean;
   readonly #calls: () => Promise<Syscalls | null>;
+  readonly #early: EarlyWriteback;
   /** Whether extents of these can be shared, as far as that was asked for. */
   readonly #clones = new WeakMap<Storage, boolean>();
   #descriptor: Descriptor;
@@ -71,6 +73,7 @@ export class FileStorage implements Storage {
     this.#locking = options.locking ?? true;
     this.#waits = options.waits === true;
     this.#calls = () => callsOf(options);
+    this.#early = new EarlyWriteback(this.#cache, this.#calls);
     this.#descriptor = new Descriptor(filename, fd);
     this.#locks = new FileLocks(filename, fd, this.#calls, options.warn ?? warnOnStderr);
   }
@@ -137,7 +140,7 @@ export class FileStorage implements Storage {
 
   async write(offset: number, source: Uint8Array, _kind: WriteKind): Promise<void> {
     this.#checkWrite(offset, source.length);
-    await this.#extend(offset + source.length, (fd) =>
+    await this.#extend(offset, source.length, (fd) =>
       writeAll(fd, this.filename, offset, source, (end) => this.#grown(end)),
     );
   }
@@ -190,7 +193,7 @@ export class FileStorage implements Storage {
     };
     try {
       await source.#descriptor.use((sourceFd) =>
-        this.#extend(to + inside, (fd) =>
+        this.#extend(to, inside, (fd) =>
           copyRange(calls, { fd: sourceFd, offset: from }, { fd, offset: to }, inside, reached),
         ),
       );
@@ -318,15 +321,16 @@ export class FileStorage implements Storage {
     throw ioError('Could not write to', this.filename, offset, full);
   }
 
-  /** Work that may move the end of the file to `end`. */
-  async #extend(end: number, work: (fd: number) => Promise<void>): Promise<void> {
+  /** Work that writes there, and may so move the end of the file. */
+  async #extend(at: number, length: number, work: (fd: number) => Promise<void>): Promise<void> {
     this.#growing++;
-    this.#reach = Math.max(this.#reach, end);
+    this.#reach = Math.max(this.#reach, at + length);
     try {
       await this.#descriptor.use(work);
     } finally {
       if (--this.#growing === 0) this.#reach = 0;
     }
+    this.#early.written(this.#descriptor, length);
   }
 
   #grown(end: number): void {
