@@ -21,9 +21,10 @@ export interface CopyOptions {
 const IN_FLIGHT = 8;
 /** With a rate limit copies go in small pieces, so that the rate holds within each second. */
 const LIMITED_PIECE = MIB / 2;
-/** Ranges whose extents are shared in one go, which nothing else interrupts. */
-const CLONED_TOGETHER = 16384;
-/** So many refusals in a row, and nobody asks any more: the file systems can't. */
+/** What moves in one go: the more, the longer are the pieces that lie together in their files. */
+const MOVED_TOGETHER = 32_768;
+const MOVED_BYTES = 1024 * MIB;
+/** So many refusals in a row, and nobody asks any more: base, or the file systems, can't. */
 const MAX_REFUSALS = 3;
 /** What is compressed goes through memory; a piece of whole clusters. */
 const COMPRESSED_PIECE = MIB;
@@ -42,7 +43,7 @@ export async function carryOut(
     for await (const steps of plan) {
       for (const step of steps) await carrier.take(step);
     }
-    await carrier.cloneGathered();
+    await carrier.moveGathered();
   } finally {
     await carrier.pool.drained();
   }
@@ -57,10 +58,11 @@ class Carrier {
   /** The caller wants no more, or something has failed. */
   readonly #stop: AbortSignal;
   #refusals = 0;
-  #canClone = false;
+  #hasMoved = false;
   #gathered: { readonly step: PlanStep; readonly placed: readonly PlacedRange[] }[] = [];
   /** Of all that is gathered. */
   #ranges = 0;
+  #bytes = 0;
 
   constructor(base: Layer, options: CopyOptions) {
     this.#base = base;
@@ -77,49 +79,59 @@ class Carrier {
 
   /** Steps whose bytes lie as they are in files wait until there are many of them. */
   async take(step: PlanStep): Promise<void> {
-    const placed = this.#mayClone ? placedIn(step) : undefined;
+    const placed = this.#mayMove ? placedIn(step, this.#base.clusterSize) : undefined;
     if (placed === undefined) return this.#issue(step);
     this.#gathered.push({ step, placed });
     this.#ranges += placed.length;
-    // What is refused has got its places already: the first attempt is a small one.
-    if (this.#ranges >= (this.#canClone ? CLONED_TOGETHER : 1)) await this.cloneGathered();
+    this.#bytes += step.length;
+    const most = this.#hasMoved ? MOVED_TOGETHER : 1;
+    if (this.#ranges >= most || this.#bytes >= MOVED_BYTES) await this.moveGathered();
   }
 
-  get #mayClone(): boolean {
+  get #mayMove(): boolean {
     if (this.#refusals >= MAX_REFUSALS || this.#options.rateLimit.rate > 0) return false;
-    return !this.#compressing && this.#base.cloneRanges !== undefined;
+    return !this.#compressing && this.#base.moveRanges !== undefined;
   }
 
-  /** Shares the extents of what waits, all at once; what base can't share is copied. */
-  async cloneGathered(): Promise<void> {
+  /** Moves what waits, all at once; what base does not take so goes step by step. */
+  async moveGathered(): Promise<void> {
     const gathered = this.#gathered;
     if (gathered.length === 0) return;
     this.#gathered = [];
     this.#ranges = 0;
-    this.#stop.throwIfAborted();
-    let left = await this.#cloned(gathered.flatMap(({ placed }) => placed));
+    this.#bytes = 0;
+    const { meter } = this.#options;
+    let untold = 0;
+    const moved = (bytes: number): void => {
+      untold -= bytes;
+      meter.add(bytes);
+    };
+    let left = await this.#moveAll(
+      gathered.flatMap(({ placed }) => placed),
+      moved,
+    );
     let done = 0;
-    let bytes = 0;
     for (const { step, placed } of gathered) {
       left -= placed.length;
       if (left < 0) break;
       done++;
-      bytes += step.length;
+      untold += step.length;
     }
     this.#refusals = done === 0 ? this.#refusals + 1 : 0;
-    this.#canClone ||= done > 0;
-    if (bytes > 0) this.#options.meter.add(bytes);
+    this.#hasMoved ||= done > 0;
+    if (untold > 0) meter.add(untold);
     // What is done of a step that is not whole is done again with it.
     for (const { step } of gathered.slice(done)) await this.#issue(step);
   }
 
-  /** How many of the ranges are cloned, from the first on; base may take them in parts. */
-  async #cloned(ranges: readonly PlacedRange[]): Promise<number> {
+  /** How many of the ranges are done, from the first on; base may take them in parts. */
+  async #moveAll(ranges: readonly PlacedRange[], moved: (bytes: number) => void): Promise<number> {
     for (let done = 0; ; ) {
-      const more = (await this.#base.cloneRanges?.(ranges.slice(done))) ?? 0;
+      this.#stop.throwIfAborted();
+      const rest = ranges.slice(done);
+      const more = (await this.#base.moveRanges?.(rest, { signal: this.#stop, moved })) ?? 0;
       done += more;
       if (more === 0 || done === ranges.length) return done;
-      this.#stop.throwIfAborted();
     }
   }
 
@@ -185,14 +197,15 @@ async function fill(piece: Piece, target: Uint8Array): Promise<void> {
   } else await piece.layer.read(piece.offset, target);
 }
 
-/** The pieces of a step, if all lie as they are in files. */
-function placedIn(step: PlanStep): readonly PlacedRange[] | undefined {
+/** The pieces of a step, if all lie as they are in files and are whole clusters of base. */
+function placedIn(step: PlanStep, clusterSize: number): readonly PlacedRange[] | undefined {
   if (step.kind !== 'copy') return undefined;
+  const isPlaced = (piece: Piece): piece is Piece & PlacedRange =>
+    piece.kind === 'data' &&
+    piece.host !== null &&
+    piece.offset % clusterSize === 0 &&
+    piece.length % clusterSize === 0;
   return step.pieces.every(isPlaced) ? step.pieces : undefined;
-}
-
-function isPlaced(piece: Piece): piece is Piece & PlacedRange {
-  return piece.kind === 'data' && piece.host !== null;
 }
 
 /** Where a copy that starts at `at` ends: at the step's end, or after about `most` bytes. */

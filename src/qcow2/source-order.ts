@@ -14,62 +14,74 @@ interface Sourced {
   readonly from: number;
 }
 
-type Clone = { -readonly [Key in keyof CloneRange]: CloneRange[Key] };
+/** What moves in one piece. */
+type Piece = { -readonly [Key in keyof CloneRange]: CloneRange[Key] };
 
 /**
  * Hands the clusters that were taken for `ranges` (whole clusters) out again, in the order of the
  * sources. `placed` are the places of each range; the same clusters come back, as `places`, and what
- * has to be cloned to them, in as few pieces as it can be.
+ * has to move there, in as few pieces as it can be. Ranges that have their place already come last, in
+ * the order that they are given in.
  */
 export function inSourceOrder(
   ranges: readonly PlacedRange[],
   placed: readonly (readonly Placement[])[],
   clusterSize: number,
-): { readonly places: Placement[]; readonly clones: readonly CloneRange[] } {
-  const sourced = bySource(ranges, placed);
+): { readonly places: Placement[]; readonly pieces: readonly CloneRange[] } {
+  const sourced = withSources(ranges, placed);
   const room = new Room(placed, clusterSize);
   const places: Placement[] = [];
-  const clones: Clone[] = [];
-  for (const { placement, source, from } of sourced) {
-    const { guest, host, clusters, taken } = placement;
-    if (!taken) {
-      places.push(placement);
-      append(clones, source, from, host, clusters * clusterSize);
-      continue;
-    }
+  const pieces: Piece[] = [];
+  for (const { placement, source, from } of bySource(sourced)) {
+    const { guest, clusters } = placement;
     for (let done = 0; done < clusters; ) {
       const run = room.next(clusters - done);
       const start = done * clusterSize;
       const length = run.clusters * clusterSize;
       const part = { from: guest + start, to: guest + start + length };
       places.push({ ...placement, ...part, guest: part.from, ...run });
-      append(clones, source, from + start, run.host, length);
+      append(pieces, source, from + start, run.host, length);
       done += run.clusters;
     }
   }
-  return { places, clones };
+  for (const { placement, source, from } of sourced) {
+    if (placement.taken) continue;
+    places.push(placement);
+    append(pieces, source, from, placement.host, placement.clusters * clusterSize);
+  }
+  return { places, pieces };
 }
 
-function append(clones: Clone[], source: Storage, from: number, to: number, length: number): void {
-  const last = clones.at(-1);
+function append(pieces: Piece[], source: Storage, from: number, to: number, length: number): void {
+  const last = pieces.at(-1);
   const follows =
     last?.source === source && last.from + last.length === from && last.to + last.length === to;
   if (follows) last.length += length;
-  else clones.push({ source, from, to, length });
+  else pieces.push({ source, from, to, length });
 }
 
-function bySource(
+function withSources(
   ranges: readonly PlacedRange[],
   placed: readonly (readonly Placement[])[],
 ): readonly Sourced[] {
-  const sources = new Map<Storage, Sourced[]>();
+  const sourced: Sourced[] = [];
   for (const [range, { offset, host }] of ranges.entries()) {
-    const { storage: source } = host;
-    const sourced = sources.get(source) ?? [];
-    if (sourced.length === 0) sources.set(source, sourced);
     for (const placement of placed[range] ?? []) {
-      sourced.push({ placement, source, from: host.offset + (placement.guest - offset) });
+      const from = host.offset + (placement.guest - offset);
+      sourced.push({ placement, source: host.storage, from });
     }
+  }
+  return sourced;
+}
+
+/** Those whose place was taken for them. */
+function bySource(sourced: readonly Sourced[]): readonly Sourced[] {
+  const sources = new Map<Storage, Sourced[]>();
+  for (const each of sourced) {
+    if (!each.placement.taken) continue;
+    const same = sources.get(each.source);
+    if (same === undefined) sources.set(each.source, [each]);
+    else same.push(each);
   }
   for (const each of sources.values()) each.sort((a, b) => a.from - b.from);
   return [...sources.values()].flat();

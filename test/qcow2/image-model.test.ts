@@ -152,7 +152,7 @@ async function clone({ image, model }: World, op: RangeOperation, seed: number):
     cluster += length / clusterSize + (n % 3);
     from += length;
   }
-  const done = await image.cloneRanges(ranges);
+  const done = await image.moveRanges(ranges);
   for (const [i, { offset, length, host }] of ranges.entries()) {
     const moved = bytes.subarray(host.offset, host.offset + length);
     // Those that are not done may be so in part: the caller writes them otherwise.

@@ -1,11 +1,12 @@
 // Many ranges whose bytes lie as they are in other files: places for all of them, in the order in
-// which they lie there, then their extents are shared, then the map points to them. No bytes move,
-// each step is taken once for all, and what lies together in its source is shared in one piece: each
-// call of the kernel costs more than the rest.
+// which they lie there, then their bytes move, then the map points to them. Each step is taken once
+// for all, and what lies together in its source moves in one piece: extents are shared where they can
+// be, the rest is copied.
 
-import type { CloneRange, Storage } from '../io/storage.ts';
-import type { PlacedRange } from '../layer.ts';
+import type { CloneRange } from '../io/storage.ts';
+import type { MoveWatch, PlacedRange } from '../layer.ts';
 import { MIB } from '../units.ts';
+import { movePieces } from './move-pieces.ts';
 import { type PlaceContext, type Placement, place } from './place.ts';
 import { publish } from './publish.ts';
 import { inSourceOrder } from './source-order.ts';
@@ -14,28 +15,21 @@ import { giveUp, type Writer } from './writer.ts';
 /** L2 tables that are changed in one go, in bytes: all of them are in memory at once. */
 const TABLES_TOGETHER = 8 * MIB;
 
-/**
- * How many of `ranges`, from the first on, whole clusters of the disk in its order, can go together,
- * and would be worth it.
- */
-export async function countClonable(
-  context: PlaceContext,
+/** How many of `ranges`, from the first on, whole clusters of the disk in its order, can go together. */
+export function countMovable(
+  { data, geometry }: PlaceContext,
   ranges: readonly PlacedRange[],
-): Promise<number> {
-  const { data, geometry } = context;
-  if (data.opaque) return 0;
+): number {
+  // Who listens to events wants to hear of each range by itself.
+  if (data.opaque || data.storage.event !== undefined) return 0;
   const { clusterSize, l2Coverage } = geometry;
   let reached = 0;
   let count = 0;
   let tables = 0;
   let lastTable = -1;
-  let source: Storage | undefined;
   for (const { offset, length, host } of ranges) {
-    if (offset < reached || length === 0) break;
+    if (offset < reached || length === 0 || host.storage.event !== undefined) break;
     if (offset % clusterSize !== 0 || length % clusterSize !== 0) break;
-    // Asked before there are places: those that are given back are not free at once.
-    if (host.storage !== source && (await data.storage.canClone?.(host.storage)) !== true) break;
-    source = host.storage;
     const first = Math.floor(offset / l2Coverage);
     const last = Math.floor((offset + length - 1) / l2Coverage);
     tables += last - Math.max(lastTable, first - 1);
@@ -47,14 +41,15 @@ export async function countClonable(
   return count;
 }
 
-/** Resolves to how many of the ranges, from the first on, are done. */
-export function cloneRanges(
+/** Rejects when all that is under way has ended; what has moved by then is published. */
+export function moveRanges(
   writer: Writer,
   context: PlaceContext,
   ranges: readonly PlacedRange[],
-): Promise<number> {
+  watch: MoveWatch,
+): Promise<void> {
   const [first, last] = [ranges[0], ranges.at(-1)];
-  if (first === undefined || last === undefined) return Promise.resolve(0);
+  if (first === undefined || last === undefined) return Promise.resolve();
   const { clusterSize } = context.geometry;
   return writer.ranges.exclusive(first.offset, last.offset + last.length, async () => {
     const placed: Placement[][] = [];
@@ -63,15 +58,15 @@ export function cloneRanges(
       await writer.queue.run(async () => {
         for (const { offset, length } of ranges) placed.push(await place(context, offset, length));
       });
-      const { places, clones } = inSourceOrder(ranges, placed, clusterSize);
-      const done = (await context.data.storage.cloneFrom?.(clones)) ?? 0;
-      const { whole, missing } = partsOf(places, clones.slice(done), clusterSize);
+      const { places, pieces } = inSourceOrder(ranges, placed, clusterSize);
+      const outcome = await movePieces(context.data.storage, pieces, watch);
+      const { whole, missing } = partsOf(places, outcome.left, clusterSize);
       await writer.queue.run(async () => {
         await publish(context, whole, false);
         left = missing;
         await writer.checkpointIfFull();
       });
-      return countWhole(ranges, missing);
+      if (outcome.failure !== undefined) throw outcome.failure.reason;
     } finally {
       const unused = left ?? placed.flat();
       if (unused.length > 0) await writer.queue.run(() => giveUp(context, unused));
@@ -79,7 +74,7 @@ export function cloneRanges(
   });
 }
 
-/** Places that are whole, and those of which anything is still to be cloned. */
+/** Places that are whole, and those to which anything is still to be moved. */
 function partsOf(
   places: readonly Placement[],
   left: readonly CloneRange[],
@@ -96,11 +91,4 @@ function partsOf(
     whole: places.filter((each) => !isMissing(each)),
     missing: places.filter(isMissing),
   };
-}
-
-/** How many of the ranges, from the first on, have nothing in the missing places. */
-function countWhole(ranges: readonly PlacedRange[], missing: readonly Placement[]): number {
-  const first = missing.reduce((least, { guest }) => Math.min(least, guest), Infinity);
-  const count = ranges.findIndex(({ offset, length }) => offset + length > first);
-  return count === -1 ? ranges.length : count;
 }
