@@ -1,219 +1,206 @@
-// Our commit against qemu-img's, in pairs, on fresh copies of the same chain: see README.md.
+// Our commit against qemu-img's, in turns, on fresh copies of the same chains: see README.md.
 
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, release, tmpdir, totalmem } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpus, loadavg, release, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-import { CASES, ChainMaker } from './cases.mjs';
-import { countCalls, measure, median, mustRun, onPath } from './measure.mjs';
+import { fetchProgram } from '../scripts/try-package.mjs';
+import { cleanUpAtTheEnd } from './cleanup.mjs';
+import { curveSvg } from './curve-svg.mjs';
+import { HERE, kindOf, onDisk } from './disks.mjs';
+import { run } from './measure.mjs';
+import { CLI, readOptions, USAGE } from './options.mjs';
+import { callsOf, inTurns, pristine, sharingOf } from './pairs.mjs';
+import { callsTable, curveTable, matrixTable } from './tables.mjs';
 
-const CLI = fileURLToPath(new URL('../dist/cli.cjs', import.meta.url));
-const { values: options } = parseArgs({
-  options: {
-    dir: { type: 'string', default: tmpdir() },
-    runs: { type: 'string', default: '5' },
-    case: { type: 'string', multiple: true, default: [] },
-    node: { type: 'string', default: process.execPath },
-    large: { type: 'boolean', default: false },
-    cold: { type: 'boolean', default: false },
-    strace: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
-});
-const runs = Number(options.runs);
-const PROGRAMS = {
-  ours: [resolve(options.node), CLI, 'commit'],
-  theirs: ['qemu-img', 'commit'],
-};
+const CURVE_RUNS = 3;
+const MIB = 2 ** 20;
 
-await main();
+try {
+  await main();
+} catch (error) {
+  console.error(error.message);
+  process.exitCode = 1;
+}
 
 async function main() {
-  if (options.help) return console.log(usage());
-  const cases = chosenCases();
-  for (const problem of problems(cases)) return fail(problem);
-  const dir = mkdtempSync(join(resolve(options.dir), 'qimg-ts-bench-'));
-  // Whatever ends us, images of this size must not stay.
-  process.on('exit', () => rmSync(dir, { recursive: true, force: true }));
-  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
-  console.log(`${machine()}\n`);
-  const rows = [];
-  for (const one of cases) {
-    if (process.stderr.isTTY) process.stderr.write(`${one.name} ...\x1b[K\r`);
-    rows.push({ ...one, ...(await runCase(one, dir)) });
+  const options = await readOptions(process.argv.slice(2));
+  if (options.help) return console.log(USAGE);
+  cleanUpAtTheEnd();
+  const { ours, programs } = await programsOf(options.nodes);
+  const [main] = Object.keys(ours);
+  const results = { ...(await machine(ours)), ...settings(options), rows: [], curves: [] };
+  const { keep, stem } = keeper(options.out, results);
+  console.log(`${heading(results)}\n`);
+  for (const disk of options.disks) {
+    for (const row of options.rows) {
+      for (const measured of await measureRow(row, disk, programs, options)) {
+        results.rows.push(measured);
+        keep('.json', JSON.stringify(results, null, 1));
+      }
+    }
   }
-  console.log(table(rows));
-  if (options.strace) console.log(`\n${callsTable(rows)}`);
+  for (const disk of options.curveDisks) {
+    for (const curve of options.curves) {
+      const measured = await measureCurve(curve, disk, programs, options);
+      results.curves.push(measured);
+      keep(`-${curve.name}-${disk}.svg`, picture(curve, measured, results, main));
+      keep('.json', JSON.stringify(results, null, 1));
+    }
+  }
+  progress('');
+  const tables = tablesOf(results, Object.keys(ours));
+  console.log(tables);
+  keep('.txt', `${heading(results)}\n\n${tables}\n`);
+  console.log(`\nWritten: ${stem}.*`);
 }
 
-function usage() {
-  return `node bench/commit.mjs [options]
-  --dir DIR    the file system to measure on (default: ${tmpdir()})
-  --runs N     pairs of runs for each case (default 5)
-  --case NAME  this case only (repeatable): ${CASES.map(({ name }) => name).join(' ')}
-  --node PATH  the node program that runs our command
-  --large      real sizes: some gigabytes, minutes
-  --cold       empty the page cache before each run (as root)
-  --strace     count system calls too`;
+/** Names to what stands before the options of a commit: "Node 24" and so on, and "qemu". */
+async function programsOf(nodes) {
+  const ours = {};
+  for (const node of nodes) {
+    const program = await nodeProgram(node);
+    const version = (await run([program, '--version'])).trim().slice(1);
+    ours[`Node ${version.split('.')[0]}`] = { program, version };
+  }
+  const commits = Object.entries(ours).map(([name, { program }]) => [
+    name,
+    { command: [program, CLI, 'commit'], ours: true },
+  ]);
+  return {
+    ours,
+    programs: { ...Object.fromEntries(commits), qemu: { command: ['qemu-img', 'commit'] } },
+  };
 }
 
-function chosenCases() {
-  if (options.case.length === 0) return CASES;
-  return CASES.filter(({ name }) => options.case.includes(name));
-}
-
-function* problems(cases) {
-  const unknown = options.case.filter((name) => !CASES.some((one) => one.name === name));
-  if (unknown.length > 0) yield `There is no case ${unknown.join(', ')}.\n${usage()}`;
-  if (!(Number.isInteger(runs) && runs > 0)) yield '--runs must be a whole number above 0';
-  if (!existsSync(CLI)) yield 'There is no dist/cli.cjs: run `npm run build` first';
-  if (cases.length > 0 && !onPath('qemu-img')) yield 'qemu-img is not on the path';
-  if (options.strace && !onPath('strace')) yield 'strace is not on the path';
-  if (options.cold && process.getuid?.() !== 0) yield '--cold needs root';
-}
-
-async function runCase(one, dir) {
-  const pristine = join(dir, 'pristine');
-  mkdirSync(pristine);
+async function nodeProgram(node) {
+  if (process.version.startsWith(`v${node}.`)) return process.execPath;
+  if (!/^\d+$/.test(node)) return resolve(node);
   try {
-    const chain = one.make(new ChainMaker(pristine), options.large ? one.large : 1);
-    const samples = { ours: [], theirs: [] };
-    for (let run = 0; run < runs; run++) {
-      // Who goes first changes: what the first one leaves in the caches helps the second.
-      const order = run % 2 === 0 ? ['ours', 'theirs'] : ['theirs', 'ours'];
-      for (const who of order) samples[who].push(await sample(who, one, chain, dir));
+    return await fetchProgram(node);
+  } catch (error) {
+    throw new Error(`Node.js ${node} can't be had (${error.message}): name other ones by --node`);
+  }
+}
+
+/** One result for each state of the cache in which the row is measured on `disk`. */
+async function measureRow(row, disk, programs, options) {
+  const kind = disk === HERE ? await kindOf(options.dir) : disk;
+  const targets = targetsOf(row, kind, options.caches);
+  if (Object.keys(targets).length === 0) return [];
+  progress(`${row.name} on ${disk}: making the chain`);
+  return onDisk(disk, options.dir, row.data * options.scale, async (folder) => {
+    const chain = await pristine(folder, (maker) => row.make(maker, options.scale));
+    const results = [];
+    for (const [cache, target] of Object.entries(targets)) {
+      progress(`${row.name} on ${disk}, ${cache}`);
+      const how = { runs: options.runs, cold: cache === 'cold', repeat: row.repeat };
+      const medians = await inTurns(chain, programs, { ...how, bare: row.startup });
+      const { name, about, memory } = row;
+      const ratios = ratiosOf(medians);
+      results.push({ name, about, disk, cache, target, memory, ratios, medians });
     }
-    verify(chain, dir);
-    const calls = options.strace ? callsOfBoth(chain, dir) : undefined;
-    return { ...summary(samples), calls };
-  } finally {
-    for (const name of ['pristine', 'ours', 'theirs']) {
-      rmSync(join(dir, name), { recursive: true, force: true });
-    }
+    progress(`${row.name} on ${disk}: counting system calls`);
+    const [first] = results;
+    const pair = mainAndQemu(programs);
+    first.calls = await callsOf(chain, pair);
+    if (kind !== 'ext4') first.sharing = await sharingOf(chain, pair);
+    return results;
+  });
+}
+
+/** { cache: target }; on a file system that nobody set a target for, there is none. */
+function targetsOf({ targets }, kind, caches) {
+  const known = targets[kind];
+  if (kind === 'ext4') {
+    return Object.fromEntries(Object.entries(known).filter(([cache]) => caches.includes(cache)));
   }
+  if (kind in targets) return { warm: known };
+  return kind === 'xfs' || kind === 'btrfs' ? {} : { warm: undefined };
 }
 
-async function sample(who, { repeat = 1 }, chain, dir) {
-  const copy = freshCopy(who, dir);
-  const results = [];
-  for (let i = 0; i < repeat; i++) results.push(await measure(commandOf(who, chain), copy));
-  return {
-    seconds: median(results.map(({ seconds }) => seconds)),
-    cpuSeconds: median(results.map(({ cpuSeconds }) => cpuSeconds)),
-    peakBytes: Math.max(...results.map(({ peakBytes }) => peakBytes)),
-  };
+function ratiosOf({ qemu, ...ours }) {
+  const ratio = ({ seconds, bareSeconds = 0 }) => seconds / (qemu.seconds + bareSeconds);
+  return Object.fromEntries(Object.entries(ours).map(([name, medians]) => [name, ratio(medians)]));
 }
 
-function commandOf(who, { top, args = [] }) {
-  return [...PROGRAMS[who], ...args, top];
+function mainAndQemu(programs) {
+  const [main] = Object.keys(programs);
+  return { [main]: programs[main], qemu: programs.qemu };
 }
 
-/** Nobody pays for writing out what was copied before. */
-function freshCopy(who, dir) {
-  const copy = join(dir, who);
-  rmSync(copy, { recursive: true, force: true });
-  mustRun('cp', ['-r', '--sparse=always', '--reflink=never', join(dir, 'pristine'), copy]);
-  mustRun('sync', []);
-  if (options.cold) writeFileSync('/proc/sys/vm/drop_caches', '3');
-  return copy;
-}
-
-/** Both bases show what the chain showed before, and ours is sound. */
-function verify({ top, base, baseFormat = 'qcow2' }, dir) {
-  const before = join(dir, 'pristine', top);
-  for (const who of ['ours', 'theirs']) {
-    const after = join(dir, who, base);
-    mustRun('qemu-img', ['compare', '-f', 'qcow2', '-F', baseFormat, before, after]);
+async function measureCurve(curve, disk, programs, { dir, scale, runs }) {
+  const points = [];
+  for (const point of curve.points(scale)) {
+    const label = curve.unit(point);
+    progress(`curve ${curve.name} on ${disk}: ${label}`);
+    const data = curve.data(point, scale);
+    const medians = await onDisk(disk, dir, data, async (folder) => {
+      const chain = await pristine(folder, (maker) => curve.make(maker, point, scale));
+      return inTurns(chain, mainAndQemu(programs), { runs: Math.min(runs, CURVE_RUNS) });
+    });
+    points.push({ label, medians });
   }
-  const ours = join(dir, 'ours');
-  mustRun('qemu-img', ['compare', before, join(ours, top)]);
-  mustRun('qemu-img', ['check', join(ours, top)]);
-  if (baseFormat === 'qcow2') mustRun('qemu-img', ['check', join(ours, base)]);
+  return { name: curve.name, disk, points };
 }
 
-function callsOfBoth(chain, dir) {
-  const calls = {};
-  for (const who of ['ours', 'theirs']) {
-    const copy = freshCopy(who, dir);
-    calls[who] = countCalls(commandOf(who, chain), copy);
-  }
-  return calls;
+function picture(curve, { disk, points }, results, main) {
+  const both = ({ [main]: ours, qemu }, of) => ({ ours: of(ours), qemu: of(qemu) });
+  return curveSvg({
+    title: `${curve.title}: commit on ${disk}`,
+    axis: curve.axis,
+    points: points.map(({ label, medians }) => ({
+      label,
+      values: {
+        seconds: both(medians, ({ seconds }) => seconds),
+        mebibytes: both(medians, ({ peakBytes }) => peakBytes / MIB),
+      },
+    })),
+    below: `${results.date}; ${results.machine}; ${main}; ${results.qemu}`,
+  });
 }
 
-function summary(samples) {
-  const of = (who, key) => median(samples[who].map((one) => one[key]));
-  const both = (key) => ({ ours: of('ours', key), theirs: of('theirs', key) });
-  const seconds = both('seconds');
-  return {
-    seconds,
-    cpuSeconds: both('cpuSeconds'),
-    peakBytes: both('peakBytes'),
-    ratio: seconds.ours / seconds.theirs,
-  };
-}
-
-function machine() {
-  const [cpu] = cpus();
-  const version = (program, args) => mustRun(program, args).split('\n')[0].trim();
-  const fileSystem = version('stat', ['-f', '-c', '%T', options.dir]);
-  const how = [
-    `${runs} pairs`,
-    options.cold ? 'cold cache' : 'warm cache',
-    options.large ? 'large' : 'small',
-  ];
+function tablesOf({ rows, curves }, nodes) {
+  const counted = rows.filter(({ calls }) => calls !== undefined);
   return [
-    new Date().toISOString().slice(0, 16).replace('T', ' '),
-    `${cpu?.model ?? 'unknown processor'}, ${cpus().length} processors, ` +
-      `${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, ${fileSystem}`,
-    `Node.js ${version(options.node, ['--version'])}; ${version('qemu-img', ['--version'])}`,
-    `${how.join(', ')}; medians; ratio: our time / qemu-img's, below 1 we are faster`,
+    ...(rows.length > 0 ? [matrixTable(rows, nodes), callsTable(counted, nodes[0])] : []),
+    ...curves.map((curve) => curveTable(curve, nodes[0])),
+  ].join('\n\n');
+}
+
+async function machine(ours) {
+  const [cpu] = cpus();
+  return {
+    date: new Date().toISOString().slice(0, 16),
+    machine:
+      `${cpu?.model ?? 'unknown processor'}, ${cpus().length} processors, ` +
+      `${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}`,
+    load: loadavg().map((load) => Number(load.toFixed(2))),
+    nodes: Object.values(ours).map(({ version }) => version),
+    qemu: (await run(['qemu-img', '--version'])).split('\n')[0],
+  };
+}
+
+function settings({ scale, runs }) {
+  return { scale, runs };
+}
+
+function heading({ date, machine: words, load, nodes, qemu, scale, runs }) {
+  return [
+    `${date.replace('T', ' ')}, load ${load.join(' ')}`,
+    words,
+    `Node.js ${nodes.join(', ')}; ${qemu}`,
+    `scale ${scale}, ${runs} runs of each in turns; medians; ratio: our time / qemu-img's`,
   ].join('\n');
 }
 
-function table(rows) {
-  const words = (value, digits) => (value === null ? '-' : value.toFixed(digits));
-  const memory = (bytes) => (bytes ? String(Math.round(bytes / 2 ** 20)) : '-');
-  return columns([
-    ['case', 'ours s', 'qemu s', 'ratio', 'cpu', 'qemu', 'MiB', 'qemu', ''],
-    ...rows.map(({ name, seconds, cpuSeconds, peakBytes, ratio, about }) => [
-      name,
-      words(seconds.ours, 3),
-      words(seconds.theirs, 3),
-      words(ratio, 2),
-      words(cpuSeconds.ours, 2),
-      words(cpuSeconds.theirs, 2),
-      memory(peakBytes.ours),
-      memory(peakBytes.theirs),
-      about,
-    ]),
-  ]);
+/** Writes results under one name, as soon as there are some. */
+function keeper(out, { date }) {
+  mkdirSync(out, { recursive: true });
+  const stem = join(out, date.replace(':', ''));
+  return { stem, keep: (end, text) => writeFileSync(`${stem}${end}`, text) };
 }
 
-function callsTable(rows) {
-  const kinds = Object.keys(rows[0].calls.ours);
-  return columns([
-    ['calls', ...kinds.flatMap((kind) => [kind, 'qemu'])],
-    ...rows.map(({ name, calls }) => [
-      name,
-      ...kinds.flatMap((kind) => [String(calls.ours[kind]), String(calls.theirs[kind])]),
-    ]),
-  ]);
-}
-
-/** The first column holds words, as does one without a heading: to the left; numbers to the right. */
-function columns(rows) {
-  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
-  const isWords = (i) => i === 0 || rows[0][i] === '';
-  const line = (row) =>
-    row
-      .map((cell, i) => (isWords(i) ? cell.padEnd(widths[i]) : cell.padStart(widths[i])))
-      .join('  ')
-      .trimEnd();
-  return rows.map(line).join('\n');
-}
-
-function fail(message) {
-  console.error(message);
-  process.exitCode = 1;
+function progress(words) {
+  if (process.stderr.isTTY) process.stderr.write(`\r${words}\x1b[K`);
+  else if (words !== '') console.error(words);
 }

@@ -6,8 +6,16 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-const PROGRAMS = ['qemu-img', 'qemu-io', 'qemu-nbd', 'qemu-storage-daemon', 'mkfs.xfs'];
-const PACKAGES = ['qemu-utils', 'qemu-system-common', 'xfsprogs'];
+const PROGRAMS = [
+  'qemu-img',
+  'qemu-io',
+  'qemu-nbd',
+  'qemu-storage-daemon',
+  'mkfs.xfs',
+  'strace',
+  'time',
+];
+const PACKAGES = ['qemu-utils', 'qemu-system-common', 'xfsprogs', 'strace', 'time'];
 
 const missing = PROGRAMS.filter((name) => !onPath(name));
 if (missing.length > 0) install();

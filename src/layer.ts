@@ -76,16 +76,24 @@ export interface Layer {
   /** Copies bytes that lie in a host file, inside the kernel where it can. */
   writeFrom(offset: number, source: HostRange, length: number): Promise<void>;
   /**
-   * The same for many short ranges, in the order of the disk, where their extents can be shared
-   * with the other files. Resolves to how many of them are done, from the first on; of the next one,
-   * a part may be.
+   * The same for many ranges, in the order of the disk, in whatever order suits the files; their
+   * extents are shared where they can be. Resolves to how many of them are done, from the first on;
+   * of the others, parts may be. Rejects when nothing is under way any more.
    */
-  cloneRanges?(ranges: readonly PlacedRange[]): Promise<number>;
+  moveRanges?(ranges: readonly PlacedRange[], watch?: MoveWatch): Promise<number>;
   /** Grows the virtual disk; the new area reads as zeros, even where a backing file is longer. */
   grow(size: number, options?: GrowOptions): Promise<void>;
   /** Everything written before is durable when this resolves. */
   flush(): Promise<void>;
   close(): Promise<void>;
+}
+
+/** Who waits for ranges that move. */
+export interface MoveWatch {
+  /** Ends it, with its reason, before the next piece. */
+  readonly signal?: AbortSignal;
+  /** Bytes that were copied; what is shared moves too fast to be told of. */
+  readonly moved?: (bytes: number) => void;
 }
 
 /** Throws unless the range lies inside the disk. */

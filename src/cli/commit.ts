@@ -29,6 +29,7 @@ import { sizeArgument } from './size.ts';
 import { stdoutTerminal } from './terminal.ts';
 import { type TrustFlags, trusted, withTrust } from './trust.ts';
 import { Stopped, untilStopped } from './until-stopped.ts';
+import { keepYoungHeapSmall } from './young-heap.ts';
 
 interface Flags extends TrustFlags {
   readonly object?: readonly string[];
@@ -115,6 +116,7 @@ async function commitOperand(
   }
   const named = namedImage(operand, flags, program);
   checkNotEmpty(named);
+  await keepYoungHeapSmall();
   const options = { ...toOptions(flags, program, named.format), label: named.label, secrets };
   try {
     return await commitUntilDone(named, flags, options, report, program);

@@ -5,7 +5,7 @@ import type { RateLimit } from '../io/throttle.ts';
 import type { Layer, PlacedRange } from '../layer.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { alignDown, MIB } from '../units.ts';
-import { MAX_BUFFERED, type Piece, type PlanStep, split } from './plan.ts';
+import { type Piece, type PlanStep, split } from './plan.ts';
 import { Pool } from './pool.ts';
 import type { Meter } from './progress.ts';
 
@@ -21,9 +21,10 @@ export interface CopyOptions {
 const IN_FLIGHT = 8;
 /** With a rate limit copies go in small pieces, so that the rate holds within each second. */
 const LIMITED_PIECE = MIB / 2;
-/** Ranges whose extents are shared in one go, which nothing else interrupts. */
-const CLONED_TOGETHER = 256;
-/** So many refusals in a row, and nobody asks any more: the file systems can't. */
+/** What moves in one go: the more, the longer are the pieces that lie together in their files. */
+const MOVED_TOGETHER = 32_768;
+const MOVED_BYTES = 1024 * MIB;
+/** So many refusals in a row, and nobody asks any more: base, or the file systems, can't. */
 const MAX_REFUSALS = 3;
 /** What is compressed goes through memory; a piece of whole clusters. */
 const COMPRESSED_PIECE = MIB;
@@ -40,14 +41,9 @@ export async function carryOut(
   const carrier = new Carrier(base, options);
   try {
     for await (const steps of plan) {
-      for (let i = 0; i < steps.length; ) {
-        const cloned = await carrier.clone(steps, i);
-        for (const step of steps.slice(i + cloned, i + Math.max(1, cloned))) {
-          await carrier.issue(step);
-        }
-        i += Math.max(1, cloned);
-      }
+      for (const step of steps) await carrier.take(step);
     }
+    await carrier.moveGathered();
   } finally {
     await carrier.pool.drained();
   }
@@ -62,7 +58,11 @@ class Carrier {
   /** The caller wants no more, or something has failed. */
   readonly #stop: AbortSignal;
   #refusals = 0;
-  #cloned = false;
+  #hasMoved = false;
+  #gathered: { readonly step: PlanStep; readonly placed: readonly PlacedRange[] }[] = [];
+  /** Of all that is gathered. */
+  #ranges = 0;
+  #bytes = 0;
 
   constructor(base: Layer, options: CopyOptions) {
     this.#base = base;
@@ -77,36 +77,65 @@ class Carrier {
     return this.#options.compress && base instanceof Qcow2Image ? base : undefined;
   }
 
-  /**
-   * Steps from there on whose bytes lie as they are in files, all at once, where base can share their
-   * extents. Resolves to how many are done.
-   */
-  async clone(steps: readonly PlanStep[], first: number): Promise<number> {
-    if (this.#refusals >= MAX_REFUSALS || this.#options.rateLimit.rate > 0) return 0;
-    if (this.#compressing || this.#base.cloneRanges === undefined) return 0;
-    const ends: number[] = [];
-    const ranges: PlacedRange[] = [];
-    // What is refused has got its places already: the first attempt is a small one.
-    const most = this.#cloned ? CLONED_TOGETHER : 1;
-    for (let i = first; i < steps.length && ranges.length < most; i++) {
-      const placed = placedIn(steps[i]);
-      if (placed === undefined) break;
-      ranges.push(...placed);
-      ends.push(ranges.length);
-    }
-    if (ranges.length === 0) return 0;
-    this.#stop.throwIfAborted();
-    const done = await this.#base.cloneRanges(ranges);
-    // What is done of a step that is not whole is done again with it.
-    const count = ends.filter((end) => end <= done).length;
-    this.#refusals = count === 0 ? this.#refusals + 1 : 0;
-    this.#cloned ||= count > 0;
-    const bytes = steps.slice(first, first + count).reduce((sum, { length }) => sum + length, 0);
-    if (bytes > 0) this.#options.meter.add(bytes);
-    return count;
+  /** Steps whose bytes lie as they are in files wait until there are many of them. */
+  async take(step: PlanStep): Promise<void> {
+    const placed = this.#mayMove ? placedIn(step, this.#base.clusterSize) : undefined;
+    if (placed === undefined) return this.#issue(step);
+    this.#gathered.push({ step, placed });
+    this.#ranges += placed.length;
+    this.#bytes += step.length;
+    const most = this.#hasMoved ? MOVED_TOGETHER : 1;
+    if (this.#ranges >= most || this.#bytes >= MOVED_BYTES) await this.moveGathered();
   }
 
-  async issue(step: PlanStep): Promise<void> {
+  get #mayMove(): boolean {
+    if (this.#refusals >= MAX_REFUSALS || this.#options.rateLimit.rate > 0) return false;
+    return !this.#compressing && this.#base.moveRanges !== undefined;
+  }
+
+  /** Moves what waits, all at once; what base does not take so goes step by step. */
+  async moveGathered(): Promise<void> {
+    const gathered = this.#gathered;
+    if (gathered.length === 0) return;
+    this.#gathered = [];
+    this.#ranges = 0;
+    this.#bytes = 0;
+    const { meter } = this.#options;
+    let untold = 0;
+    const moved = (bytes: number): void => {
+      untold -= bytes;
+      meter.add(bytes);
+    };
+    let left = await this.#moveAll(
+      gathered.flatMap(({ placed }) => placed),
+      moved,
+    );
+    let done = 0;
+    for (const { step, placed } of gathered) {
+      left -= placed.length;
+      if (left < 0) break;
+      done++;
+      untold += step.length;
+    }
+    this.#refusals = done === 0 ? this.#refusals + 1 : 0;
+    this.#hasMoved ||= done > 0;
+    if (untold > 0) meter.add(untold);
+    // What is done of a step that is not whole is done again with it.
+    for (const { step } of gathered.slice(done)) await this.#issue(step);
+  }
+
+  /** How many of the ranges are done, from the first on; base may take them in parts. */
+  async #moveAll(ranges: readonly PlacedRange[], moved: (bytes: number) => void): Promise<number> {
+    for (let done = 0; ; ) {
+      this.#stop.throwIfAborted();
+      const rest = ranges.slice(done);
+      const more = (await this.#base.moveRanges?.(rest, { signal: this.#stop, moved })) ?? 0;
+      done += more;
+      if (more === 0 || done === ranges.length) return done;
+    }
+  }
+
+  async #issue(step: PlanStep): Promise<void> {
     const { offset, length } = step;
     if (step.kind === 'zero') {
       this.#stop.throwIfAborted();
@@ -169,15 +198,15 @@ export async function fill(piece: Piece, target: Uint8Array): Promise<void> {
   } else await piece.layer.read(piece.offset, target);
 }
 
-/** The pieces of a step, if all lie as they are in files; undefined for long runs, too. */
-function placedIn(step: PlanStep | undefined): readonly PlacedRange[] | undefined {
-  if (step?.kind !== 'copy' || step.length > MAX_BUFFERED) return undefined;
-  const placed: PlacedRange[] = [];
-  for (const piece of step.pieces) {
-    if (piece.kind !== 'data' || piece.host === null) return undefined;
-    placed.push({ offset: piece.offset, length: piece.length, host: piece.host });
-  }
-  return placed;
+/** The pieces of a step, if all lie as they are in files and are whole clusters of base. */
+function placedIn(step: PlanStep, clusterSize: number): readonly PlacedRange[] | undefined {
+  if (step.kind !== 'copy') return undefined;
+  const isPlaced = (piece: Piece): piece is Piece & PlacedRange =>
+    piece.kind === 'data' &&
+    piece.host !== null &&
+    piece.offset % clusterSize === 0 &&
+    piece.length % clusterSize === 0;
+  return step.pieces.every(isPlaced) ? step.pieces : undefined;
 }
 
 /** Where a copy that starts at `at` ends: at the step's end, or after about `most` bytes. */

@@ -172,6 +172,7 @@ class Planner {
 
 /** The part of a piece that starts `from` bytes into it. */
 export function slice(piece: Piece, from: number, length: number): Piece {
+  if (from === 0 && length === piece.length) return piece;
   const offset = piece.offset + from;
   if (piece.kind === 'zero') return { kind: 'zero', offset, length };
   const host = piece.host && { ...piece.host, offset: piece.host.offset + from };

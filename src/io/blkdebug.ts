@@ -86,14 +86,11 @@ const NO_SPACE = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
 export class BlkdebugStorage extends FilterStorage {
   readonly #state: DebugState;
+  override event = (name: StorageEvent): void => this.#state.event(name);
 
   constructor(inner: Storage, rules: readonly DebugRule[]) {
     super(inner);
     this.#state = new DebugState(rules);
-  }
-
-  override event(name: StorageEvent): void {
-    this.#state.event(name);
   }
 
   override async read(offset: number, target: Uint8Array): Promise<void> {

@@ -6,6 +6,7 @@ import { ImageError } from '../errors.ts';
 import { MIB } from '../units.ts';
 import { Descriptor } from './descriptor.ts';
 import { DirectIo, directCalls } from './direct.ts';
+import { EarlyWriteback } from './early-writeback.ts';
 import { FileLocks, type Warn, warnOnStderr } from './file-locks.ts';
 import {
   checkKind,
@@ -60,6 +61,7 @@ export class FileStorage implements Storage {
   /** They go around the page cache. */
   readonly #isDirect: boolean;
   readonly #calls: () => Promise<Syscalls | null>;
+  readonly #early: EarlyWriteback;
   /** Whether extents of these can be shared, as far as that was asked for. */
   readonly #clones = new WeakMap<Storage, boolean>();
   #descriptor: Descriptor;
@@ -87,6 +89,7 @@ export class FileStorage implements Storage {
     this.#transfers = direct
       ? new DirectIo(filename, direct, () => this.#openCached())
       : cachedTransfers(filename, options.waits === true);
+    this.#early = new EarlyWriteback(this.#cache, this.#calls);
     this.#descriptor = new Descriptor(filename, fd);
     this.#locks = new FileLocks(filename, fd, this.#calls, options.warn ?? warnOnStderr);
   }
@@ -155,7 +158,7 @@ export class FileStorage implements Storage {
 
   async write(offset: number, source: Uint8Array, _kind: WriteKind): Promise<void> {
     this.#checkWrite(offset, source.length);
-    await this.#extend(offset + source.length, (fd) =>
+    await this.#extend(offset, source.length, (fd) =>
       this.#transfers.write(fd, offset, source, (end) => this.#grown(end)),
     );
   }
@@ -208,7 +211,7 @@ export class FileStorage implements Storage {
     };
     try {
       await source.#descriptor.use((sourceFd) =>
-        this.#extend(to + inside, (fd) =>
+        this.#extend(to, inside, (fd) =>
           copyRange(calls, { fd: sourceFd, offset: from }, { fd, offset: to }, inside, reached),
         ),
       );
@@ -349,15 +352,16 @@ export class FileStorage implements Storage {
     throw ioError('Could not write to', this.filename, offset, full);
   }
 
-  /** Work that may move the end of the file to `end`. */
-  async #extend(end: number, work: (fd: number) => Promise<void>): Promise<void> {
+  /** Work that writes there, and may so move the end of the file. */
+  async #extend(at: number, length: number, work: (fd: number) => Promise<void>): Promise<void> {
     this.#growing++;
-    this.#reach = Math.max(this.#reach, end);
+    this.#reach = Math.max(this.#reach, at + length);
     try {
       await this.#descriptor.use(work);
     } finally {
       if (--this.#growing === 0) this.#reach = 0;
     }
+    this.#early.written(this.#descriptor, length);
   }
 
   #grown(end: number): void {

@@ -20,8 +20,12 @@ export function lowestPlace(place: StoragePlace): StoragePlace {
 export class FilterStorage implements Storage {
   protected readonly inner: Storage;
 
+  /** There only where somebody below listens: who asks for it goes the slow way for that. */
+  event?: (name: StorageEvent) => void;
+
   constructor(inner: Storage) {
     this.inner = inner;
+    if (inner.event !== undefined) this.event = (name) => inner.event?.(name);
   }
 
   /** Where a byte of it lies in the storage below. */
@@ -47,10 +51,6 @@ export class FilterStorage implements Storage {
 
   get growsZeroed(): boolean {
     return this.inner.growsZeroed;
-  }
-
-  event(name: StorageEvent): void {
-    this.inner.event?.(name);
   }
 
   read(offset: number, target: Uint8Array): Promise<void> {

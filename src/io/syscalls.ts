@@ -17,6 +17,7 @@ const F_WRLCK = 1;
 const F_UNLCK = 2;
 const BLKGETSIZE64 = 0x80081272;
 const FICLONERANGE = 0x4020940d;
+const SYNC_FILE_RANGE_WRITE = 2;
 /** Of glibc's malloc.h. */
 const M_ARENA_MAX = -8;
 
@@ -36,6 +37,8 @@ export interface Syscalls {
   ): Promise<number>;
   /** Has a range share the extents of another file's. */
   cloneRange(from: number, fromOffset: number, to: number, toOffset: number, length: number): void;
+  /** Begins to write a file's dirty pages out, on the thread pool; errors are told by its next sync. */
+  startWriteback(fd: number): Promise<void>;
   blockDeviceSize(fd: number): number;
   /** Where bytes lie in memory; they stay there. */
   addressOf(bytes: Uint8Array): bigint;
@@ -77,6 +80,7 @@ function bind(koffi: Koffi): Syscalls {
   const fallocate = libc.func('int fallocate64(int, int, int64_t, int64_t)');
   const lseek = libc.func('int64_t lseek64(int, int64_t, int)');
   const ioctl = libc.func('int ioctl(int, unsigned long, _Out_ uint64_t *)');
+  const writeOut = libc.func('int sync_file_range(int, int64_t, int64_t, unsigned int)');
   const clone = libc.func('ioctl', 'int', ['int', 'unsigned long', 'const int64_t *']);
   const copy = libc.func(
     'int64_t copy_file_range(int, _Inout_ int64_t *, int, _Inout_ int64_t *, size_t, unsigned int)',
@@ -123,6 +127,12 @@ function bind(koffi: Koffi): Syscalls {
     },
     cloneRange(from, fromOffset, to, toOffset, length) {
       if (clone(to, FICLONERANGE, [from, fromOffset, length, toOffset]) !== 0) fail('ioctl');
+    },
+    startWriteback(fd) {
+      // From the start to the end of the file.
+      return new Promise((resolve) => {
+        writeOut.async(fd, 0, 0, SYNC_FILE_RANGE_WRITE, () => resolve());
+      });
     },
     blockDeviceSize(fd) {
       const size = [0];

@@ -6,7 +6,7 @@
 // Storing writes new versions beside the old ones (bitmap-store.ts), a new directory, and switches
 // the header to it; only that makes them right again.
 //
-// Methods that change the file, but for noteWrite, are called by the holder of the image's queue.
+// Methods that change the file, but for noteWrites, are called by the holder of the image's queue.
 
 import { assert, ImageError, withState } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
@@ -121,10 +121,15 @@ export class Bitmaps {
     return this.#list.filter(({ enabled, inconsistent }) => enabled && !inconsistent);
   }
 
-  /** Called before a stretch is written, by who does not hold the queue. */
-  async noteWrite(queue: Mutex, offset: number, length: number): Promise<void> {
+  /** Called before stretches are written, by who does not hold the queue. */
+  async noteWrites(
+    queue: Mutex,
+    stretches: readonly { offset: number; length: number }[],
+  ): Promise<void> {
     while (!this.#recording) await queue.run(() => this.#begin());
-    if (this.#note(offset, length)) await queue.run(() => this.#storeNoted());
+    for (const { offset, length } of stretches) {
+      if (this.#note(offset, length)) await queue.run(() => this.#storeNoted());
+    }
   }
 
   /** From here on what is written can be noted. */

@@ -12,6 +12,9 @@ export class Directory {
   readonly #kind: WriteKind;
   #offset: number;
   #bytes: Uint8Array;
+  /** Kept, as they are asked for with each entry. */
+  #view: DataView;
+  #halves: Uint32Array;
   readonly #dirtySectors = new Set<number>();
   /** Lies at a new place that the header does not name yet. */
   #moved = false;
@@ -20,6 +23,8 @@ export class Directory {
     this.#kind = kind;
     this.#offset = offset;
     this.#bytes = new Uint8Array(length);
+    this.#view = viewOf(this.#bytes);
+    this.#halves = new Uint32Array(this.#bytes.buffer);
   }
 
   get offset(): number {
@@ -43,12 +48,12 @@ export class Directory {
   }
 
   get view(): DataView {
-    return viewOf(this.#bytes);
+    return this.#view;
   }
 
   /** The entries as pairs of 32-bit halves in the machine's order: good for a test for zero alone. */
   get halves(): Uint32Array {
-    return new Uint32Array(this.#bytes.buffer);
+    return this.#halves;
   }
 
   /** Throws `corrupt` where the file has been cut short: what is missing would read as "nothing". */
@@ -69,6 +74,8 @@ export class Directory {
     const bytes = new Uint8Array(length);
     bytes.set(this.#bytes);
     this.#bytes = bytes;
+    this.#view = viewOf(bytes);
+    this.#halves = new Uint32Array(bytes.buffer);
     this.#offset = offset;
     this.#moved = true;
   }

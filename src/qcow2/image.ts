@@ -9,12 +9,12 @@ import {
   type GrowOptions,
   type HostRange,
   type Layer,
+  type MoveWatch,
   type PlacedRange,
 } from '../layer.ts';
 import { type BackingPointer, removeBacking, rewriteBacking } from './backing.ts';
 import { BitmapGrowth, type GrowingBitmap } from './bitmap-growth.ts';
 import { Bitmaps } from './bitmaps.ts';
-import { cloneRanges, countClonable } from './clone-ranges.ts';
 import { CompressedWriter, compressorFor } from './compressed-writer.ts';
 import { corruptionBehind } from './corruption.ts';
 import { emptyImage, fastEmptyScratch } from './empty.ts';
@@ -23,6 +23,7 @@ import { GuardedStorage } from './guarded-storage.ts';
 import { geometryOfHeader, type Header } from './header.ts';
 import type { OpenImageOptions, WriteIntent } from './image-options.ts';
 import { tablesOptions } from './image-state.ts';
+import { countMovable, moveRanges } from './move-ranges.ts';
 import type { RangeLocks } from './mutex.ts';
 import { type OpenedData, openData } from './open-data.ts';
 import { PairedStorage } from './paired-storage.ts';
@@ -116,7 +117,7 @@ export class Qcow2Image extends ReadableImage implements Layer {
   /** The same for the guest's data: bitmaps that record take note first. */
   async #changeData(offset: number, length: number, work: () => Promise<void>): Promise<void> {
     await this.#change(async () => {
-      await this.#bitmaps.noteWrite(this.#writer.queue, offset, length);
+      await this.#bitmaps.noteWrites(this.#writer.queue, [{ offset, length }]);
       await work();
     });
   }
@@ -148,18 +149,15 @@ export class Qcow2Image extends ReadableImage implements Layer {
     );
   }
 
-  async cloneRanges(ranges: readonly PlacedRange[]): Promise<number> {
+  async moveRanges(ranges: readonly PlacedRange[], watch: MoveWatch = {}): Promise<number> {
     for (const { offset, length } of ranges) checkRange(this, offset, length);
-    const together = ranges.slice(0, await countClonable(this.context, ranges));
+    const together = ranges.slice(0, countMovable(this.context, ranges));
     if (together.length === 0) return 0;
-    let done = 0;
     await this.#change(async () => {
-      for (const { offset, length } of together) {
-        await this.#bitmaps.noteWrite(this.#writer.queue, offset, length);
-      }
-      done = await cloneRanges(this.#writer, this.context, together);
+      await this.#bitmaps.noteWrites(this.#writer.queue, together);
+      await moveRanges(this.#writer, this.context, together, watch);
     });
-    return done;
+    return together.length;
   }
 
   /** Writes a range whose bytes `move` brings to their places in the file. */

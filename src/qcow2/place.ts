@@ -136,7 +136,8 @@ export async function exclusiveL2(context: PlaceContext, l1Index: number): Promi
   const { offset, copied } = tables.l1Entry(l1Index);
   if (offset !== 0 && copied) {
     const table = await tables.l2Table(offset);
-    if (!table.checked) await checkRefcount(context, hostOffset(offset), 'l2');
+    if (table.checked) return table;
+    await checkRefcount(context, hostOffset(offset), 'l2');
     table.checked = true;
     // Loaded again: while the refcount was read, a clean table may have left the cache.
     return tables.l2Table(offset);

@@ -106,7 +106,7 @@ export class RawImage implements Layer {
     await copyBytes(source, 0, { storage: this.storage, offset }, length);
   }
 
-  async cloneRanges(ranges: readonly PlacedRange[]): Promise<number> {
+  async moveRanges(ranges: readonly PlacedRange[]): Promise<number> {
     for (const { offset, length } of ranges) checkRange(this, offset, length);
     const wanted = ranges.map(({ offset, length, host }) => {
       return { source: host.storage, from: host.offset, to: offset, length };

@@ -146,15 +146,17 @@ async function clone({ image, model }: World, op: RangeOperation, seed: number):
     const length = (1 + (n % 2)) * clusterSize;
     const offset = cluster * clusterSize;
     if (offset + length > image.size) break;
-    ranges.push({ offset, length, host: { storage, offset: from } });
+    // Not as they lie on the disk, and some together.
+    const place = bytes.length - from - length;
+    ranges.push({ offset, length, host: { storage, offset: seed % 2 ? place : from } });
     cluster += length / clusterSize + (n % 3);
     from += length;
   }
-  const done = await image.cloneRanges(ranges);
-  for (const [i, { offset, length, host }] of ranges.slice(0, done + 1).entries()) {
+  const done = await image.moveRanges(ranges);
+  for (const [i, { offset, length, host }] of ranges.entries()) {
     const moved = bytes.subarray(host.offset, host.offset + length);
-    // The first that is not done may be so in part: the caller writes it otherwise.
-    if (i === done) await image.write(offset, moved);
+    // Those that are not done may be so in part: the caller writes them otherwise.
+    if (i >= done) await image.write(offset, moved);
     model.set(moved, offset);
   }
 }
