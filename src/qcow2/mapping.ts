@@ -67,14 +67,12 @@ export async function mapRuns(
       position = stop;
       continue;
     }
-    const table = await tables.l2Table(tables.l1Entry(next).offset);
     loaded++;
+    const { offset: l2 } = tables.l1Entry(next);
     const stop = Math.min(end, (next + 1) * geometry.l2Coverage);
-    if (geometry.extendedL2) position = scanExtended(context, table, position, stop, runs);
-    else {
-      scanTable(context, table, position, stop, runs);
-      position = stop;
-    }
+    const [from, isWhole] = [position, position === tableStart && stop < end];
+    const look = (table: Table) => scanInto(context, table, from, stop, runs);
+    position = isWhole ? await tables.scanL2(l2, look) : look(await tables.l2Table(l2));
   }
   return runs;
 }
@@ -93,6 +91,19 @@ export function extentOf({ kind, offset, length, host }: MapRun, data: DataStore
   }
   const isPlain = kind === 'data' && !data.opaque;
   return { kind: 'data', offset, length, host: isPlain ? { storage, offset: host } : null };
+}
+
+/** Returns where it stopped. */
+function scanInto(
+  context: MapContext,
+  table: Table,
+  from: number,
+  to: number,
+  runs: MapRun[],
+): number {
+  if (context.geometry.extendedL2) return scanExtended(context, table, from, to, runs);
+  scanTable(context, table, from, to, runs);
+  return to;
 }
 
 function scanTable(

@@ -47,11 +47,21 @@ export class TableCache {
     { readonly table: Promise<Table>; readonly loading: Loading }
   >();
   readonly #dirty = new Set<Table>();
+  /** Memory for tables that are looked at once. */
+  readonly #scratch: Uint8Array[] = [];
+  /** Memory of tables that nobody holds any more, and of such that somebody might still hold. */
+  readonly #free: Uint8Array[] = [];
+  #gone: Uint8Array[] = [];
 
   constructor(storage: Storage, tableSize: number, boundBytes: number) {
     this.#storage = storage;
     this.#tableSize = tableSize;
     this.#bound = Math.max(boundBytes, MINIMUM_TABLES * tableSize);
+  }
+
+  /** Tables whose memory is kept to be used again. */
+  get #most(): number {
+    return this.#bound / 2 / this.#tableSize;
   }
 
   get dirtyBytes(): number {
@@ -84,17 +94,40 @@ export class TableCache {
     return table;
   }
 
-  async #read(offset: number, kind: Table['kind'], loading: Loading): Promise<Table> {
-    const bytes = new Uint8Array(this.#tableSize);
-    this.#storage.event?.(kind === 'l2' ? 'l2_load' : 'refblock_load');
-    try {
-      await this.#storage.read(offset, bytes);
-    } finally {
-      if (loading.wanted) this.#loading.delete(offset);
+  /**
+   * `look` at a table as a whole, once: where the cache is full it stays as it is, and the memory is
+   * used again. `look` keeps nothing of it, and does not wait.
+   */
+  async scan<T>(offset: number, kind: Table['kind'], look: (table: Table) => T): Promise<T> {
+    const isFull = (this.#tables.size + 1) * this.#tableSize > this.#bound;
+    if (!isFull || this.#tables.has(offset) || this.#loading.has(offset)) {
+      return look(await this.load(offset, kind));
     }
+    const bytes = this.#scratch.pop() ?? new Uint8Array(this.#tableSize);
+    try {
+      await this.#fill(offset, kind, bytes);
+      // Somebody may have loaded it meanwhile, and changed it.
+      return look(this.#tables.get(offset) ?? newTable(offset, kind, bytes, false));
+    } finally {
+      this.#scratch.push(bytes);
+    }
+  }
+
+  async #fill(offset: number, kind: Table['kind'], bytes: Uint8Array): Promise<void> {
+    this.#storage.event?.(kind === 'l2' ? 'l2_load' : 'refblock_load');
+    await this.#storage.read(offset, bytes);
     // What is missing where a file was cut short would read as "nothing here".
     if (offset + this.#tableSize > this.#storage.size) {
       throw pastEnd(this.#storage, WORDS[kind], offset);
+    }
+  }
+
+  async #read(offset: number, kind: Table['kind'], loading: Loading): Promise<Table> {
+    const bytes = this.#free.pop() ?? new Uint8Array(this.#tableSize);
+    try {
+      await this.#fill(offset, kind, bytes);
+    } finally {
+      if (loading.wanted) this.#loading.delete(offset);
     }
     const table = newTable(offset, kind, bytes, false);
     // Let go of meanwhile: whoever asked gets it, but its place may be another table's by now.
@@ -104,7 +137,9 @@ export class TableCache {
 
   /** A table that is not in the file yet: zeros, or a copy of `content`. All of it is dirty. */
   create(offset: number, kind: Table['kind'], content?: Uint8Array): Table {
-    const bytes = content === undefined ? new Uint8Array(this.#tableSize) : content.slice();
+    const bytes = this.#free.pop() ?? new Uint8Array(this.#tableSize);
+    if (content === undefined) bytes.fill(0);
+    else bytes.set(content);
     if (content !== undefined) this.#storage.event?.('l2_alloc_cow_read');
     this.#storage.event?.(kind === 'l2' ? 'l2_alloc_write' : 'refblock_alloc_write');
     this.#stopLoading(offset);
@@ -141,6 +176,7 @@ export class TableCache {
       const [offset, table] = this.#tables.entries().next().value as [number, Table];
       this.#tables.delete(offset);
       if (this.#dirty.has(table)) this.#tables.set(offset, table);
+      else if (this.#gone.length < this.#most) this.#gone.push(table.bytes);
     }
   }
 
@@ -188,5 +224,17 @@ export class TableCache {
       this.#dirty.delete(table);
     }
     this.#evict();
+  }
+
+  /**
+   * `sync` writes tables, between two operations that change some: whoever changes tables holds none
+   * then, and whoever only looks at one has let go of it when the sync has ended. The memory of those
+   * that went before is used again.
+   */
+  async reuseAfter(sync: () => Promise<void>): Promise<void> {
+    const gone = this.#gone;
+    this.#gone = [];
+    await sync();
+    this.#free.push(...gone.slice(0, this.#most - this.#free.length));
   }
 }

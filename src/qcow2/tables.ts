@@ -4,15 +4,14 @@
 // reachable points to it. Freeing a cluster: what pointed to it is durably gone before its
 // refcount drops, and nobody reuses it before that. A checkpoint writes in steps, each ended by a
 // flush, a step without writes left out:
-//   (a) what nothing points to yet, and what only adds safety: data in new clusters (already
-//       written, made durable here), new L2 tables, a new L1 or refcount table, refcount blocks;
+//   (a) what nothing points to yet, and what only adds safety: data in new clusters, new L2 tables, a
+//       new L1 or refcount table, refcount blocks;
 //   (b) pointers to new refcount structures: refcount table entries or the header's pointer;
 //   (c) pointers of the guest's map: L2 entries, L1 entries, the header's L1 pointer and size;
 //   (d) lowered refcounts, then holes.
 // Refcounts only ever rise in memory between two checkpoints: what is freed waits in a list for
-// (d), so the allocator can't hand it out before. A crash at any point leaks at most.
-//
-// All methods that change something are called by the holder of the image's queue.
+// (d), so the allocator can't hand it out before. A crash at any point leaks at most. What changes
+// something is called by the holder of the image's queue.
 
 import { assert, ImageError } from '../errors.ts';
 import type { Storage } from '../io/storage.ts';
@@ -164,6 +163,11 @@ export class Tables {
     return this.#cache.load(offset, 'l2');
   }
 
+  /** Looks at an L2 table once, as a whole; see TableCache. */
+  scanL2<T>(offset: number, look: (table: Table) => T): Promise<T> {
+    return this.#cache.scan(offset, 'l2', look);
+  }
+
   /** An L2 table in a cluster just taken; it becomes reachable in step (c) at the earliest. */
   newL2Table(offset: number, content?: Uint8Array): Table {
     this.structures.add('active-l2', offset);
@@ -174,8 +178,6 @@ export class Tables {
   touched(table: Table, position: number): void {
     this.#cache.touch(table, position, this.#geometry.l2EntryBytes);
   }
-
-  // Refcounts
 
   get refcountTableEntries(): number {
     return this.#refcountTable.entries;
@@ -315,11 +317,14 @@ export class Tables {
     throw error;
   }
 
-  // The checkpoint
-
   /** True when so much metadata is dirty that it is time for a checkpoint. */
   get full(): boolean {
     return this.#cache.dirtyBytes > this.#cache.dirtyBound || this.#freed.length > 2 ** 17;
+  }
+
+  /** Called between two operations: see `reuseAfter`. */
+  checkpointIfFull(): Promise<void> | undefined {
+    return this.full ? this.#cache.reuseAfter(() => this.checkpoint()) : undefined;
   }
 
   /** Makes everything published so far durable, in the order of the law. */
@@ -346,10 +351,9 @@ export class Tables {
     if (this.#l1.moved) await this.#l1.writeAll(this.#storage);
     if (this.#refcountTable.moved) await this.#refcountTable.writeAll(this.#storage);
     // The last cluster may be there in part (what is missing reads as zeros), not more than that.
-    const { size, resizable } = this.#storage;
-    if (resizable && this.#takenEnd - size >= this.#geometry.clusterSize) {
-      await this.#storage.resize(this.#takenEnd);
-    }
+    const missing = this.#takenEnd - this.#storage.size;
+    const grows = this.#storage.resizable && missing >= this.#geometry.clusterSize;
+    if (grows) await this.#storage.resize(this.#takenEnd);
   }
 
   async #stepRefcountPointers(): Promise<void> {

@@ -272,7 +272,6 @@ export class Writer {
 
   /** Called by the holder of the queue. */
   async checkpointIfFull(): Promise<void> {
-    const { tables } = this.#image.context();
-    if (tables.full) await tables.checkpoint();
+    await this.#image.context().tables.checkpointIfFull();
   }
 }
