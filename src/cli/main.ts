@@ -1,5 +1,6 @@
 // The command line: finds the verb and loads what it needs, no more.
 
+import { setFlagsFromString } from 'node:v8';
 import { loadSyscalls } from '../io/syscalls.ts';
 import { usage } from './as-qemu.ts';
 import { getopt, type OptionSpec, UsageError } from './getopt.ts';
@@ -82,6 +83,8 @@ export async function main(argv: readonly string[], program: ProgramContext): Pr
     const verb = verbsOf(program).find(([known]) => known === name)?.[1];
     if (verb === undefined) return unknownVerb(name, program);
     (await loadSyscalls())?.limitArenas(1);
+    // What is young stays little: where it may grow, a long command takes up to 100 MiB for it.
+    setFlagsFromString('--semi-space-growth-factor=1');
     return await (await verb.load())(rest, program);
   } catch (error) {
     if (error instanceof UsageError) return program.usageError(error.message);

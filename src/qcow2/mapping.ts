@@ -115,15 +115,16 @@ function scanTable(
 ): void {
   const { geometry, tables } = context;
   const { clusterSize } = geometry;
-  const { view } = table;
+  const { bytes } = table;
+  // Zero is zero in any order of its bytes.
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
   for (let position = from; position < to; ) {
     const index = l2IndexOf(position, geometry);
-    const at = index * 8;
     const within = position % clusterSize;
-    const length = Math.min(clusterSize - within, to - position);
-    const high = view.getUint32(at);
-    const low = view.getUint32(at + 4);
-    if (high === 0 && low === 0) append(runs, 'unallocated', position, length, NOWHERE);
+    const last = index + Math.ceil((within + (to - position)) / clusterSize);
+    const empty = emptyFrom(words, index, last);
+    const length = Math.min(Math.max(1, empty) * clusterSize - within, to - position);
+    if (empty > 0) append(runs, 'unallocated', position, length, NOWHERE);
     else {
       const entry = decodeAt(context, table, index, position);
       if (entry.kind === 'compressed') runs.push(compressedRun(entry, position, length));
@@ -139,6 +140,14 @@ function scanTable(
     }
     position += length;
   }
+}
+
+/** How many entries from there on, before `end`, are all zeros. */
+function emptyFrom(words: Uint32Array, first: number, end: number): number {
+  let word = first * 2;
+  const stop = end * 2;
+  while (word < stop && words[word] === 0 && words[word + 1] === 0) word += 2;
+  return word / 2 - first;
 }
 
 /**
