@@ -3,7 +3,7 @@
 
 import * as fs from 'node:fs';
 import { ImageError } from '../errors.ts';
-import { KIB, MIB } from '../units.ts';
+import { MIB } from '../units.ts';
 import { Descriptor } from './descriptor.ts';
 import { FileLocks, type Warn, warnOnStderr } from './file-locks.ts';
 import { checkKind, isThrough, measure, type OpenedKind, openFlags, pathOf } from './file-open.ts';
@@ -34,14 +34,11 @@ export interface FileMachine {
   /** Hears, once, that other processes can't be kept out. Default: standard error. */
   readonly warn?: Warn | undefined;
   /**
-   * Short reads wait for the file instead of starting the thread pool: for programs that have
-   * nothing else to do meanwhile, and start often.
+   * Reads of so many bytes at most wait for the file instead of going through the thread pool, which
+   * takes ten times as long: for programs that have nothing else to do meanwhile. Default 0.
    */
-  readonly waits?: boolean;
+  readonly waits?: number;
 }
-
-/** Bytes that are read at once where we wait. */
-const SHORT = 64 * KIB;
 
 export interface FileOptions extends OpenStorageOptions, FileMachine {}
 
@@ -50,7 +47,7 @@ export class FileStorage implements Storage {
   readonly resizable: boolean;
   readonly #cache: CacheMode;
   readonly #locking: boolean;
-  readonly #waits: boolean;
+  readonly #waits: number;
   readonly #calls: () => Promise<Syscalls | null>;
   /** Whether extents of these can be shared, as far as that was asked for. */
   readonly #clones = new WeakMap<Storage, boolean>();
@@ -69,7 +66,7 @@ export class FileStorage implements Storage {
     this.#writable = options.writable;
     this.#cache = options.cache ?? 'writeback';
     this.#locking = options.locking ?? true;
-    this.#waits = options.waits === true;
+    this.#waits = options.waits ?? 0;
     this.#calls = () => callsOf(options);
     this.#descriptor = new Descriptor(filename, fd);
     this.#locks = new FileLocks(filename, fd, this.#calls, options.warn ?? warnOnStderr);
@@ -129,7 +126,7 @@ export class FileStorage implements Storage {
   async read(offset: number, target: Uint8Array): Promise<void> {
     const inside = Math.max(0, Math.min(target.length, this.#size - offset));
     const part = target.subarray(0, inside);
-    const read = this.#waits && inside <= SHORT ? readAllAtOnce : readAll;
+    const read = inside <= this.#waits ? readAllAtOnce : readAll;
     const done = await this.#descriptor.use((fd) => read(fd, this.filename, offset, part));
     // If somebody else has cut the file, what is missing reads as zeros, like all past the end.
     target.fill(0, done);

@@ -2,6 +2,7 @@
 
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { KIB } from '../units.ts';
 import { nodeCodecs } from './codecs.ts';
 import { type FileMachine, FileStorage } from './file.ts';
 import { pathOf } from './file-open.ts';
@@ -10,6 +11,9 @@ import { decodeName } from './name-bytes.ts';
 import { openError } from './system-error.ts';
 
 export const nodeHost: Host = createNodeHost();
+
+/** For commands that read headers and tables, one after the other, and do nothing else meanwhile. */
+export const patientHost: Host = createNodeHost({ waits: 64 * KIB });
 
 /** `machine`: how files are reached, for tests and for programs with their own place for warnings. */
 export function createNodeHost(machine: FileMachine = {}): Host {

@@ -6,6 +6,10 @@ import { errnoException, ioError } from './system-error.ts';
 
 const TRANSIENT = new Set(['EINTR', 'EAGAIN']);
 const MAX_RETRIES = 100;
+/** After so many reads that waited, signals and timers get their turn. */
+const AT_ONCE = 4096;
+
+let readAtOnce = 0;
 
 type Call = (
   fd: number,
@@ -42,6 +46,7 @@ export async function readAllAtOnce(
   target: Uint8Array,
 ): Promise<number> {
   let done = 0;
+  if (++readAtOnce % AT_ONCE === 0) await new Promise((resolve) => setImmediate(resolve));
   try {
     while (done < target.length) {
       const rest = target.length - done;

@@ -13,6 +13,7 @@ import { countFree, type FreeClusters } from './growth.ts';
 import type { GuardedStorage } from './guarded-storage.ts';
 import { type Checking, geometryOfHeader, type Header, parseHeader } from './header.ts';
 import { readHeaderCluster } from './header-cluster.ts';
+import { Holes } from './holes.ts';
 import type { OpenImageOptions, TablesOptions } from './image-options.ts';
 import type { OpenedData } from './open-data.ts';
 import type { PlaceContext } from './place.ts';
@@ -73,6 +74,7 @@ export abstract class ImageState {
       tables,
       allocator,
       data: this.data,
+      holes: new Holes(storage),
     };
   }
 

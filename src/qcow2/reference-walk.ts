@@ -76,8 +76,8 @@ interface Teller extends ReferenceVisitor {
 class Met {
   /** How many entries point there. */
   readonly times = new OffsetCounts();
-  /** For how many of them it was walked. */
-  readonly walks = new OffsetCounts();
+  /** For how many of them it was walked but for the first, which costs nothing: most have no other. */
+  readonly again = new OffsetCounts();
 }
 
 export class MapWalk {
@@ -127,9 +127,12 @@ export class MapWalk {
       }
       teller.l2Table?.(l2);
       // There is nothing in a hole, and nothing to remember.
-      if (await holes.has(l2, clusterSize)) continue;
-      if (!this.#mayWalk(l2, met.times.add(l2))) continue;
-      met.walks.add(l2);
+      const isHole = holes.has(l2, clusterSize);
+      // Waiting for what is known takes longer than all the rest, millions of times.
+      if (isHole === true || (isHole !== false && (await isHole))) continue;
+      const times = met.times.add(l2);
+      if (!this.#mayWalk(l2, times)) continue;
+      if (!this.#isFirst(l2, times)) met.again.add(l2);
       await this.#l2(l2, teller);
     }
   }
@@ -138,8 +141,7 @@ export class MapWalk {
   #mayWalk(l2: number, times: number): boolean {
     const { storage, geometry } = this.#image;
     const { clusterSize, l2EntryBytes } = geometry;
-    const isAligned = l2 % clusterSize === 0;
-    if (times === 1 && isAligned) return true;
+    if (this.#isFirst(l2, times)) return true;
     if (times > WALKS_OF_ONE_TABLE) return false;
     if (this.#budget.spend(clusterSize / l2EntryBytes)) return true;
     if (times > 1) return false;
@@ -150,6 +152,10 @@ export class MapWalk {
     );
   }
 
+  #isFirst(l2: number, times: number): boolean {
+    return times === 1 && l2 % this.#image.geometry.clusterSize === 0;
+  }
+
   /** Counts the tables that were met too often to be walked each time. */
   async finish(): Promise<void> {
     for (const [met, isActive] of [
@@ -157,7 +163,8 @@ export class MapWalk {
       [this.#inSnapshots, false],
     ] as const) {
       for (const [offset, pointers] of met.times) {
-        const times = pointers - met.walks.get(offset);
+        const walks = met.again.get(offset) + (this.#isFirst(offset, 1) ? 1 : 0);
+        const times = pointers - walks;
         if (times > 0) await this.#l2(offset, this.#silent(times, isActive));
       }
     }

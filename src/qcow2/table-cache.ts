@@ -35,6 +35,8 @@ function newTable(offset: number, kind: Table['kind'], bytes: Uint8Array, fresh:
 
 /** A cache never gets so small that one operation could not hold the tables that it works on. */
 const MINIMUM_TABLES = 8;
+/** Bytes. */
+const PIECE = 16 * 1024;
 
 export class TableCache {
   readonly #storage: Storage;
@@ -42,6 +44,10 @@ export class TableCache {
   readonly #bound: number;
   /** In order of use: a Map keeps insertion order, a table in use is inserted anew. */
   readonly #tables = new Map<number, Table>();
+  /** Goes on from the oldest one: whatever lies before it is gone. */
+  #byAge = this.#tables.entries();
+  /** What is left of the last one. */
+  #piece = new Uint8Array(0);
   readonly #loading = new Map<
     number,
     { readonly table: Promise<Table>; readonly loading: Loading }
@@ -85,7 +91,7 @@ export class TableCache {
   }
 
   async #read(offset: number, kind: Table['kind'], loading: Loading): Promise<Table> {
-    const bytes = new Uint8Array(this.#tableSize);
+    const bytes = this.#room();
     this.#storage.event?.(kind === 'l2' ? 'l2_load' : 'refblock_load');
     try {
       await this.#storage.read(offset, bytes);
@@ -100,6 +106,16 @@ export class TableCache {
     // Let go of meanwhile: whoever asked gets it, but its place may be another table's by now.
     if (loading.wanted) this.#insert(table);
     return table;
+  }
+
+  /** Small tables come out of larger pieces of memory: those cost as much each. */
+  #room(): Uint8Array {
+    const size = this.#tableSize;
+    if (size > PIECE / 2) return new Uint8Array(size);
+    if (this.#piece.length < size) this.#piece = new Uint8Array(PIECE);
+    const bytes = this.#piece.subarray(0, size);
+    this.#piece = this.#piece.subarray(size);
+    return bytes;
   }
 
   /** A table that is not in the file yet: zeros, or a copy of `content`. All of it is dirty. */
@@ -138,10 +154,21 @@ export class TableCache {
     // The youngest of all is the one that somebody is about to use: it stays.
     for (let left = this.#tables.size - 1; left > 0; left--) {
       if (this.#tables.size * this.#tableSize <= this.#bound) return;
-      const [offset, table] = this.#tables.entries().next().value as [number, Table];
+      const [offset, table] = this.#oldest();
       this.#tables.delete(offset);
       if (this.#dirty.has(table)) this.#tables.set(offset, table);
     }
+  }
+
+  /** A Map that lost many entries at its old end takes long to find the first of those that are left. */
+  #oldest(): readonly [number, Table] {
+    let next = this.#byAge.next();
+    if (next.done) {
+      this.#byAge = this.#tables.entries();
+      next = this.#byAge.next();
+    }
+    assert(!next.done, 'an empty cache is too large');
+    return next.value;
   }
 
   touch(table: Table, position: number, length: number): void {

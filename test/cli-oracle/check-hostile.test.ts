@@ -97,7 +97,7 @@ test('L2 tables that lie across each other are refused', async () => {
   for (const flags of [[], ['-r', 'all']]) {
     expect((await check(images, ...flags)).code).toBe(1);
     const messages = readFileSync(images.path('messages'), 'utf8');
-    expect(messages).toContain('too many L2 tables lie across each other to be checked');
+    expect(messages).toMatch(/lie across each other to be checked|has no room for them/);
   }
 });
 
