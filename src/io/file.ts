@@ -6,7 +6,15 @@ import { ImageError } from '../errors.ts';
 import { MIB } from '../units.ts';
 import { Descriptor } from './descriptor.ts';
 import { FileLocks, type Warn, warnOnStderr } from './file-locks.ts';
-import { checkKind, isThrough, measure, type OpenedKind, openFlags, pathOf } from './file-open.ts';
+import {
+  checkKind,
+  checkOpened,
+  isThrough,
+  measure,
+  type OpenedKind,
+  openFlags,
+  pathOf,
+} from './file-open.ts';
 import {
   canRelease,
   cloneRange,
@@ -77,7 +85,10 @@ export class FileStorage implements Storage {
   }
 
   /** Creates a file, or takes one that exists; it is emptied once no other process uses it. */
-  static async create(filename: string, machine: FileMachine = {}): Promise<FileStorage> {
+  static async create(
+    filename: string,
+    machine: FileMachine & Pick<OpenStorageOptions, 'checkOpened'> = {},
+  ): Promise<FileStorage> {
     const options = { ...machine, writable: true };
     const doing = 'Could not create';
     const storage = await FileStorage.#openWith(filename, options, doing, fs.constants.O_CREAT);
@@ -102,6 +113,7 @@ export class FileStorage implements Storage {
     let fd: number | undefined;
     try {
       fd = repeated(() => fs.openSync(pathOf(filename), flags, 0o644));
+      checkOpened(fd, options.checkOpened);
       const kind = await measure(fd, () => callsOf(options));
       return new FileStorage(filename, fd, kind, options);
     } catch (error) {

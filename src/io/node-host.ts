@@ -34,7 +34,7 @@ export function createNodeHost(machine: FileMachine = {}): Host {
     },
 
     openStorage: (filename, options) => FileStorage.open(filename, { ...machine, ...options }),
-    createStorage: (filename) => FileStorage.create(filename, machine),
+    createStorage: (filename, options) => FileStorage.create(filename, { ...machine, ...options }),
 
     async identify(filename) {
       let stat: fs.BigIntStats | undefined;

@@ -52,6 +52,13 @@ export class Holes {
     return this.has(offset, length);
   }
 
+  /** The same without asking; false where nobody knows yet. */
+  areKnownToHide(offset: number, length: number): boolean {
+    const { writable, size } = this.#storage;
+    const end = offset + length;
+    return !writable && end <= size && contains(this.#hole, offset) && end <= this.#hole.end;
+  }
+
   #known(offset: number): Run | undefined {
     if (contains(this.#hole, offset)) return this.#hole;
     return contains(this.#data, offset) ? this.#data : undefined;

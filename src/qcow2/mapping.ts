@@ -72,7 +72,8 @@ export async function mapRuns(
     }
     const stop = Math.min(end, (next + 1) * geometry.l2Coverage);
     const l2 = tables.l1Entry(next).offset;
-    if (await context.holes.hides(l2, geometry.clusterSize)) {
+    const isHole = context.holes.hides(l2, geometry.clusterSize);
+    if (isHole === true || (isHole !== false && (await isHole))) {
       append(runs, 'unallocated', position, stop - position, NOWHERE);
       position = stop;
       continue;

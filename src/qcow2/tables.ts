@@ -136,14 +136,17 @@ export class Tables {
   /** Host offset of an L2 table (0: none) and whether we may write to it in place. */
   l1Entry(index: number): { readonly offset: number; readonly copied: boolean } {
     if (this.#l1Broken !== undefined) throw this.#l1Broken;
-    const { view } = this.#l1;
-    const high = view.getUint32(index * 8);
-    const offset = clusterOffset(high, view.getUint32(index * 8 + 4));
+    const offset = this.l2Offset(index);
     if (offset % this.#geometry.clusterSize !== 0) {
-      const words = `L2 table offset ${hex(offset)} unaligned (L1 index: ${hex(index)})`;
-      throw this.corrupt(words);
+      throw this.corrupt(`L2 table offset ${hex(offset)} unaligned (L1 index: ${hex(index)})`);
     }
-    return { offset, copied: (high & COPIED_HIGH) !== 0 };
+    return { offset, copied: (this.#l1.view.getUint32(index * 8) & COPIED_HIGH) !== 0 };
+  }
+
+  /** As the entry has it, aligned or not. */
+  l2Offset(index: number): number {
+    const { view } = this.#l1;
+    return clusterOffset(view.getUint32(index * 8), view.getUint32(index * 8 + 4));
   }
 
   /** The first L1 index from `index` on, below `end`, that has an L2 table; `end` if none. */

@@ -97,6 +97,26 @@ test('a disk of 2^53 bytes with nothing in it', async () => {
   await survives(directory, 'empty');
 });
 
+test('a strict comparison of it with itself', async () => {
+  const directory = tempDir();
+  const size = 2 ** 51 - GIB;
+  const fields = { clusterBits: 16, l1TableOffset: 4 * 65_536, l1Size: ENTRIES / 8, size };
+  sparse(join(directory, 'empty'), 40 * MIB, [header(fields)]);
+  const { code } = await confined(['compare', '-s', 'empty', 'empty'], directory);
+  expect(code).toBe(0);
+});
+
+test('four million small L2 tables in the hole of a file', async () => {
+  const directory = tempDir();
+  const count = ENTRIES / 8;
+  const first = 64 * MIB;
+  sparse(join(directory, 'holes'), first + count * 512, [
+    header({ clusterBits: 9, l1TableOffset: MIB, l1Size: count, size: count * 32_768 }),
+    entries(MIB, count, (i) => COPIED | BigInt(first + ((i * 5) % count) * 512)),
+  ]);
+  await survives(directory, 'holes', [['info'], ['map'], ['chain']] as unknown as typeof READERS);
+});
+
 test('65,536 snapshots of which the file has none', async () => {
   const directory = tempDir();
   const fields = { l1TableOffset: MIB, nbSnapshots: 65_536, snapshotsOffset: 2 * MIB };
