@@ -2,7 +2,7 @@
 // space and 30 s of CPU, and leaves the file alone.
 
 import { createHash } from 'node:crypto';
-import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { encodeBitmapsExtension } from '../../src/qcow2/extensions.ts';
@@ -45,10 +45,13 @@ function entries(at: number, count: number, entry: (index: number) => bigint): P
 const READERS = [['info'], ['check'], ['map', '--output=json'], ['chain']] as const;
 
 async function survives(directory: string, name: string, verbs = READERS): Promise<void> {
-  const digest = () =>
-    createHash('sha256')
-      .update(readFileSync(join(directory, name)).subarray(0, MIB))
-      .digest('hex');
+  const digest = () => {
+    const fd = openSync(join(directory, name), 'r');
+    const start = new Uint8Array(MIB);
+    readSync(fd, start);
+    closeSync(fd);
+    return createHash('sha256').update(start).digest('hex');
+  };
   const before = digest();
   const commands = [...verbs, ['compare', name], ['commit', '--dry-run']];
   for (const words of commands) {
@@ -100,7 +103,8 @@ test('a disk of 2^53 bytes with nothing in it', async () => {
 test('a strict comparison of it with itself', async () => {
   const directory = tempDir();
   const size = 2 ** 51 - GIB;
-  const fields = { clusterBits: 16, l1TableOffset: 4 * 65_536, l1Size: ENTRIES / 8, size };
+  const tables = { refcountTableOffset: 65_536, l1TableOffset: 4 * 65_536 };
+  const fields = { clusterBits: 16, ...tables, l1Size: ENTRIES / 8, size };
   sparse(join(directory, 'empty'), 40 * MIB, [header(fields)]);
   const { code } = await confined(['compare', '-s', 'empty', 'empty'], directory);
   expect(code).toBe(0);
