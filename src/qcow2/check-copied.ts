@@ -7,7 +7,7 @@ import { clusterIndexOf } from './geometry.ts';
 import { Holes } from './holes.ts';
 import { clusterOffset } from './l2-entry.ts';
 import { OffsetCounts } from './offset-counts.ts';
-import { entryHex, readTable } from './reference-walk.ts';
+import { entriesInFile, entryHex, readTable } from './reference-walk.ts';
 import type { ReferencedImage } from './references.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, INCOMPATIBLE, ZERO_LOW } from './spec.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
@@ -56,10 +56,13 @@ export class CopiedCheck {
 
   async run(): Promise<void> {
     const { storage, geometry, tables } = this.#image;
-    const bytes = await readTable(storage, tables.l1Offset, tables.l1Entries * 8);
+    const entries = entriesInFile(storage, tables.l1Offset, tables.l1Entries);
+    // Who writes gets all of it.
+    const length = this.#writer === undefined ? entries : tables.l1Entries;
+    const bytes = await readTable(storage, tables.l1Offset, length * 8);
     const l1 = viewOf(bytes);
     const changed = new Set<number>();
-    for (let index = 0; index < tables.l1Entries; index++) {
+    for (let index = 0; index < entries; index++) {
       const high = l1.getUint32(index * 8);
       const low = l1.getUint32(index * 8 + 4);
       const offset = clusterOffset(high, low);

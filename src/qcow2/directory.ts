@@ -11,7 +11,9 @@ const ENTRY = 8;
 export class Directory {
   readonly #kind: WriteKind;
   #offset: number;
-  #bytes: Uint8Array;
+  #length: number;
+  /** There once it was loaded: what a header says is not believed before. */
+  #bytes = new Uint8Array(0);
   readonly #dirtySectors = new Set<number>();
   /** Lies at a new place that the header does not name yet. */
   #moved = false;
@@ -19,7 +21,7 @@ export class Directory {
   constructor(kind: WriteKind, offset: number, length: number) {
     this.#kind = kind;
     this.#offset = offset;
-    this.#bytes = new Uint8Array(length);
+    this.#length = length;
   }
 
   get offset(): number {
@@ -27,11 +29,11 @@ export class Directory {
   }
 
   get length(): number {
-    return this.#bytes.length;
+    return this.#length;
   }
 
   get entries(): number {
-    return this.#bytes.length / ENTRY;
+    return this.#length / ENTRY;
   }
 
   get moved(): boolean {
@@ -53,9 +55,10 @@ export class Directory {
 
   /** Throws `corrupt` where the file has been cut short: what is missing would read as "nothing". */
   async load(storage: Storage, what: string): Promise<void> {
-    if (this.#offset + this.#bytes.length > storage.size) {
+    if (this.#offset + this.#length > storage.size) {
       throw pastEnd(storage, what, this.#offset);
     }
+    this.#bytes = new Uint8Array(this.#length);
     if (this.#kind === 'refcount-table') storage.event?.('reftable_load');
     await storage.read(this.#offset, this.#bytes);
   }
@@ -69,6 +72,7 @@ export class Directory {
     const bytes = new Uint8Array(length);
     bytes.set(this.#bytes);
     this.#bytes = bytes;
+    this.#length = length;
     this.#offset = offset;
     this.#moved = true;
   }

@@ -110,8 +110,9 @@ export class MapWalk {
     this.#add(offset, entries * 8, teller);
     const holes = new Holes(storage);
     const met = isActive ? this.#active : this.#inSnapshots;
-    const l1 = viewOf(await readTable(storage, offset, entries * 8));
-    for (let index = 0; index < entries; index++) {
+    const there = entriesInFile(storage, offset, entries);
+    const l1 = viewOf(await readTable(storage, offset, there * 8));
+    for (let index = 0; index < there; index++) {
       const high = l1.getUint32(index * 8);
       const low = l1.getUint32(index * 8 + 4);
       if (high === 0 && low === 0) continue;
@@ -293,6 +294,11 @@ export class MapWalk {
 function exactHost(high: number, low: number, clusterBits: number): bigint {
   const entry = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
   return entry & ((1n << BigInt(62 - (clusterBits - 8))) - 1n);
+}
+
+/** Those of a table that the file has: what is past its end says nothing, whatever its size. */
+export function entriesInFile({ size }: Storage, offset: number, entries: number): number {
+  return Math.min(entries, Math.ceil(Math.max(0, size - offset) / 8));
 }
 
 export async function readTable(
