@@ -1,14 +1,17 @@
 // Any number of hostile images, judged in this process by one that watches it:
-// npx tsx scripts/fuzz-images.ts [--seed S] [--count N] [--from N] [--state FILE]
+// npx tsx scripts/fuzz-images.ts [--seed S] [--count N] [--from N] [--state FILE] [--cli]
 //
 // Input n of a seed is always the same. With --state, a run goes on where the last one with that file
-// ended. An input that takes all of LIMIT_MS is a finding: the process is ended, another goes on.
+// ended. With --cli each goes through the built command, in processes of their own. An input that takes all of LIMIT_MS is a finding: the process is ended, another goes on.
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { watchAllocations } from '../test/support/hostile/allocations.ts';
-import { inputSource, judgeInput } from '../test/support/hostile/inputs.ts';
+import { judgeByCommand } from '../test/support/hostile/by-command.ts';
+import { type InputSource, inputSource, judgeInput } from '../test/support/hostile/inputs.ts';
 
 const LIMIT_MS = 20_000;
 const BATCH = 50;
@@ -26,6 +29,7 @@ const { values } = parseArgs({
     from: { type: 'string', default: '0' },
     state: { type: 'string' },
     worker: { type: 'boolean', default: false },
+    cli: { type: 'boolean', default: false },
   },
 });
 const seed = Number(values.seed);
@@ -47,7 +51,7 @@ async function work(): Promise<void> {
   for (let n = from; n < count; n++) {
     const started = process.cpuUsage();
     largest.reset();
-    const { about, findings: found, outcome } = await judgeInput(source, seed, n);
+    const { about, findings: found, outcome } = await judged(source, n);
     outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
     const told = [...found];
     const { user, system } = process.cpuUsage(started);
@@ -55,12 +59,26 @@ async function work(): Promise<void> {
     if (ms > 2000) told.push(`slow: ${Math.round(ms)} ms of CPU`);
     if (largest.bytes > 24 * 1024 * 1024) told.push(`takes ${largest.bytes} bytes at once`);
     findings.push(...told.map((one) => `${about}\n    ${one}`));
-    if ((n + 1) % BATCH === 0 || n + 1 === count || told.length > 0) {
+    if (values.cli || (n + 1) % BATCH === 0 || n + 1 === count || told.length > 0) {
       process.send?.({ next: n + 1, findings, outcomes } satisfies Message);
       findings = [];
       outcomes = {};
     }
   }
+}
+
+async function judged(
+  source: InputSource,
+  n: number,
+): Promise<{
+  readonly about: string;
+  readonly findings: readonly string[];
+  readonly outcome: string;
+}> {
+  if (!values.cli) return judgeInput(source, seed, n);
+  const input = source(seed, n);
+  const findings = await judgeByCommand(input, join(tmpdir(), `qimg-ts-fuzz-${process.pid}`));
+  return { about: input.about, findings, outcome: 'run' };
 }
 
 async function watch(): Promise<void> {
@@ -97,7 +115,16 @@ function oneWorker(
   start: number,
   heard: (message: Message) => void,
 ): Promise<{ readonly reached: number; readonly why: string }> {
-  const args = ['--worker', '--seed', `${seed}`, '--count', `${count}`, '--from', `${start}`];
+  const args = [
+    ...(values.cli ? ['--cli'] : []),
+    '--worker',
+    '--seed',
+    `${seed}`,
+    '--count',
+    `${count}`,
+    '--from',
+    `${start}`,
+  ];
   const child: ChildProcess = fork(process.argv[1] ?? '', args, { execArgv: process.execArgv });
   return new Promise((resolve) => {
     let reached = start;

@@ -7,9 +7,9 @@ import { nodeCodecs } from '../io/codecs.ts';
 import type { Host } from '../io/host.ts';
 import { MemoryStorage } from '../io/memory.ts';
 import { MemoryHost } from '../io/memory-host.ts';
-import { nodeHost } from '../io/node-host.ts';
 import type { Storage } from '../io/storage.ts';
 import type { ImageDescription } from './description.ts';
+import { nodeHost } from './node-host.ts';
 import type { ImageSource } from './source.ts';
 
 interface Located {

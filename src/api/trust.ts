@@ -2,6 +2,8 @@
 
 import { trustingHost as engineHost } from '../chain/trust.ts';
 import type { Host } from '../io/host.ts';
+import { nodeHost as thisMachine } from '../io/node-host.ts';
+import { nodeHost } from './node-host.ts';
 
 /** What images may make us open: see {@link trustingHost}. */
 export interface Trust {
@@ -20,9 +22,9 @@ export interface Trust {
 /**
  * A host over `host` for images that come from elsewhere: their headers name backing files and data
  * files, which are opened only as far as `trust` goes. Everything else is refused with `invalid`.
- * The directories have to belong to who is trusted: a file that is swapped for a link while it is
- * being opened is not noticed.
+ * On Linux, a file that is swapped for a link while it is being opened is noticed before anything of it
+ * is read or changed.
  */
 export function trustingHost(host: Host, trust: Trust = {}): Host {
-  return engineHost(host, trust);
+  return engineHost(host === nodeHost ? thisMachine : host, trust);
 }

@@ -78,12 +78,18 @@ export async function* bothPieces(
   { strict, whole }: PieceOptions,
 ): AsyncGenerator<Piece> {
   const common = Math.min(a.size, b.size);
+  const haveSameStatus = (stepA: StatusStep, stepB: StatusStep): boolean => {
+    // Of steps as long as they come, the longer one may be the first that reaches the end.
+    const length = whole ? Math.min(stepA.length, stepB.length) : undefined;
+    const asked = (step: StatusStep) => (length === undefined ? step : { ...step, length });
+    return statusBits(asked(stepA), a.size) === statusBits(asked(stepB), b.size);
+  };
   const walks = [new Walk(a, 0, 0, whole), new Walk(b, 1, 0, whole)] as const;
   for (let offset = 0; offset < common; ) {
     const stepA = await walks[0].at(offset);
     const stepB = await walks[1].at(offset);
     const length = Math.min(stepA.length, stepB.length);
-    const differs = strict && statusBits(stepA, a.size) !== statusBits(stepB, b.size);
+    const differs = strict && !haveSameStatus(stepA, stepB);
     const read = differs ? 'differs' : readingOf(stepA, stepB);
     for (const piece of cut(offset, length, read)) {
       yield piece;

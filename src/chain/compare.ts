@@ -57,7 +57,7 @@ export async function compareChains(
     options.onProgress?.(done, total);
   };
   const common = Math.min(...sizes);
-  const whole = options.strict !== true && total > MAX_STEPPED;
+  const whole = total > MAX_STEPPED;
   const found = await judge(
     chains,
     common === 0 ? [] : bothPieces(chains, { strict: options.strict === true, whole }),

@@ -4,7 +4,6 @@
 import { ImageError } from '../errors.ts';
 import { lowestPlace } from '../io/filter.ts';
 import type { Extent, HostRange, Layer } from '../layer.ts';
-import { l1IndexOf } from '../qcow2/geometry.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { isPreallocated } from '../qcow2/preallocation.ts';
 import { RawImage } from '../raw/raw.ts';
@@ -66,9 +65,7 @@ export class LayerCursor {
     const { layer } = this;
     if (offset < this.#emptyEnd) return this.#emptyEnd;
     if (!(layer instanceof Qcow2Image) || layer.refusalToMap !== null) return offset;
-    const { tables, geometry } = layer;
-    const next = tables.nextL2(l1IndexOf(offset, geometry), tables.l1Entries);
-    this.#emptyEnd = Math.min(layer.size, next * geometry.l2Coverage);
+    this.#emptyEnd = layer.emptyEnd(offset);
     return Math.max(offset, this.#emptyEnd);
   }
 

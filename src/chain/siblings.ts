@@ -79,18 +79,26 @@ export async function findSiblings(
   return siblings.sort((a, b) => (a.filename < b.filename ? -1 : 1));
 }
 
-/** Who stands on which file: identity of a backing file -> names of its overlays, sorted. */
+export interface Overlays {
+  /** Identity of a backing file -> names of its overlays, sorted. */
+  readonly overlays: ReadonlyMap<string, readonly string[]>;
+  /** See `Neighbours`. */
+  readonly unread: readonly string[];
+}
+
+/** Who stands on which file. Directories of `required` have to be readable. */
 export async function findOverlays(
   host: Host,
   directories: readonly string[],
-): Promise<ReadonlyMap<string, readonly string[]>> {
+  required: ReadonlySet<string>,
+): Promise<Overlays> {
   const overlays = new Map<string, string[]>();
-  const { images } = await readNeighbours(host, directories);
+  const { images, unread } = await readNeighbours(host, directories, required);
   for (const { filename, backing } of images.values()) {
     if (backing === null) continue;
     overlays.set(backing.id, [...(overlays.get(backing.id) ?? []), filename].sort());
   }
-  return overlays;
+  return { overlays, unread };
 }
 
 /** Directories to look in: of the names, of the files that these are links to, and further ones. */

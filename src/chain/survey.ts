@@ -20,7 +20,7 @@ import {
   type Problem,
   problemsOf,
 } from './problems.ts';
-import { directoriesOf, findOverlays } from './siblings.ts';
+import { asDirectory, directoriesOf, findOverlays } from './siblings.ts';
 import { type Held, Strip } from './strip.ts';
 
 export interface SurveyOptions {
@@ -63,6 +63,8 @@ export interface Survey {
   readonly size: number;
   /** Of the longest layer: what the strips stand for. */
   readonly longest: number;
+  /** Files and directories beside them that could not be read: they may stand on a layer, too. */
+  readonly unread: readonly string[];
 }
 
 interface Found {
@@ -175,15 +177,15 @@ async function describeAll(found: readonly Found[], options: SurveyOptions): Pro
       failed: (index, error) => noteFailure(found[index], error),
     },
   );
-  const overlays = await overlaysOf(found, options);
+  const others = await overlaysOf(found, options);
   const layers = found.map(async (layer, index): Promise<SurveyedLayer> => {
     const { filename, storedName, problems } = layer;
     const strip = strips[index] as Strip;
-    const siblings = overlays[index] ?? [];
+    const siblings = others.siblings[index] ?? [];
     const opened = await openedPart(layer);
     return { filename, storedName, opened, held: strip.held, strip, problems, siblings };
   });
-  return { layers: await Promise.all(layers), size, longest };
+  return { layers: await Promise.all(layers), size, longest, unread: others.unread };
 }
 
 /** A layer that is not there may hold anything, as far as the one above it looks down. */
@@ -218,22 +220,22 @@ async function openedPart(layer: Found): Promise<SurveyedLayer['opened']> {
   };
 }
 
+interface OverlaysOfAll {
+  /** By layer. */
+  readonly siblings: readonly (readonly string[])[];
+  readonly unread: readonly string[];
+}
+
 /** For each layer who else stands on it: in the directories that can be read. */
 async function overlaysOf(
   found: readonly Found[],
   { host, search = [] }: SurveyOptions,
-): Promise<readonly (readonly string[])[]> {
+): Promise<OverlaysOfAll> {
   const files = found.filter(({ id }) => id !== undefined).map(({ filename }) => filename);
-  const overlays = new Map<string, readonly string[]>();
-  for (const directory of await directoriesOf(host, files.map(hostFileOf), search)) {
-    const here = await findOverlays(host, [directory]).catch((error: unknown) => {
-      if (error instanceof ImageError && !search.includes(directory.replace(/\/$/, '')))
-        return null;
-      throw error;
-    });
-    for (const [id, names] of here ?? []) overlays.set(id, [...(overlays.get(id) ?? []), ...names]);
-  }
-  return Promise.all(
+  const directories = await directoriesOf(host, files.map(hostFileOf), search);
+  const required = new Set(search.map(asDirectory));
+  const { overlays, unread } = await findOverlays(host, directories, required);
+  const siblings = await Promise.all(
     found.map(async ({ id }, index) => {
       const names = id === undefined ? [] : (overlays.get(id) ?? []);
       const own = found[index - 1]?.id;
@@ -244,4 +246,5 @@ async function overlaysOf(
       return others;
     }),
   );
+  return { siblings, unread };
 }

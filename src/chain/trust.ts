@@ -2,7 +2,7 @@
 // machine, and says how they are to be opened: that is followed as far as it is trusted.
 
 import { ImageError } from '../errors.ts';
-import type { Host } from '../io/host.ts';
+import type { Host, OpenStorageOptions } from '../io/host.ts';
 import { hostFileOf, protocolOf } from './filename.ts';
 
 /** How far images are trusted. */
@@ -17,8 +17,8 @@ export interface Trust {
 }
 
 /**
- * A host that opens only what is trusted. Whoever swaps a file for a link between the look at its
- * path and its opening is faster than we are: the directories must be theirs who are trusted.
+ * A host that opens only what is trusted: the path is looked at before, so that nothing else is
+ * touched, and the file that was opened is looked at again, where the machine tells where it lies.
  */
 export function trustingHost(host: Host, { directories, protocols = false }: Trust): Host {
   let real: Promise<readonly string[]> | undefined;
@@ -26,25 +26,28 @@ export function trustingHost(host: Host, { directories, protocols = false }: Tru
     real ??= Promise.all((directories ?? []).map((name) => host.realPath(name)));
     return real;
   };
-  const check = async (filename: string): Promise<void> => {
-    if (directories === undefined) return;
-    const path = await host.realPath(filename);
-    if ((await realDirectories()).some((each) => isBelow(path, each))) return;
+  const checkPath = (filename: string, path: string, trusted: readonly string[]): void => {
+    if (directories === undefined || trusted.some((each) => isBelow(path, each))) return;
     throw new ImageError('invalid', `'${filename}' is outside of the trusted directories`, {
       hint: `It is '${path}'; trusted: ${directories.map((each) => `'${each}'`).join(', ')}.`,
     });
+  };
+  /** Looks at the path, and gives what looks at the file that was opened: links change. */
+  const check = async (filename: string): Promise<Pick<OpenStorageOptions, 'checkOpened'>> => {
+    if (directories === undefined) return {};
+    const trusted = await realDirectories();
+    checkPath(filename, await host.realPath(filename), trusted);
+    return { checkOpened: (path) => checkPath(filename, path, trusted) };
   };
   return {
     codecs: host.codecs,
     now: () => host.now(),
     sleep: (milliseconds, signal) => host.sleep(milliseconds, signal),
     async openStorage(filename, options) {
-      await check(filename);
-      return await host.openStorage(filename, options);
+      return await host.openStorage(filename, { ...options, ...(await check(filename)) });
     },
     async createStorage(filename) {
-      await check(filename);
-      return await host.createStorage(filename);
+      return await host.createStorage(filename, await check(filename));
     },
     identify: (filename) => host.identify(filename),
     realPath: (filename) => host.realPath(filename),
@@ -81,6 +84,6 @@ export function isPlain(name: string): boolean {
 function checkPlain(name: string): void {
   if (protocolOf(name) !== 'json') return;
   throw new ImageError('invalid', `An image names '${name}', which is no plain file name`, {
-    hint: 'If you trust the image, allow it (--allow-protocols).',
+    hint: 'If you trust the image, allow it (--allow-protocols; in the library, trustingHost).',
   });
 }

@@ -7,6 +7,7 @@ export function chainToJson(survey: Survey): string {
     'virtual-size': survey.size,
     broken: isBroken(survey),
     layers: survey.layers.map((layer, depth) => layerToJson(layer, depth)),
+    unread: survey.unread,
   };
   return `${JSON.stringify(value, null, 4)}\n`;
 }

@@ -21,8 +21,19 @@ export function chainText(survey: Survey, columns: number, paint: Paint): string
     ...picture,
     '',
     ...details(survey, columns, paint),
+    ...unread(survey, columns, paint),
   ];
   return `${lines.map((line) => line.trimEnd()).join('\n')}\n`;
+}
+
+/** Who may stand on a layer without our knowing; a commit says the same. */
+function unread({ unread: names }: Survey, columns: number, paint: Paint): readonly string[] {
+  if (names.length === 0) return [];
+  const shown = names.slice(0, MAX_UNREAD).map((name) => `'${name}'`);
+  const more = names.length > shown.length ? ` and ${names.length - shown.length} more` : '';
+  const text = `note: could not be read, and may depend on these: ${shown.join(', ')}${more}`;
+  const [first = '', ...rest] = wrap(printable(text), columns, '  ');
+  return ['', first.replace('note:', paint(YELLOW, 'note:')), ...rest];
 }
 
 function legend({ layers, longest }: Survey): string {
@@ -31,6 +42,9 @@ function legend({ layers, longest }: Survey): string {
   const { data, hidden, zero, nothing } = GLYPHS;
   return `${data} data, ${hidden} hidden data, ${zero} zeros, ${nothing} nothing${unknown}`;
 }
+
+/** Names that are told of. */
+const MAX_UNREAD = 10;
 
 const HEADS = ['format', 'disk', 'file', 'data', 'hidden', 'zeros'] as const;
 

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { type Survey, surveyChain } from '../chain/survey.ts';
 import { errnoOf, ImageError, strerror } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { patientHost } from '../io/node-host.ts';
 import { chainToJson, isBroken } from './chain-json.ts';
 import { layoutFor } from './chain-picture.ts';
 import { chainSvg, SVG_CELLS } from './chain-svg.ts';
@@ -39,7 +39,7 @@ export async function runChain(argv: readonly string[], program: ProgramContext)
     return program.usageError('Expecting one image file name');
   }
   const { columns, colours } = stdoutTerminal(program.env);
-  const host = trusted(nodeHost, flags, program);
+  const host = trusted(patientHost, flags, program);
   const seen = await survey(operand, host, flags, (names) => layoutFor(columns, names).cells);
   if (flags.svg !== undefined) {
     writeDrawing(flags.svg, chainSvg(await survey(operand, host, flags, () => SVG_CELLS)));

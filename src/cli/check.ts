@@ -4,7 +4,7 @@ import { hostFileOf, resolveName } from '../chain/filename.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { patientHost } from '../io/node-host.ts';
 import { OverlayStorage } from '../io/overlay.ts';
 import { type CheckResult, checkImage, type Tell } from '../qcow2/check.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
@@ -104,7 +104,7 @@ async function check(
     );
   }
   const checking = fix === undefined ? true : 'repair';
-  const host = trusted(nodeHost, flags, program);
+  const host = trusted(patientHost, flags, program);
   const opening = {
     host,
     forceShare,

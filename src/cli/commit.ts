@@ -4,7 +4,7 @@ import type { Secrets } from '../chain/secrets.ts';
 import { commit } from '../commit/commit.ts';
 import type { CommitOptions, CommitPlan, CommitResult } from '../commit/options.ts';
 import { ImageError } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { nodeHost, patientHost } from '../io/node-host.ts';
 import type { Command } from './command.ts';
 import { type CommitReport, JsonReport, TextReport } from './commit-report.ts';
 import { checkNotEmpty, openNamed } from './open-named.ts';
@@ -134,7 +134,7 @@ function toOptions(
   format: string | undefined,
 ): CommitOptions {
   return {
-    host: trusted(nodeHost, flags, program),
+    host: trusted(flags.dryRun ? patientHost : nodeHost, flags, program),
     cache: toCacheMode(flags.cache),
     ...(format !== undefined && { format }),
     ...(flags.base !== undefined && { base: flags.base }),

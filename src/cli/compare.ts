@@ -6,7 +6,8 @@ import { type Comparison, compareChains } from '../chain/compare.ts';
 import { CompareError } from '../chain/compare-pieces.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { createNodeHost } from '../io/node-host.ts';
+import { KIB } from '../units.ts';
 import type { Reader } from './command.ts';
 import { openNamed, warner } from './open-named.ts';
 import { CACHE_MODES, Exit, namedImage, newCommand, parseVerb, toCacheMode } from './options.ts';
@@ -14,6 +15,9 @@ import { type ProgramContext, reportError } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
 import { StepProgress } from './step-progress.ts';
 import { type TrustFlags, trusted, withTrust } from './trust.ts';
+
+/** Small tables are there sooner than the thread pool is; data is read several pieces at once. */
+const machine = createNodeHost({ waits: 4 * KIB });
 
 interface Flags extends TrustFlags {
   readonly object?: readonly string[];
@@ -120,7 +124,7 @@ async function open(
   const named = namedImage(name, { imageOpts, ...(format !== undefined && { format }) }, program);
   const cache = toCacheMode(flags.cache);
   const chain = await openNamed(named, {
-    host: trusted(nodeHost, flags, program),
+    host: trusted(machine, flags, program),
     forceShare,
     cache,
     backing: true,

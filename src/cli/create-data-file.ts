@@ -3,7 +3,7 @@
 import { hostFileOf, protocolOf, resolveName } from '../chain/filename.ts';
 import { openChain } from '../chain/open.ts';
 import { ImageError } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
+import type { Host } from '../io/host.ts';
 import type { Storage } from '../io/storage.ts';
 
 /**
@@ -14,15 +14,16 @@ export async function dataFileFor(
   filename: string,
   name: string,
   backing: string | undefined,
+  host: Host,
 ): Promise<string> {
   const file = hostFileOf(protocolOf(name) === null ? resolveName(filename, name) : name);
-  const there = await nodeHost.identify(file);
-  if ((await nodeHost.realPath(file)) === (await nodeHost.realPath(hostFileOf(filename)))) {
+  const there = await host.identify(file);
+  if ((await host.realPath(file)) === (await host.realPath(hostFileOf(filename)))) {
     throw new ImageError('invalid', `'${name}' can't be the data file of itself`);
   }
   if (there === undefined || backing === undefined) return file;
   const chain = await openChain(resolveName(filename, backing), {
-    host: nodeHost,
+    host,
     describe: true,
     forceShare: true,
   }).catch(() => undefined);
@@ -35,14 +36,15 @@ export async function dataFileFor(
 /** Creates the data file, if there is to be one; `work` owns its storage. */
 export async function withDataFile<T>(
   file: string | undefined,
+  host: Host,
   work: (storage: Storage | undefined) => Promise<T>,
 ): Promise<T> {
   if (file === undefined) return await work(undefined);
-  const storage = await nodeHost.createStorage(file);
+  const storage = await host.createStorage(file);
   try {
     return await work(storage);
   } catch (error) {
-    if (storage.resizable) await nodeHost.remove(file).catch(() => undefined);
+    if (storage.resizable) await host.remove(file).catch(() => undefined);
     throw error;
   } finally {
     await storage.close();

@@ -4,6 +4,7 @@ import { hostFileOf, resolveName } from '../chain/filename.ts';
 import { openChain } from '../chain/open.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, reworded, strerror } from '../errors.ts';
+import type { Host } from '../io/host.ts';
 import { nodeHost } from '../io/node-host.ts';
 import type { Storage } from '../io/storage.ts';
 import { createImage } from '../qcow2/create.ts';
@@ -22,8 +23,9 @@ import { collected, Exit, newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
 import { sizeArgument } from './size.ts';
+import { type TrustFlags, trusted, withTrust } from './trust.ts';
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly object?: readonly string[];
   readonly quiet?: boolean;
   readonly format: string;
@@ -43,7 +45,7 @@ export async function runCreate(argv: readonly string[], program: ProgramContext
     .option('-o, --option <options>', "name=value,...; '-o help' lists them", collected(checkList))
     .option('-q, --quiet', 'print errors only')
     .option('--object <object>', 'define an object (secret)', objects);
-  const { flags, operands } = parseVerb<Flags>(command, argv, program);
+  const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   const [filename, sizeText, unexpected] = operands;
   const options = flags.option ?? [];
   if (asksForHelp(options.join(','))) return listOptions(flags.format, filename, program);
@@ -85,7 +87,8 @@ async function create(
   const file = within(filename, () => hostFileOf(filename));
   const options = parseCreateOptions(format, (flags.option ?? []).join(','), fail);
   addFlags(options, sizeOperand, flags, fail);
-  const backingSize = await checkBacking(filename, options, flags, program);
+  const host = trusted(nodeHost, flags, program);
+  const backingSize = await checkBacking(filename, options, flags, host, program);
   const size = options.get('size') ?? backingSize;
   if (size === undefined) throw fail('Image creation needs a size parameter');
   options.set('size', String(size));
@@ -95,6 +98,7 @@ async function create(
   // As printed it may be negative: 64 bits, taken for a signed number.
   const bytes = BigInt.asUintN(64, BigInt(size));
   const target = {
+    host,
     filename,
     file,
     format,
@@ -109,9 +113,9 @@ async function create(
     const dataFile =
       name === undefined
         ? undefined
-        : await withinAsync(filename, () => dataFileFor(filename, name, image.backingFile));
+        : await withinAsync(filename, () => dataFileFor(filename, name, image.backingFile, host));
     await fill(target, (storage) =>
-      withDataFile(dataFile, (data) => createImage(storage, image, data, nodeHost)),
+      withDataFile(dataFile, host, (data) => createImage(storage, image, data, host)),
     );
   }
 }
@@ -156,6 +160,7 @@ async function checkBacking(
   filename: string,
   options: ReadonlyMap<string, string>,
   flags: Flags,
+  host: Host,
   program: ProgramContext,
 ): Promise<number | undefined> {
   const name = options.get('backing_file');
@@ -169,7 +174,7 @@ async function checkBacking(
   const unnamed = 'Backing file specified without backing format';
   if (flags.unsafe && format === undefined) throw fail(unnamed);
   if (flags.unsafe) return undefined;
-  const { size, format: found } = await openBacking(filename, name, format);
+  const { size, format: found } = await openBacking(filename, name, format, host);
   if (format !== undefined) return size;
   // QEMU ends this message without a new line.
   const end = program.asQemu ? '' : '\n';
@@ -181,11 +186,12 @@ async function openBacking(
   filename: string,
   name: string,
   format: string | undefined,
+  host: Host,
 ): Promise<{ readonly size: number; readonly format: string }> {
   const resolved = resolveName(filename, name);
   try {
     await using chain = await openChain(resolved, {
-      host: nodeHost,
+      host,
       describe: true,
       // Nothing of its data is read: it may be in use by a running guest.
       forceShare: true,
@@ -203,6 +209,7 @@ async function openBacking(
 }
 
 interface Target {
+  readonly host: Host;
   /** As the user wrote it. */
   readonly filename: string;
   readonly file: string;
@@ -212,16 +219,16 @@ interface Target {
 
 /** Creates the file and fills it; one that could not be filled is of no use to anybody. */
 async function fill(
-  { file, filename, format, preallocation }: Target,
+  { host, file, filename, format, preallocation }: Target,
   work: (storage: Storage) => Promise<unknown>,
 ): Promise<void> {
   await withinAsync(filename, async () => {
-    const storage = await nodeHost.createStorage(file);
+    const storage = await host.createStorage(file);
     try {
       await work(storage);
       await storage.flush();
     } catch (error) {
-      if (storage.resizable) await nodeHost.remove(file).catch(() => undefined);
+      if (storage.resizable) await host.remove(file).catch(() => undefined);
       throw inCreateWords(error, format, preallocation);
     } finally {
       await storage.close();

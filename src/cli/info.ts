@@ -6,7 +6,7 @@ import { concernsOf } from '../chain/safety.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import { createNodeHost } from '../io/node-host.ts';
+import { patientHost } from '../io/node-host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Description, describeImage } from './describe-image.ts';
 import { infoText } from './info-text.ts';
@@ -17,9 +17,6 @@ import type { ProgramContext } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
 import { type TrustFlags, trusted, withTrust } from './trust.ts';
 import { visibleIn } from './visible.ts';
-
-/** A few short reads of headers: the thread pool would take longer to start. */
-const machine = createNodeHost({ waits: true });
 
 interface Flags extends TrustFlags {
   readonly object?: readonly string[];
@@ -73,7 +70,7 @@ async function describeChain(
 ): Promise<readonly Description[]> {
   const images: Description[] = [];
   const seen = new Set<string>();
-  const host = trusted(machine, flags, program);
+  const host = trusted(patientHost, flags, program);
   let next: Next | undefined = named;
   while (next !== undefined) {
     const chain = await openNamed(next, {

@@ -3,7 +3,7 @@
 import type { BlockStatus } from '../chain/block-status.ts';
 import type { Chain } from '../chain/chain.ts';
 import { ImageError, strerror } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { patientHost } from '../io/node-host.ts';
 import { KIB } from '../units.ts';
 import { emptyMapObject, MAP_HEADING, mapLine, mapObject } from './map-output.ts';
 import { openNamed, warner } from './open-named.ts';
@@ -51,7 +51,7 @@ export async function runMap(argv: readonly string[], program: ProgramContext): 
   }
   const forceShare = flags.forceShare === true;
   const chain = await openNamed(namedImage(operand, flags, program), {
-    host: trusted(nodeHost, flags, program),
+    host: trusted(patientHost, flags, program),
     forceShare,
     backing: true,
     secrets,

@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import { errnoOf, ImageError } from '../errors.ts';
 import { SECTOR } from '../units.ts';
 import type { CacheMode } from './host.ts';
-import { encodeName, hasEscapes } from './name-bytes.ts';
+import { decodeName, encodeName, hasEscapes } from './name-bytes.ts';
 import type { Syscalls } from './syscalls.ts';
 import { errnoException, openError } from './system-error.ts';
 import { repeated } from './transfer.ts';
@@ -131,4 +131,17 @@ async function blockDeviceSize(
     if (calls !== null) return calls.blockDeviceSize(fd);
     throw error;
   }
+}
+
+/** Tells where an open file is by now, whatever its name was: on Linux, the kernel knows. */
+export function checkOpened(fd: number, check: ((realPath: string) => void) | undefined): void {
+  if (check === undefined || process.platform !== 'linux') return;
+  let path: string;
+  try {
+    path = decodeName(fs.readlinkSync(`/proc/self/fd/${fd}`, 'buffer'));
+  } catch {
+    // No /proc: what was looked at before has to do.
+    return;
+  }
+  check(path);
 }

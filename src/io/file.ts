@@ -7,9 +7,11 @@ import { MIB } from '../units.ts';
 import { Descriptor } from './descriptor.ts';
 import { DirectIo, directCalls } from './direct.ts';
 import { EarlyWriteback } from './early-writeback.ts';
-import { FileLocks, type Warn, warnOnStderr } from './file-locks.ts';
+import { FileLocks, warnOnStderr } from './file-locks.ts';
+import { callsOf, type FileMachine } from './file-machine.ts';
 import {
   checkKind,
+  checkOpened,
   isThrough,
   measure,
   type OpenedKind,
@@ -31,24 +33,12 @@ import type { CacheMode, OpenStorageOptions } from './host.ts';
 import type { Permission } from './locks.ts';
 import { TRUNCATE } from './permissions.ts';
 import type { CloneRange, Storage, StorageExtent, WriteKind } from './storage.ts';
-import { loadSyscalls, type Syscalls } from './syscalls.ts';
+import type { Syscalls } from './syscalls.ts';
 import { errnoException, ioError, openError } from './system-error.ts';
 import { cachedTransfers, repeated, syncData, type Transfers } from './transfer.ts';
 
 const ZEROS = MIB;
 let zeros: Uint8Array | undefined;
-
-export interface FileMachine {
-  /** For tests: undefined takes what the machine has, null does without. */
-  readonly syscalls?: Syscalls | null | undefined;
-  /** Hears, once, that other processes can't be kept out. Default: standard error. */
-  readonly warn?: Warn | undefined;
-  /**
-   * Short reads wait for the file instead of starting the thread pool: for programs that have
-   * nothing else to do meanwhile, and start often.
-   */
-  readonly waits?: boolean;
-}
 
 export interface FileOptions extends OpenStorageOptions, FileMachine {}
 
@@ -88,7 +78,7 @@ export class FileStorage implements Storage {
     this.#isDirect = direct !== undefined;
     this.#transfers = direct
       ? new DirectIo(filename, direct, () => this.#openCached())
-      : cachedTransfers(filename, options.waits === true);
+      : cachedTransfers(filename, options.waits ?? 0);
     this.#early = new EarlyWriteback(this.#cache, this.#calls);
     this.#descriptor = new Descriptor(filename, fd);
     this.#locks = new FileLocks(filename, fd, this.#calls, options.warn ?? warnOnStderr);
@@ -99,7 +89,10 @@ export class FileStorage implements Storage {
   }
 
   /** Creates a file, or takes one that exists; it is emptied once no other process uses it. */
-  static async create(filename: string, machine: FileMachine = {}): Promise<FileStorage> {
+  static async create(
+    filename: string,
+    machine: FileMachine & Pick<OpenStorageOptions, 'checkOpened'> = {},
+  ): Promise<FileStorage> {
     const options = { ...machine, writable: true };
     const doing = 'Could not create';
     const storage = await FileStorage.#openWith(filename, options, doing, fs.constants.O_CREAT);
@@ -127,6 +120,7 @@ export class FileStorage implements Storage {
     let fd: number | undefined;
     try {
       fd = openDescriptor(filename, flags, doing);
+      checkOpened(fd, options.checkOpened);
       const kind = await measure(fd, calls);
       return new FileStorage(filename, fd, { ...options, kind, direct });
     } catch (error) {
@@ -393,8 +387,4 @@ export class FileStorage implements Storage {
     if (error === null || (error.code === 'EINVAL' && !this.resizable)) return;
     throw ioError('Could not flush', this.filename, undefined, error);
   }
-}
-
-function callsOf({ syscalls }: FileMachine): Promise<Syscalls | null> {
-  return syscalls === undefined ? loadSyscalls() : Promise.resolve(syscalls);
 }

@@ -17,6 +17,11 @@ export interface OpenStorageOptions {
   readonly cache?: CacheMode;
   /** False: takes no locks, and heeds none. Default true. */
   readonly locking?: boolean;
+  /**
+   * Hears the real path of what was opened, as far as the machine tells, before anything else is done
+   * with it. What it throws ends the opening.
+   */
+  readonly checkOpened?: (realPath: string) => void;
 }
 
 /** The hashes that encrypted images name. */
@@ -80,7 +85,10 @@ export interface Host {
   /** Opens a file or block device. Rejects with an ImageError that carries the errno. */
   openStorage(filename: string, options: OpenStorageOptions): Promise<Storage>;
   /** Creates an empty file, truncating one that exists, and opens it for writing. */
-  createStorage(filename: string): Promise<Storage>;
+  createStorage(
+    filename: string,
+    options?: Pick<OpenStorageOptions, 'checkOpened'>,
+  ): Promise<Storage>;
   /** Undefined where there is no such file. */
   identify(filename: string): Promise<FileIdentity | undefined>;
   /** Absolute name without symbolic links; the absolute name where it can't be resolved. */

@@ -2,14 +2,19 @@
 
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { KIB } from '../units.ts';
 import { nodeCodecs } from './codecs.ts';
-import { type FileMachine, FileStorage } from './file.ts';
+import { FileStorage } from './file.ts';
+import type { FileMachine } from './file-machine.ts';
 import { pathOf } from './file-open.ts';
 import type { FileIdentity, Host } from './host.ts';
 import { decodeName } from './name-bytes.ts';
 import { openError } from './system-error.ts';
 
 export const nodeHost: Host = createNodeHost();
+
+/** For commands that read headers and tables, one after the other, and do nothing else meanwhile. */
+export const patientHost: Host = createNodeHost({ waits: 64 * KIB });
 
 /** `machine`: how files are reached, for tests and for programs with their own place for warnings. */
 export function createNodeHost(machine: FileMachine = {}): Host {
@@ -30,7 +35,7 @@ export function createNodeHost(machine: FileMachine = {}): Host {
     },
 
     openStorage: (filename, options) => FileStorage.open(filename, { ...machine, ...options }),
-    createStorage: (filename) => FileStorage.create(filename, machine),
+    createStorage: (filename, options) => FileStorage.create(filename, { ...machine, ...options }),
 
     async identify(filename) {
       let stat: fs.BigIntStats | undefined;

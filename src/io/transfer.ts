@@ -2,11 +2,14 @@
 // way that Node.js has): short ones are continued, interrupted ones repeated.
 
 import * as fs from 'node:fs';
-import { KIB } from '../units.ts';
 import { errnoException, ioError } from './system-error.ts';
 
 const TRANSIENT = new Set(['EINTR', 'EAGAIN']);
 const MAX_RETRIES = 100;
+/** After so many reads that waited, signals and timers get their turn. */
+const AT_ONCE = 4096;
+
+let readAtOnce = 0;
 
 type Call = (
   fd: number,
@@ -30,14 +33,11 @@ export interface Transfers {
   ): Promise<void>;
 }
 
-/** Bytes that are read at once where we wait. */
-const SHORT = 64 * KIB;
-
-/** Through the page cache. `waits`: for short reads, instead of starting the thread pool. */
-export function cachedTransfers(filename: string, waits: boolean): Transfers {
+/** Through the page cache. Reads of `waits` bytes at most wait instead of using the thread pool. */
+export function cachedTransfers(filename: string, waits: number): Transfers {
   return {
     read(fd, offset, target) {
-      const read = waits && target.length <= SHORT ? readAllAtOnce : readAll;
+      const read = target.length <= waits ? readAllAtOnce : readAll;
       return read(fd, filename, offset, target);
     },
     write: (fd, offset, source, reached) => writeAll(fd, filename, offset, source, reached),
@@ -67,6 +67,7 @@ async function readAllAtOnce(
   target: Uint8Array,
 ): Promise<number> {
   let done = 0;
+  if (++readAtOnce % AT_ONCE === 0) await new Promise((resolve) => setImmediate(resolve));
   try {
     while (done < target.length) {
       const rest = target.length - done;

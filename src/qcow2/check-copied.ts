@@ -7,7 +7,7 @@ import { clusterIndexOf } from './geometry.ts';
 import { Holes } from './holes.ts';
 import { clusterOffset } from './l2-entry.ts';
 import { OffsetCounts } from './offset-counts.ts';
-import { entryHex, readTable } from './reference-walk.ts';
+import { entriesInFile, entryHex, readTable } from './reference-walk.ts';
 import type { ReferencedImage } from './references.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, INCOMPATIBLE, ZERO_LOW } from './spec.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
@@ -56,15 +56,19 @@ export class CopiedCheck {
 
   async run(): Promise<void> {
     const { storage, geometry, tables } = this.#image;
-    const bytes = await readTable(storage, tables.l1Offset, tables.l1Entries * 8);
+    const entries = entriesInFile(storage, tables.l1Offset, tables.l1Entries);
+    // Who writes gets all of it.
+    const length = this.#writer === undefined ? entries : tables.l1Entries;
+    const bytes = await readTable(storage, tables.l1Offset, length * 8);
     const l1 = viewOf(bytes);
     const changed = new Set<number>();
-    for (let index = 0; index < tables.l1Entries; index++) {
+    for (let index = 0; index < entries; index++) {
       const high = l1.getUint32(index * 8);
       const low = l1.getUint32(index * 8 + 4);
       const offset = clusterOffset(high, low);
       if (offset === 0) continue;
-      const refcount = await this.#stored.get(clusterIndexOf(offset, geometry));
+      const cluster = clusterIndexOf(offset, geometry);
+      const refcount = this.#stored.atHand(cluster) ?? (await this.#stored.get(cluster));
       // Where it can't be read, the comparison of the refcounts has said so.
       if (refcount === 'unreadable') continue;
       if ((refcount === 1) !== ((high & COPIED_HIGH) !== 0)) {
@@ -75,7 +79,9 @@ export class CopiedCheck {
         this.#flip(l1, index * 8);
         changed.add(Math.floor((index * 8) / SECTOR));
       }
-      await this.#meet(offset);
+      const isHole = this.#holes.has(offset, geometry.clusterSize);
+      if (isHole === true || (isHole !== false && (await isHole))) continue;
+      if (this.#isNew(offset)) await this.#meet(offset);
     }
     if (changed.size > 0) await this.#writer?.l1(bytes, changed);
   }
@@ -93,16 +99,19 @@ export class CopiedCheck {
     view.setUint32(at, (view.getUint32(at) ^ COPIED_HIGH) >>> 0);
   }
 
-  async #meet(offset: number): Promise<void> {
-    if (await this.#holes.has(offset, this.#table.length)) return;
+  /** Meets a table; false where there is nothing more to tell of it, but the number of its errors. */
+  #isNew(offset: number): boolean {
     const times = this.#met.add(offset);
     const known = this.#errors.get(offset) ?? 0;
     // What was right once is right again, and so is what was put right.
-    const isTold = times === 1 || (known > 0 && times <= TELLINGS && this.#mayTellAgain());
-    if (isTold) {
-      const errors = await this.#l2(offset);
-      if (errors > 0 || known > 0) this.#errors.set(offset, errors);
-    } else this.#findings.corrupt(null, known);
+    if (times === 1 || (known > 0 && times <= TELLINGS && this.#mayTellAgain())) return true;
+    this.#findings.corrupt(null, known);
+    return false;
+  }
+
+  async #meet(offset: number): Promise<void> {
+    const errors = await this.#l2(offset);
+    if (errors > 0 || this.#errors.has(offset)) this.#errors.set(offset, errors);
   }
 
   #mayTellAgain(): boolean {
@@ -123,7 +132,8 @@ export class CopiedCheck {
       if (host === 0 && (!(high & COPIED_HIGH) || this.#isPlainZero(low))) continue;
       const refcount = this.#hasDataFile
         ? 1
-        : await this.#stored.get(clusterIndexOf(host, geometry));
+        : (this.#stored.atHand(clusterIndexOf(host, geometry)) ??
+          (await this.#stored.get(clusterIndexOf(host, geometry))));
       if (refcount === 'unreadable') continue;
       if ((refcount === 1) === ((high & COPIED_HIGH) !== 0)) continue;
       errors++;

@@ -11,10 +11,12 @@ const ENTRY = 8;
 export class Directory {
   readonly #kind: WriteKind;
   #offset: number;
-  #bytes: Uint8Array;
+  #length: number;
+  /** There once it was loaded: what a header says is not believed before. */
+  #bytes = new Uint8Array(0);
   /** Kept, as they are asked for with each entry. */
-  #view: DataView;
-  #halves: Uint32Array;
+  #view = viewOf(this.#bytes);
+  #halves = new Uint32Array(0);
   readonly #dirtySectors = new Set<number>();
   /** Lies at a new place that the header does not name yet. */
   #moved = false;
@@ -22,9 +24,7 @@ export class Directory {
   constructor(kind: WriteKind, offset: number, length: number) {
     this.#kind = kind;
     this.#offset = offset;
-    this.#bytes = new Uint8Array(length);
-    this.#view = viewOf(this.#bytes);
-    this.#halves = new Uint32Array(this.#bytes.buffer);
+    this.#length = length;
   }
 
   get offset(): number {
@@ -32,11 +32,11 @@ export class Directory {
   }
 
   get length(): number {
-    return this.#bytes.length;
+    return this.#length;
   }
 
   get entries(): number {
-    return this.#bytes.length / ENTRY;
+    return this.#length / ENTRY;
   }
 
   get moved(): boolean {
@@ -58,9 +58,10 @@ export class Directory {
 
   /** Throws `corrupt` where the file has been cut short: what is missing would read as "nothing". */
   async load(storage: Storage, what: string): Promise<void> {
-    if (this.#offset + this.#bytes.length > storage.size) {
+    if (this.#offset + this.#length > storage.size) {
       throw pastEnd(storage, what, this.#offset);
     }
+    this.#take(new Uint8Array(this.#length));
     if (this.#kind === 'refcount-table') storage.event?.('reftable_load');
     await storage.read(this.#offset, this.#bytes);
   }
@@ -73,11 +74,16 @@ export class Directory {
   moveTo(offset: number, length: number): void {
     const bytes = new Uint8Array(length);
     bytes.set(this.#bytes);
+    this.#take(bytes);
+    this.#length = length;
+    this.#offset = offset;
+    this.#moved = true;
+  }
+
+  #take(bytes: Uint8Array<ArrayBuffer>): void {
     this.#bytes = bytes;
     this.#view = viewOf(bytes);
     this.#halves = new Uint32Array(bytes.buffer);
-    this.#offset = offset;
-    this.#moved = true;
   }
 
   async writeAll(storage: Storage): Promise<void> {

@@ -8,11 +8,12 @@ import { bitmapDirectoryIn } from './bitmap-directory.ts';
 import type { DataStore } from './data-store.ts';
 import { LockedData } from './encryption/encrypted-data.ts';
 import type { Encryption } from './encryption/open.ts';
-import type { Geometry } from './geometry.ts';
+import { type Geometry, l1IndexOf } from './geometry.ts';
 import { countFree, type FreeClusters } from './growth.ts';
 import type { GuardedStorage } from './guarded-storage.ts';
 import { type Checking, geometryOfHeader, type Header, parseHeader } from './header.ts';
 import { readHeaderCluster } from './header-cluster.ts';
+import { Holes } from './holes.ts';
 import type { OpenImageOptions, TablesOptions } from './image-options.ts';
 import type { OpenedData } from './open-data.ts';
 import type { PlaceContext } from './place.ts';
@@ -73,6 +74,7 @@ export abstract class ImageState {
       tables,
       allocator,
       data: this.data,
+      holes: new Holes(storage),
     };
   }
 
@@ -99,6 +101,26 @@ export abstract class ImageState {
 
   get tables(): Tables {
     return this.context.tables;
+  }
+
+  /**
+   * Up to where nothing is allocated from `offset` on, as far as the tables in memory tell, and what is
+   * known of holes in the file; may be before `offset`.
+   */
+  emptyEnd(offset: number): number {
+    const { tables, geometry } = this;
+    let next = tables.nextL2(l1IndexOf(offset, geometry), tables.l1Entries);
+    while (next < tables.l1Entries && this.#isHidden(next)) {
+      next = tables.nextL2(next + 1, tables.l1Entries);
+    }
+    return Math.min(this.size, next * geometry.l2Coverage);
+  }
+
+  #isHidden(l1Index: number): boolean {
+    const { holes, tables, geometry } = this.context;
+    const place = tables.l2Offset(l1Index);
+    // A place between two clusters is told of by who goes there.
+    return place % geometry.clusterSize === 0 && holes.areKnownToHide(place, geometry.clusterSize);
   }
 
   get dirty(): boolean {

@@ -8,6 +8,7 @@ import type { DataStore } from './data-store.ts';
 import type { Geometry } from './geometry.ts';
 import { l1IndexOf, l2IndexOf } from './geometry.ts';
 import { unguarded } from './guarded-storage.ts';
+import type { Holes } from './holes.ts';
 import { checkExternal, type L2Entry, misplaced } from './l2-entry.ts';
 import { l2EntryAt } from './l2-table.ts';
 import { ZERO_LOW } from './spec.ts';
@@ -42,6 +43,8 @@ export interface MapContext {
   readonly version: number;
   readonly tables: Tables;
   readonly data: DataStore;
+  /** Of the image's file. */
+  readonly holes: Holes;
   /** Clusters behind the end of the file are told like others, not refused. */
   readonly lenient?: boolean;
 }
@@ -67,9 +70,15 @@ export async function mapRuns(
       position = stop;
       continue;
     }
-    loaded++;
     const { offset: l2 } = tables.l1Entry(next);
     const stop = Math.min(end, (next + 1) * geometry.l2Coverage);
+    const isHole = context.holes.hides(l2, geometry.clusterSize);
+    if (isHole === true || (isHole !== false && (await isHole))) {
+      append(runs, 'unallocated', position, stop - position, NOWHERE);
+      position = stop;
+      continue;
+    }
+    loaded++;
     const [from, isWhole] = [position, position === tableStart && stop < end];
     const look = (table: Table) => scanInto(context, table, from, stop, runs);
     position = isWhole ? await tables.scanL2(l2, look) : look(await tables.l2Table(l2));

@@ -76,8 +76,8 @@ interface Teller extends ReferenceVisitor {
 class Met {
   /** How many entries point there. */
   readonly times = new OffsetCounts();
-  /** For how many of them it was walked. */
-  readonly walks = new OffsetCounts();
+  /** For how many of them it was walked but for the first, which costs nothing: most have no other. */
+  readonly again = new OffsetCounts();
 }
 
 export class MapWalk {
@@ -110,8 +110,9 @@ export class MapWalk {
     this.#add(offset, entries * 8, teller);
     const holes = new Holes(storage);
     const met = isActive ? this.#active : this.#inSnapshots;
-    const l1 = viewOf(await readTable(storage, offset, entries * 8));
-    for (let index = 0; index < entries; index++) {
+    const there = entriesInFile(storage, offset, entries);
+    const l1 = viewOf(await readTable(storage, offset, there * 8));
+    for (let index = 0; index < there; index++) {
       const high = l1.getUint32(index * 8);
       const low = l1.getUint32(index * 8 + 4);
       if (high === 0 && low === 0) continue;
@@ -127,9 +128,12 @@ export class MapWalk {
       }
       teller.l2Table?.(l2);
       // There is nothing in a hole, and nothing to remember.
-      if (await holes.has(l2, clusterSize)) continue;
-      if (!this.#mayWalk(l2, met.times.add(l2))) continue;
-      met.walks.add(l2);
+      const isHole = holes.has(l2, clusterSize);
+      // Waiting for what is known takes longer than all the rest, millions of times.
+      if (isHole === true || (isHole !== false && (await isHole))) continue;
+      const times = met.times.add(l2);
+      if (!this.#mayWalk(l2, times)) continue;
+      if (!this.#isFirst(l2, times)) met.again.add(l2);
       await this.#l2(l2, teller);
     }
   }
@@ -138,8 +142,7 @@ export class MapWalk {
   #mayWalk(l2: number, times: number): boolean {
     const { storage, geometry } = this.#image;
     const { clusterSize, l2EntryBytes } = geometry;
-    const isAligned = l2 % clusterSize === 0;
-    if (times === 1 && isAligned) return true;
+    if (this.#isFirst(l2, times)) return true;
     if (times > WALKS_OF_ONE_TABLE) return false;
     if (this.#budget.spend(clusterSize / l2EntryBytes)) return true;
     if (times > 1) return false;
@@ -150,6 +153,10 @@ export class MapWalk {
     );
   }
 
+  #isFirst(l2: number, times: number): boolean {
+    return times === 1 && l2 % this.#image.geometry.clusterSize === 0;
+  }
+
   /** Counts the tables that were met too often to be walked each time. */
   async finish(): Promise<void> {
     for (const [met, isActive] of [
@@ -157,7 +164,8 @@ export class MapWalk {
       [this.#inSnapshots, false],
     ] as const) {
       for (const [offset, pointers] of met.times) {
-        const times = pointers - met.walks.get(offset);
+        const walks = met.again.get(offset) + (this.#isFirst(offset, 1) ? 1 : 0);
+        const times = pointers - walks;
         if (times > 0) await this.#l2(offset, this.#silent(times, isActive));
       }
     }
@@ -286,6 +294,11 @@ export class MapWalk {
 function exactHost(high: number, low: number, clusterBits: number): bigint {
   const entry = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
   return entry & ((1n << BigInt(62 - (clusterBits - 8))) - 1n);
+}
+
+/** Those of a table that the file has: what is past its end says nothing, whatever its size. */
+export function entriesInFile({ size }: Storage, offset: number, entries: number): number {
+  return Math.min(entries, Math.ceil(Math.max(0, size - offset) / 8));
 }
 
 export async function readTable(

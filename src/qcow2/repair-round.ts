@@ -347,7 +347,7 @@ export class RepairRound {
       const offset = clusterOffset(l1.getUint32(at), l1.getUint32(at + 4));
       if (offset === 0 || offset % geometry.clusterSize !== 0 || offset >= storage.size) continue;
       const cluster = clusterIndexOf(offset, geometry);
-      const refcount = await stored.get(cluster);
+      const refcount = stored.atHand(cluster) ?? (await stored.get(cluster));
       const uses = this.#uses.get(offset);
       const overflows = this.#overflowed.has(cluster) && uses === 1;
       if (refcount !== 'unreadable' && (refcount > uses || overflows)) this.l2Tables.add(offset);

@@ -11,6 +11,7 @@ import { incompleteSnapshots, inTableWords, resultOf } from './check.ts';
 import { type CheckResult, Findings, type Tell } from './check-findings.ts';
 import { overhangingHint } from './header.ts';
 import { type HeaderPatch, HeaderSector } from './header-sector.ts';
+import { checkRoomForRepair } from './l2-room.ts';
 import { checkClusterCount } from './reference-counts.ts';
 import { dropBrokenBitmaps, dropVoidBitmaps } from './repair-bitmaps.ts';
 import { mendLostBits } from './repair-lost-bits.ts';
@@ -50,7 +51,9 @@ export async function repairImage(storage: Storage, fix: Fix, tell: Tell): Promi
 
 async function repair(storage: Storage, fix: Fix, tell: Tell): Promise<RepairResult> {
   const table = new Findings(tell);
-  checkClusterCount(await readState(storage));
+  const found = await readState(storage);
+  checkClusterCount(found);
+  await checkRoomForRepair(found);
   await patchHeader(storage, ({ autoclearFeatures }) => ({
     autoclearFeatures: autoclearFeatures & KNOWN_AUTOCLEAR,
   }));

@@ -51,6 +51,12 @@ export class StoredRefcounts {
     return this.getIn(block, cluster % this.#geometry.refcountBlockEntries);
   }
 
+  /** The same without waiting, where it lies in the block that was looked at last; else undefined. */
+  atHand(cluster: number): StoredRefcount | undefined {
+    if (refcountTableIndexOf(cluster, this.#geometry) !== this.#lastIndex) return undefined;
+    return this.getIn(this.#last, cluster % this.#geometry.refcountBlockEntries);
+  }
+
   getIn(block: Uint8Array | 'unreadable' | null, within: number): StoredRefcount {
     if (block === null) return 0;
     if (block === 'unreadable') return block;

@@ -35,6 +35,8 @@ function newTable(offset: number, kind: Table['kind'], bytes: Uint8Array, fresh:
 
 /** A cache never gets so small that one operation could not hold the tables that it works on. */
 const MINIMUM_TABLES = 8;
+/** Bytes. */
+const PIECE = 16 * 1024;
 
 export class TableCache {
   readonly #storage: Storage;
@@ -42,6 +44,10 @@ export class TableCache {
   readonly #bound: number;
   /** In order of use: a Map keeps insertion order, a table in use is inserted anew. */
   readonly #tables = new Map<number, Table>();
+  /** Goes on from the oldest one: whatever lies before it is gone. */
+  #byAge = this.#tables.entries();
+  /** What is left of the last one. */
+  #piece = new Uint8Array(0);
   readonly #loading = new Map<
     number,
     { readonly table: Promise<Table>; readonly loading: Loading }
@@ -49,19 +55,11 @@ export class TableCache {
   readonly #dirty = new Set<Table>();
   /** Memory for tables that are looked at once. */
   readonly #scratch: Uint8Array[] = [];
-  /** Memory of tables that nobody holds any more, and of such that somebody might still hold. */
-  readonly #free: Uint8Array[] = [];
-  #gone: Uint8Array[] = [];
 
   constructor(storage: Storage, tableSize: number, boundBytes: number) {
     this.#storage = storage;
     this.#tableSize = tableSize;
     this.#bound = Math.max(boundBytes, MINIMUM_TABLES * tableSize);
-  }
-
-  /** Tables whose memory is kept to be used again. */
-  get #most(): number {
-    return this.#bound / 2 / this.#tableSize;
   }
 
   get dirtyBytes(): number {
@@ -123,7 +121,7 @@ export class TableCache {
   }
 
   async #read(offset: number, kind: Table['kind'], loading: Loading): Promise<Table> {
-    const bytes = this.#free.pop() ?? new Uint8Array(this.#tableSize);
+    const bytes = this.#room();
     try {
       await this.#fill(offset, kind, bytes);
     } finally {
@@ -135,11 +133,19 @@ export class TableCache {
     return table;
   }
 
+  /** Small tables come out of larger pieces of memory: those cost as much each. */
+  #room(): Uint8Array {
+    const size = this.#tableSize;
+    if (size > PIECE / 2) return new Uint8Array(size);
+    if (this.#piece.length < size) this.#piece = new Uint8Array(PIECE);
+    const bytes = this.#piece.subarray(0, size);
+    this.#piece = this.#piece.subarray(size);
+    return bytes;
+  }
+
   /** A table that is not in the file yet: zeros, or a copy of `content`. All of it is dirty. */
   create(offset: number, kind: Table['kind'], content?: Uint8Array): Table {
-    const bytes = this.#free.pop() ?? new Uint8Array(this.#tableSize);
-    if (content === undefined) bytes.fill(0);
-    else bytes.set(content);
+    const bytes = content === undefined ? new Uint8Array(this.#tableSize) : content.slice();
     if (content !== undefined) this.#storage.event?.('l2_alloc_cow_read');
     this.#storage.event?.(kind === 'l2' ? 'l2_alloc_write' : 'refblock_alloc_write');
     this.#stopLoading(offset);
@@ -173,11 +179,21 @@ export class TableCache {
     // The youngest of all is the one that somebody is about to use: it stays.
     for (let left = this.#tables.size - 1; left > 0; left--) {
       if (this.#tables.size * this.#tableSize <= this.#bound) return;
-      const [offset, table] = this.#tables.entries().next().value as [number, Table];
+      const [offset, table] = this.#oldest();
       this.#tables.delete(offset);
       if (this.#dirty.has(table)) this.#tables.set(offset, table);
-      else if (this.#gone.length < this.#most) this.#gone.push(table.bytes);
     }
+  }
+
+  /** A Map that lost many entries at its old end takes long to find the first of those that are left. */
+  #oldest(): readonly [number, Table] {
+    let next = this.#byAge.next();
+    if (next.done) {
+      this.#byAge = this.#tables.entries();
+      next = this.#byAge.next();
+    }
+    assert(!next.done, 'an empty cache is too large');
+    return next.value;
   }
 
   touch(table: Table, position: number, length: number): void {
@@ -224,17 +240,5 @@ export class TableCache {
       this.#dirty.delete(table);
     }
     this.#evict();
-  }
-
-  /**
-   * `sync` writes tables, between two operations that change some: whoever changes tables holds none
-   * then, and whoever only looks at one has let go of it when the sync has ended. The memory of those
-   * that went before is used again.
-   */
-  async reuseAfter(sync: () => Promise<void>): Promise<void> {
-    const gone = this.#gone;
-    this.#gone = [];
-    await sync();
-    this.#free.push(...gone.slice(0, this.#most - this.#free.length));
   }
 }

@@ -135,14 +135,17 @@ export class Tables {
   /** Host offset of an L2 table (0: none) and whether we may write to it in place. */
   l1Entry(index: number): { readonly offset: number; readonly copied: boolean } {
     if (this.#l1Broken !== undefined) throw this.#l1Broken;
-    const { view } = this.#l1;
-    const high = view.getUint32(index * 8);
-    const offset = clusterOffset(high, view.getUint32(index * 8 + 4));
+    const offset = this.l2Offset(index);
     if (offset % this.#geometry.clusterSize !== 0) {
-      const words = `L2 table offset ${hex(offset)} unaligned (L1 index: ${hex(index)})`;
-      throw this.corrupt(words);
+      throw this.corrupt(`L2 table offset ${hex(offset)} unaligned (L1 index: ${hex(index)})`);
     }
-    return { offset, copied: (high & COPIED_HIGH) !== 0 };
+    return { offset, copied: (this.#l1.view.getUint32(index * 8) & COPIED_HIGH) !== 0 };
+  }
+
+  /** As the entry has it, aligned or not. */
+  l2Offset(index: number): number {
+    const { view } = this.#l1;
+    return clusterOffset(view.getUint32(index * 8), view.getUint32(index * 8 + 4));
   }
 
   /** The first L1 index from `index` on, below `end`, that has an L2 table; `end` if none. */
@@ -320,11 +323,6 @@ export class Tables {
   /** True when so much metadata is dirty that it is time for a checkpoint. */
   get full(): boolean {
     return this.#cache.dirtyBytes > this.#cache.dirtyBound || this.#freed.length > 2 ** 17;
-  }
-
-  /** Called between two operations: see `reuseAfter`. */
-  checkpointIfFull(): Promise<void> | undefined {
-    return this.full ? this.#cache.reuseAfter(() => this.checkpoint()) : undefined;
   }
 
   /** Makes everything published so far durable, in the order of the law. */

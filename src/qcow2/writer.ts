@@ -272,6 +272,7 @@ export class Writer {
 
   /** Called by the holder of the queue. */
   async checkpointIfFull(): Promise<void> {
-    await this.#image.context().tables.checkpointIfFull();
+    const { tables } = this.#image.context();
+    if (tables.full) await tables.checkpoint();
   }
 }

@@ -2,7 +2,15 @@
 
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { checkImage, commit, createImage, type NewEncryption, openChain } from '../../src/index.ts';
+import {
+  checkImage,
+  commit,
+  createImage,
+  type NewEncryption,
+  nodeHost,
+  openChain,
+  trustingHost,
+} from '../../src/index.ts';
 import { mustIn } from '../support/qemu.ts';
 import { tempDir } from '../support/temp.ts';
 
@@ -40,13 +48,14 @@ test('passphrases belong to layers by name; without them an image is refused or 
   await (await createImage(base, { size, encryption: { ...slow, passphrase: 'one' } })).close();
   const below = `json:${JSON.stringify(described(base, 'b'))}`;
   const secrets = { b: 'one', t: 'two' };
+  const host = trustingHost(nodeHost, { protocols: true });
   {
     const encryption = { ...slow, passphrase: 'two', cipher: 'aes-128', mode: 'cbc' } as const;
-    const options = { size, backingFile: below, backingFormat: 'qcow2', secrets } as const;
+    const options = { size, backingFile: below, backingFormat: 'qcow2', secrets, host } as const;
     await using chain = await createImage(top, { ...options, encryption });
     await chain.write(5, new Uint8Array(10).fill(9));
   }
-  await commit(described(top, 't'), { secrets });
+  await commit(described(top, 't'), { secrets, host });
   {
     await using chain = await openChain(described(base, 'b'), { secrets });
     const bytes = new Uint8Array(20);

@@ -78,6 +78,20 @@ describe('an image that names', () => {
   });
 });
 
+test('a new image does not look through a backing file that leads elsewhere', async () => {
+  const over = (name: string, ...flags: string[]) =>
+    qimg(['create', '-q', '-f', 'qcow2', '-b', name, '-F', 'qcow2', ...flags, 'in/new'], dir);
+  const words = /outside of the trusted|is no plain file name|neither a regular file nor/;
+  for (const [name] of REFUSED) {
+    const { code, stderr } = await over(name, '--trust', 'in');
+    expect([name, code, stderr]).toEqual([name, 1, expect.stringMatching(words)]);
+  }
+  expect(contentOf(`${dir}/in`)).not.toHaveProperty('new');
+  const outside = await qimg(['create', '-q', '--trust', 'in', 'out/new', '1M'], dir);
+  expect([outside.code, outside.stderr]).toEqual([1, expect.stringContaining('outside of the')]);
+  expect((await over('sound', '--trust', 'in')).code).toBe(0);
+});
+
 test('the image that is named has to lie there itself', async () => {
   const { code, stderr } = await qimg(['info', '--trust', 'in', 'out/base'], dir);
   expect([code, stderr]).toEqual([1, expect.stringContaining('outside of the trusted')]);

@@ -3,6 +3,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { viewOf } from '../../src/qcow2/fields.ts';
 import { parseHeader } from '../../src/qcow2/header.ts';
+import { watchAllocations } from '../support/hostile/allocations.ts';
 import { makeCorpus, type Specimen } from '../support/hostile/corpus.ts';
 import { type Judgement, judge } from '../support/hostile/judge.ts';
 
@@ -58,4 +59,16 @@ describe('a top that is emptied table by table, and points to a table of its own
     });
     expect(result).toEqual({ findings: [], outcome: 'committed' });
   });
+});
+
+test('an L1 table of which the file has next to nothing takes no memory', async () => {
+  const largest = watchAllocations();
+  for (const name of ['version 3', 'version 2', 'snapshots', 'extended L2 entries']) {
+    const result = await judged(name, (_bytes, view) => {
+      view.setUint32(36, 2 ** 22);
+      return undefined;
+    });
+    expect(result).toEqual({ findings: [], outcome: 'refused' });
+  }
+  expect(largest.bytes).toBeLessThan(2 ** 20);
 });

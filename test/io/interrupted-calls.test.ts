@@ -35,7 +35,7 @@ function hurried() {
 const HOSTS: readonly (readonly [string, () => Promise<Host>])[] = [
   ['by reads and writes', async () => createNodeHost({ syscalls: null, warn: () => undefined })],
   ['in the kernel', async () => createNodeHost({ syscalls: await hurried() })],
-  ['with reads that wait', async () => createNodeHost({ waits: true })],
+  ['with reads that wait', async () => createNodeHost({ waits: 2 ** 16 })],
 ];
 
 test.each(HOSTS)('a commit %s completes', async (_how, newHost) => {

@@ -20,7 +20,7 @@ storageContract('memory', async (content) => {
 });
 
 const onFile =
-  (syscalls: Syscalls | null, cache?: CacheMode, waits?: boolean) =>
+  (syscalls: Syscalls | null, cache?: CacheMode, waits?: number) =>
   async (content: Uint8Array): Promise<Place> => {
     const filename = join(tempDir(), 'file');
     writeFileSync(filename, content);
@@ -31,7 +31,7 @@ function open(
   filename: string,
   syscalls: Syscalls | null,
   cache: CacheMode = 'writeback',
-  waits = false,
+  waits = 0,
 ): Place {
   const machine = { syscalls, cache, waits, warn: () => {} };
   return { open: ({ writable }) => FileStorage.open(filename, { writable, ...machine }) };
@@ -81,7 +81,7 @@ storageContract(
   'a file, around the page cache, each write durable',
   onFile(syscalls, 'directsync'),
 );
-storageContract('a file that is waited for', onFile(syscalls, undefined, true));
+storageContract('a file that is waited for', onFile(syscalls, undefined, 2 ** 16));
 
 const noDevices = whyNoDevices();
 if (noDevices === undefined) {
