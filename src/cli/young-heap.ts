@@ -1,7 +1,7 @@
 // Keeps V8 from doubling the room for young objects, up to 48 MiB, while much is allocated that is
 // soon forgotten: that room is all that it would bring to a program that works window by window.
 
-/** A setting of the whole process, for commands; says nothing where V8 does not know it. */
+/** A setting of the whole process, for commands. Node.js 20 to 26 know it. */
 export async function keepYoungHeapSmall(): Promise<void> {
   const { setFlagsFromString } = await import('node:v8');
   setFlagsFromString('--semi-space-growth-factor=1');

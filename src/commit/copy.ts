@@ -22,7 +22,7 @@ const IN_FLIGHT = 8;
 /** With a rate limit copies go in small pieces, so that the rate holds within each second. */
 const LIMITED_PIECE = MIB / 2;
 /** What moves in one go: the more, the longer are the pieces that lie together in their files. */
-const MOVED_TOGETHER = 32_768;
+const MOVED_TOGETHER = 16_384;
 const MOVED_BYTES = 1024 * MIB;
 /** So many refusals in a row, and nobody asks any more: base, or the file systems, can't. */
 const MAX_REFUSALS = 3;
