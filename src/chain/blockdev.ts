@@ -3,6 +3,7 @@
 
 import { ImageError } from '../errors.ts';
 import type { DebugRule } from '../io/blkdebug.ts';
+import { type JsonValue, parseJson } from '../json/parser.ts';
 import type { StructureKind } from '../qcow2/overlap.ts';
 import { GIB } from '../units.ts';
 import { takeRules } from './debug-rules.ts';
@@ -10,7 +11,6 @@ import { checkDriver, type Format, isProtocol, type Protocol } from './drivers.t
 import { hostFileOf, protocolOf, withoutProtocol } from './filename.ts';
 import { type EncryptOptions, takeCommon, takeQcow2Options } from './node-options.ts';
 import { OptionDict } from './option-dict.ts';
-import { type JsonValue, parseJson } from './qemu-json.ts';
 
 /** What any node may have. */
 export interface CommonOptions {

@@ -1,8 +1,9 @@
 // The name that stands for a node and all below it: a file's name where opening that would give the
 // same tree, else its options as `json:{...}`. Pure.
 
+import type { JsonValue } from '../json/parser.ts';
+import { printJson } from '../json/printer.ts';
 import type { BlockNode, DebugNode, FormatNode } from './blockdev.ts';
-import { type JsonValue, printJson } from './qemu-json.ts';
 
 export interface NodeName {
   /** Null where no plain name means the same. */

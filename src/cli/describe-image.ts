@@ -2,8 +2,8 @@
 
 import type { ChainLayer } from '../chain/chain.ts';
 import { resolveName } from '../chain/filename.ts';
-import { inTableOrder } from '../chain/qemu-json.ts';
 import { NULL_NAME } from '../io/null.ts';
+import { inTableOrder } from '../json/printer.ts';
 import type { Layer } from '../layer.ts';
 import type { Bitmap } from '../qcow2/bitmaps.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
