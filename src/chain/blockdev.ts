@@ -129,7 +129,7 @@ export function parseFormat(driver: string, file: BlockNode, options: OptionDict
 }
 
 /** What a `json:` name says joins the options, which win. */
-function withJson(
+export function withJson(
   filename: string | undefined,
   options: OptionDict,
 ): { readonly name: string | undefined; readonly options: OptionDict } {
@@ -154,7 +154,7 @@ function takeDriver(options: OptionDict): Format | Protocol | undefined {
   return name === undefined ? undefined : checkDriver(name);
 }
 
-function takeBacking(options: OptionDict): BackingOptions {
+export function takeBacking(options: OptionDict): BackingOptions {
   const value = options.get('backing');
   const none = value === null || value === '';
   const isEmpty = typeof value === 'object';
@@ -194,7 +194,7 @@ export function noSuchNode(name: string): ImageError {
 }
 
 /** What stands below a format or a filter: bytes, by a name or by options. */
-function parseFile(filename: string | undefined, given: OptionDict): BlockNode {
+export function parseFile(filename: string | undefined, given: OptionDict): BlockNode {
   const { name, options } = withJson(filename, given);
   const driver = takeDriver(options);
   if (driver === undefined) {
@@ -300,13 +300,18 @@ const LIMITS = [
 
 function parseDebug(filename: string | undefined, options: OptionDict): DebugNode {
   const named = filename === undefined ? undefined : splitDebugName(filename);
-  const strong = strongOf(options, ['config', 'inject-error.', 'set-state.', ...LIMITS]);
-  if (named?.config !== undefined) strong.set('config', named.config);
-  const common = takeCommon(options);
-  const config = named?.config ?? options.takeText('config');
-  const rules = takeRules(options);
+  if (named?.config !== undefined) options.set('config', named.config);
   const image = takeChild(options, 'image', named?.image ?? options.takeText('x-image'));
   if (image === undefined) throw invalid('A block device must be specified for "image"');
+  return parseDebugOver(image, options);
+}
+
+/** The filter over `image`. `options` are used up. */
+export function parseDebugOver(image: BlockNode, options: OptionDict): DebugNode {
+  const strong = strongOf(options, ['config', 'inject-error.', 'set-state.', ...LIMITS]);
+  const common = takeCommon(options);
+  const config = options.takeText('config');
+  const rules = takeRules(options);
   checkLimits(options);
   const unknown = options.keys()[0];
   return { driver: 'blkdebug', image, config, rules, common, strong, unknown };

@@ -128,15 +128,22 @@ async function openNull(node: NullNode, { host, writable }: NodeContext): Promis
 }
 
 async function openDebug(node: DebugNode, context: NodeContext): Promise<OpenedNode> {
-  const fromFile = node.config === undefined ? [] : await readRules(node.config, context.host);
+  const rules = await rulesOf(node, context.host);
   const { storage, name, source } = await openNode(node.image, context);
-  const rules = [...fromFile, ...node.rules];
   return {
     storage: new BlkdebugStorage(storage, rules),
     name: debugName(node, name),
     driver: 'blkdebug',
     source,
   };
+}
+
+/** Those of its file, and its own. */
+export async function rulesOf(
+  { config, rules }: DebugNode,
+  host: Host,
+): Promise<readonly DebugRule[]> {
+  return [...(config === undefined ? [] : await readRules(config, host)), ...rules];
 }
 
 /** Longer configurations are a mistake. */
