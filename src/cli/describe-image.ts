@@ -24,7 +24,7 @@ export async function describeImage({
   layer,
   filename: file,
   name,
-}: ChainLayer): Promise<Description> {
+}: Pick<ChainLayer, 'layer' | 'filename' | 'name'>): Promise<Description> {
   const actualSize = await layer.storage.allocatedBytes();
   const actual = actualSize !== undefined && { 'actual-size': actualSize };
   if (!(layer instanceof Qcow2Image)) {

@@ -1,19 +1,13 @@
 // An NBD server that listens: connections in, each served by itself; a clean stop.
 
-import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { ImageError, strerror } from '../errors.ts';
 import { Connection } from '../nbd/connection.ts';
 import type { NbdExport, NbdExports } from '../nbd/export.ts';
 import type { StartTls } from '../nbd/negotiation.ts';
-
-export type NbdAddress =
-  | { readonly type: 'unix'; readonly path: string }
-  /** Port 0: any that is free. */
-  | { readonly type: 'inet'; readonly host: string; readonly port: number };
+import { listenAt, type SocketAddress } from './listening.ts';
 
 export interface NbdServerOptions {
-  readonly address: NbdAddress;
+  readonly address: SocketAddress;
   readonly exports: NbdExports;
   /** Required of clients, where it is given. */
   readonly startTls?: StartTls;
@@ -43,12 +37,12 @@ export class NbdServer {
   /** Rejects with `invalid` or `io` where it can't listen there. */
   static async start(options: NbdServerOptions): Promise<NbdServer> {
     const server = new NbdServer(options);
-    await server.#listen();
+    await listenAt(server.#server, options.address);
     return server;
   }
 
   /** Where it listens, with the port that it got. */
-  get address(): NbdAddress {
+  get address(): SocketAddress {
     const { address } = this.#options;
     const bound = this.#server.address();
     if (address.type === 'unix' || bound === null || typeof bound === 'string') return address;
@@ -81,24 +75,6 @@ export class NbdServer {
     for (const socket of this.#waiting.splice(0)) socket.destroy();
     await this.#end([...this.#clients.keys()]);
     await closed;
-  }
-
-  async #listen(): Promise<void> {
-    const { address } = this.#options;
-    if (address.type === 'unix') removeStaleSocket(address.path);
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', (error) => reject(listenError(address, error)));
-      this.#server.listen(
-        address.type === 'unix'
-          ? { path: address.path }
-          : { host: address.host, port: address.port },
-        () => resolve(),
-      );
-    });
-    // A connection that could not be accepted is its client's trouble.
-    this.#server.on('error', () => undefined);
-    // Who may enter the directory and read the file may connect, as with QEMU's.
-    if (address.type === 'unix') chmodSync(address.path, 0o777 & ~process.umask());
   }
 
   #accept(socket: Socket): void {
@@ -148,22 +124,4 @@ export class NbdServer {
     await Promise.all(connections.map((connection) => this.#clients.get(connection)));
     clearTimeout(timer);
   }
-}
-
-/** A socket that nobody listens at any more is in the way. QEMU removes it, whoever listens. */
-function removeStaleSocket(path: string): void {
-  try {
-    if (lstatSync(path).isSocket()) unlinkSync(path);
-  } catch {
-    // Not there, or listening will say why not.
-  }
-}
-
-function listenError(address: NbdAddress, error: NodeJS.ErrnoException): ImageError {
-  const where = address.type === 'unix' ? address.path : `${address.host}:${address.port}`;
-  const why = error.code === undefined ? error.message : strerror(error.code);
-  return new ImageError('io', `Failed to bind socket to ${where}: ${why}`, {
-    cause: error,
-    ...(error.code !== undefined && { errno: error.code }),
-  });
 }

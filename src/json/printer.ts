@@ -7,15 +7,43 @@ export function printJson(value: JsonOf<number | bigint>): string {
   if (typeof value === 'number') return printNumber(value);
   if (typeof value !== 'object' || value === null) return String(value);
   if (Array.isArray(value)) return `[${value.map(printJson).join(', ')}]`;
-  const members = Object.entries(value as { readonly [key: string]: JsonOf<number | bigint> });
-  const sorted = inTableOrder(members.map(([key]) => key));
-  const of = new Map(members);
-  return `{${sorted.map((key) => `${printString(key)}: ${printJson(of.get(key) ?? null)}`).join(', ')}}`;
+  const members = value as Members;
+  const texts = printed(members).map(
+    (key) => `${printString(key)}: ${printJson(members[key] ?? null)}`,
+  );
+  return `{${texts.join(', ')}}`;
+}
+
+type Members = { readonly [key: string]: JsonOf<number | bigint> };
+
+/** Of those that share a place in the table, the one that was entered last comes first. */
+function printed(members: Members): readonly string[] {
+  return inTableOrder(Object.keys(members).reverse());
+}
+
+const INDENT = '    ';
+
+/** The same for people: a line for each item, and for the ends of each list. */
+export function printPretty(value: JsonOf<number | bigint>, indent = ''): string {
+  if (typeof value !== 'object' || value === null) return printJson(value);
+  const inner = indent + INDENT;
+  const lines: string[] = [];
+  if (Array.isArray(value)) for (const item of value) lines.push(printPretty(item, inner));
+  else {
+    const members = value as Members;
+    for (const key of printed(members)) {
+      lines.push(`${printString(key)}: ${printPretty(members[key] ?? null, inner)}`);
+    }
+  }
+  const [open, close] = Array.isArray(value) ? '[]' : '{}';
+  return `${open}${lines.map((line) => `\n${inner}${line}`).join(',')}\n${indent}${close}`;
 }
 
 function printString(text: string): string {
   return JSON.stringify(text)
-    .replace(/\\u[0-9a-f]{4}/g, (code) => `\\u${code.slice(2).toUpperCase()}`)
+    .replace(/\\u([0-9a-f]{4})|\\./g, (all, code?: string) =>
+      code ? `\\u${code.toUpperCase()}` : all,
+    )
     .replace(
       /[\u007f-\uffff]/g,
       (char) => `\\u${char.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}`,

@@ -1,14 +1,9 @@
 // A command as QMP knows it.
 
-import type { JsonValue } from '../json/parser.ts';
 import type { Schema } from './schema.ts';
 
 /** What comes back; members that are undefined are left out. */
-export type Reply =
-  | JsonValue
-  | undefined
-  | { readonly [key: string]: unknown }
-  | readonly unknown[];
+export type Reply = object | string | undefined;
 
 export interface Command {
   readonly arguments: Schema<unknown>;

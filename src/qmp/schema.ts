@@ -3,7 +3,6 @@
 
 import type { WireValue } from '../json/messages.ts';
 import type { JsonValue } from '../json/parser.ts';
-import { inTableOrder } from '../json/printer.ts';
 import { QmpError } from './errors.ts';
 
 /** Where in the arguments a value stands. */
@@ -27,7 +26,7 @@ export interface Optional<T> extends Schema<T> {
   readonly optional: true;
 }
 
-type Fields = Readonly<Record<string, Schema<unknown>>>;
+export type Fields = Readonly<Record<string, Schema<unknown>>>;
 
 type ReadAs<S> = S extends Schema<infer T> ? T : never;
 type OptionalKeys<F> = { [K in keyof F]: F[K] extends Optional<unknown> ? K : never }[keyof F];
@@ -191,11 +190,27 @@ function readObject(
     const branch = branches.of[String(read.get(branches.by))] ?? {};
     for (const [name, member] of takeFields(branch, members, place)) read.set(name, member);
   }
-  const [unexpected] = inTableOrder([...members.keys()]);
+  const unexpected = firstOf([...members.keys()]);
   if (unexpected !== undefined) {
     throw new QmpError(`Parameter '${within(place, unexpected)}' is unexpected`);
   }
   return Object.fromEntries(read);
+}
+
+/** Sizes of a hash table of GLib as it grows, modulo which keys are entered. */
+const TABLE_SIZES = [7, 13, 31, 61, 127];
+
+/** Of several names that are unexpected, the one that QEMU comes upon: it keeps them in such a table. */
+function firstOf(names: readonly string[]): string | undefined {
+  const size = TABLE_SIZES.find((each) => each >= names.length) ?? 127;
+  const place = (name: string) => (Math.imul(hashOf(name), 11) >>> 0) % size;
+  return [...names].sort((a, b) => place(a) - place(b))[0];
+}
+
+function hashOf(name: string): number {
+  let hash = 5381;
+  for (const byte of new TextEncoder().encode(name)) hash = (Math.imul(hash, 33) + byte) >>> 0;
+  return hash;
 }
 
 function takeFields(
@@ -216,6 +231,11 @@ function takeFields(
 
 function within({ full }: Place, name: string): string {
   return full === '' ? name : `${full}.${name}`;
+}
+
+/** For what is made of its own kind. */
+export function lazy<T>(make: () => Schema<T>): Schema<T> {
+  return { read: (value, place) => make().read(value, place) };
 }
 
 /** A value of one kind or another, told apart by its type. `name`: QEMU's for it. */

@@ -2,7 +2,7 @@
 // and the events that happen meanwhile.
 
 import { type Message, MessageStream, type WireValue } from '../json/messages.ts';
-import { printJson } from '../json/printer.ts';
+import { printJson, printPretty } from '../json/printer.ts';
 import { type Command, type CommandTable, command, type Reply } from './command.ts';
 import { type ErrorReply, errorReply, QmpError } from './errors.ts';
 import { idOf, type Request, readRequest } from './request.ts';
@@ -21,7 +21,7 @@ export interface SessionOptions {
   readonly commands: CommandTable;
   /** Has one command at a time run, of all the monitors. */
   readonly inTurn: <T>(run: () => Promise<T>) => Promise<T>;
-  /** Told before a reply to a command goes out. */
+  /** Replies are laid out for people. */
   readonly pretty?: boolean;
 }
 
@@ -145,7 +145,8 @@ export class QmpSession {
 
   #send(value: object): void {
     if (this.#closed) return;
-    this.#line.send(`${printJson(withoutUndefined(value))}\r\n`);
+    const print = this.#options.pretty ? printPretty : printJson;
+    this.#line.send(`${print(withoutUndefined(value)).replaceAll('\n', '\r\n')}\r\n`);
   }
 }
 
