@@ -1,7 +1,7 @@
 // The name that stands for a node and all below it: a file's name where opening that would give the
 // same tree, else its options as `json:{...}`. Pure.
 
-import type { BlockNode, DebugNode, FormatNode } from './blockdev.ts';
+import type { BlockNode, DebugNode, FormatNode, NbdNode } from './blockdev.ts';
 import { type JsonValue, printJson } from './qemu-json.ts';
 
 export interface NodeName {
@@ -23,6 +23,11 @@ export function fileName(driver: string, filename: string): NodeName {
 export function nullName({ strong }: BlockNode): NodeName {
   const options = { ...Object.fromEntries(strong), driver: 'null-co' };
   return { exact: strong.size === 0 ? 'null-co://' : null, options, isProtocol: true };
+}
+
+export function nbdName({ target, strong }: NbdNode): NodeName {
+  const options = { ...Object.fromEntries(strong), driver: 'nbd' };
+  return { exact: target.filename, options, isProtocol: true };
 }
 
 export function debugName({ strong }: DebugNode, image: NodeName): NodeName {
