@@ -36,7 +36,8 @@ export async function describeImage({
       format: layer.format,
       ...actual,
       // Nobody keeps one for nothing.
-      ...(layer.storage.filename !== NULL_NAME && { 'dirty-flag': below?.dirty ?? false }),
+      ...(layer.storage.filename !== NULL_NAME &&
+        actualSize !== undefined && { 'dirty-flag': below?.dirty ?? false }),
     };
   }
   const { header } = layer;

@@ -6,6 +6,7 @@ import { decodeText, encodeText, joined, u16, u64, viewOf } from './bytes.ts';
 import type { NbdExport, NbdExports } from './export.ts';
 import { exportFlags } from './export-flags.ts';
 import { chosen, listed, type MetaContext } from './meta-contexts.ts';
+import { optionName } from './option-names.ts';
 import {
   BadOption,
   blockSizeInfo,
@@ -66,20 +67,6 @@ const MAX_OPTION = 4 * 1024 * 1024;
 
 /** Any byte can be asked for; what is aligned to sectors of the host goes fastest. */
 const BLOCK_SIZES = { minimum: 1, preferred: 4096, maximum: MAX_PAYLOAD };
-
-const NAMES: Readonly<Record<number, string>> = {
-  [NBD_OPT_EXPORT_NAME]: 'export name',
-  [NBD_OPT_ABORT]: 'abort',
-  [NBD_OPT_LIST]: 'list',
-  [NBD_OPT_STARTTLS]: 'starttls',
-  [NBD_OPT_INFO]: 'info',
-  [NBD_OPT_GO]: 'go',
-  [NBD_OPT_STRUCTURED_REPLY]: 'structured reply',
-  [NBD_OPT_LIST_META_CONTEXT]: 'list meta context',
-  [NBD_OPT_SET_META_CONTEXT]: 'set meta context',
-};
-
-const nameOf = (option: number): string => NAMES[option] ?? '<unknown>';
 
 /** The option has been answered: with an export, with the end, or there are more to come. */
 type Outcome = NbdExport | 'end' | 'more';
@@ -161,12 +148,16 @@ export class Negotiation {
     }
     if (length > MAX_OPTION) {
       await this.#reader.skip(length);
-      this.#reply(option, NBD_REP_ERR_TOO_BIG, `Option ${option} (${nameOf(option)}) is too long`);
+      this.#reply(
+        option,
+        NBD_REP_ERR_TOO_BIG,
+        `Option ${option} (${optionName(option)}) is too long`,
+      );
       return 'more';
     }
     const data = await this.#reader.read(length);
     if (needsTls && option !== NBD_OPT_STARTTLS) {
-      const why = `Option 0x${option.toString(16)} (${nameOf(option)}) not permitted before TLS`;
+      const why = `Option 0x${option.toString(16)} (${optionName(option)}) not permitted before TLS`;
       this.#reply(option, NBD_REP_ERR_TLS_REQD, why);
       return option === NBD_OPT_ABORT ? 'end' : 'more';
     }
@@ -174,7 +165,7 @@ export class Negotiation {
       return await this.#answerWith(option, data);
     } catch (error) {
       if (!(error instanceof BadOption)) throw error;
-      this.#reply(option, NBD_REP_ERR_INVALID, `${error.message} ${nameOf(option)}`);
+      this.#reply(option, NBD_REP_ERR_INVALID, `${error.message} ${optionName(option)}`);
       return 'more';
     }
   }
@@ -203,7 +194,7 @@ export class Negotiation {
         this.#metaContexts(option, data);
         return 'more';
       default: {
-        const why = `Unsupported option ${option} (${nameOf(option)})`;
+        const why = `Unsupported option ${option} (${optionName(option)})`;
         this.#reply(option, NBD_REP_ERR_UNSUP, why);
         return 'more';
       }
@@ -224,7 +215,7 @@ export class Negotiation {
 
   #expectNoData(option: number, data: Uint8Array): boolean {
     if (data.length === 0) return true;
-    const why = `option '${nameOf(option)}' has unexpected length`;
+    const why = `option '${optionName(option)}' has unexpected length`;
     this.#reply(option, NBD_REP_ERR_INVALID, why);
     return false;
   }
@@ -304,7 +295,7 @@ export class Negotiation {
 
   #metaContexts(option: number, data: Uint8Array): void {
     if (!this.#structured) {
-      const why = `request option '${nameOf(option)}' when structured reply is not negotiated`;
+      const why = `request option '${optionName(option)}' when structured reply is not negotiated`;
       this.#reply(option, NBD_REP_ERR_INVALID, why);
       return;
     }

@@ -29,6 +29,16 @@ export function greeting(handshakeFlags: number): Uint8Array {
   return bytes;
 }
 
+/** The server's handshake flags. Throws `ProtocolError`. */
+export function parseGreeting(bytes: Uint8Array): number {
+  const view = viewOf(bytes);
+  if (view.getBigUint64(0) !== NBDMAGIC) throw new ProtocolError('Bad initial magic received');
+  if (view.getBigUint64(8) !== IHAVEOPT) {
+    throw new ProtocolError('Bad server magic received: it is no newstyle server');
+  }
+  return view.getUint16(16);
+}
+
 export interface OptionHeader {
   readonly option: number;
   /** Of what follows, in bytes. */

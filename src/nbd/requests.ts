@@ -176,6 +176,12 @@ const WIRE_NAMES: Readonly<Record<string, NbdErrorName>> = {
   ESHUTDOWN: 'ESHUTDOWN',
 };
 
+/** The symbolic errno of a number on the wire. */
+export function errnoOfWire(error: number): string {
+  const found = Object.entries(NBD_ERRORS).find(([, value]) => value === error);
+  return found?.[0] ?? 'EINVAL';
+}
+
 /** The number on the wire for a symbolic errno. */
 export function wireError(errno: string): number {
   return NBD_ERRORS[WIRE_NAMES[errno] ?? 'EINVAL'];

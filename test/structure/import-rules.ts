@@ -22,7 +22,8 @@ const MAY_ENTER: Readonly<Record<string, readonly string[]>> = {
   nbd: BYTES,
   qmp: BYTES,
   hmp: BYTES,
-  api: ENGINE_ABOVE,
+  // This machine reaches NBD servers.
+  api: ['nbd', ...ENGINE_ABOVE],
   daemon: [...PROTOCOLS, ...ENGINE_ABOVE],
   cli: ['daemon', ...PROTOCOLS, ...ENGINE_ABOVE],
   // What is published is the API and what it is made over: nothing of the engine.
