@@ -159,7 +159,7 @@ class Carrier {
   }
 }
 
-async function fill(piece: Piece, target: Uint8Array): Promise<void> {
+export async function fill(piece: Piece, target: Uint8Array): Promise<void> {
   if (piece.kind === 'zero') target.fill(0);
   else if (piece.host) {
     const { storage, offset } = piece.host;
@@ -180,7 +180,12 @@ function placedIn(step: PlanStep | undefined): readonly PlacedRange[] | undefine
 }
 
 /** Where a copy that starts at `at` ends: at the step's end, or after about `most` bytes. */
-function cutAt(at: number, end: number, clusterSize: number, most: number | undefined): number {
+export function cutAt(
+  at: number,
+  end: number,
+  clusterSize: number,
+  most: number | undefined,
+): number {
   if (most === undefined) return end;
   const border = alignDown(at + most, clusterSize);
   return Math.min(end, border > at ? border : at + Math.max(most, clusterSize));

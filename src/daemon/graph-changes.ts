@@ -1,6 +1,7 @@
 // The single steps in which the graph changes: who uses a node, and which nodes there are. Made by
 // who has the graph to himself (graph.ts).
 
+import { WRITER } from '../chain/open-qcow2.ts';
 import type { Permission } from '../io/locks.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { refreshAccess } from './access.ts';
@@ -18,6 +19,10 @@ export interface Attachment {
   readonly use: readonly Permission[];
   /** Default: everything. */
   readonly share?: readonly Permission[];
+  /** Its node gives way to another one that shows the same: it goes on with that. */
+  readonly onMove?: (node: BlockNode) => Promise<void>;
+  /** Resolves when none of its requests is under way; they go on when the function is called. */
+  readonly hold?: () => Promise<() => void>;
 }
 
 export class GraphChanges {
@@ -36,10 +41,11 @@ export class GraphChanges {
   }
 
   async attach(node: BlockNode, attachment: Attachment): Promise<User> {
-    const { who, as = 'root', device, use, share = ALL } = attachment;
+    const { who, as = 'root', device, use, share = ALL, onMove, hold } = attachment;
     const named = device === undefined ? 'an unnamed block device' : `block device '${device}'`;
-    const isDevice = device !== undefined && { device };
-    const user = { node, who: who ?? named, as, use, share, ...isDevice };
+    const can = { ...(onMove && { onMove }), ...(hold && { hold }) };
+    const more = { ...(device !== undefined && { device }), ...can };
+    const user = { node, who: who ?? named, as, use, share, ...more };
     await this.#join(user);
     return user;
   }
@@ -78,6 +84,63 @@ export class GraphChanges {
     else await refreshAccess([node]);
   }
 
+  /** Users of one node, or of several, come to use another one. What has to hold is checked later. */
+  move(users: readonly User[], to: BlockNode): void {
+    for (const user of users) {
+      user.node.users = user.node.users.filter((each) => each !== user);
+      user.node = to;
+    }
+    to.users = [...users, ...to.users];
+  }
+
+  /** A filter comes to stand between a node and those that use it now, jobs excepted. */
+  async putAbove(node: BlockNode, filter: BlockNode): Promise<void> {
+    const users = node.users.filter(({ as, above }) => above !== undefined || as === 'root');
+    this.enter(filter);
+    this.move(users, filter);
+    try {
+      await this.connect(filter, 'backing', node);
+    } catch (error) {
+      this.move(users, node);
+      this.#nodes.delete(filter.name);
+      throw error;
+    }
+  }
+
+  /** The filter goes; who still uses it uses what is below it again. */
+  async takeAway(filter: BlockNode): Promise<void> {
+    const [edge] = filter.below;
+    if (edge === undefined) return;
+    this.move(filter.users, edge.node);
+    this.#nodes.delete(filter.name);
+    filter.below = [];
+    await this.detach(edge);
+  }
+
+  /**
+   * A node that was opened for reading is written to for a while, and its file with it. Before that
+   * ends, what was written is durable.
+   */
+  async setWritable(node: BlockNode, on: boolean): Promise<void> {
+    const { layer } = node;
+    if (!on) {
+      await layer.flush();
+      if (layer instanceof Qcow2Image) await layer.storeBitmaps();
+    }
+    const together = [node, ...filesOf(node)];
+    for (const each of together) each.writableForJob = on;
+    try {
+      await refreshAccess(together);
+      // An external data file is no node of its own.
+      if (on && layer instanceof Qcow2Image) {
+        await layer.storage.makeWritable(WRITER.use, WRITER.share);
+      }
+    } catch (error) {
+      for (const each of together) each.writableForJob = !on;
+      throw error;
+    }
+  }
+
   /** What was opened for a node above that did not come to be. */
   async closeUnused(node: BlockNode): Promise<void> {
     if (node.users.length === 0 && !node.owned) await this.close(node);
@@ -92,6 +155,12 @@ export class GraphChanges {
     for (const edge of node.below) await this.detach(edge).catch(note);
     if (errors.length > 0) throw errors[0];
   }
+}
+
+/** The files that were opened for it alone, and are as it is. */
+function filesOf(node: BlockNode): readonly BlockNode[] {
+  const file = node.child('file') ?? node.child('image');
+  return file === undefined || file.owned ? [] : [file, ...filesOf(file)];
 }
 
 /** What it wrote is durable. What it stands on is closed by its own node. */

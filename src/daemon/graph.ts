@@ -58,6 +58,14 @@ export class Graph {
     return `#block${this.#counter}${String((this.#counter * 37) % 100).padStart(2, '0')}`;
   }
 
+  /** The same for one that somebody chose: it may be no name at all. */
+  checkNodeName(name: string): void {
+    if (!/^[a-z][a-z0-9._-]*$/i.test(name)) {
+      throw new DaemonError(`Invalid node-name: '${name}'`);
+    }
+    this.checkNewName(name);
+  }
+
   checkNewName(name: string): void {
     if (this.#nodes.has(name)) throw new DaemonError(`Duplicate nodes with node-name='${name}'`);
     if (this.device(name) !== undefined) {

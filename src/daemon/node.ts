@@ -40,18 +40,25 @@ export interface NodeParts {
 
 /** Somebody who uses a node: another node, a device, an export, a job. */
 export interface User extends Named {
-  readonly node: BlockNode;
+  node: BlockNode;
   /** The node above, where it is one, and what this one is for it. */
   readonly above?: { readonly node: BlockNode; readonly role: ChildRole };
   /** The device's name, where it is one. */
   readonly device?: string;
+  /** Its node gives way to another one that shows the same: it goes on with that. */
+  readonly onMove?: (node: BlockNode) => Promise<void>;
+  /** Resolves when none of its requests is under way; they go on when the function is called. */
+  readonly hold?: () => Promise<() => void>;
   use: Access['use'];
   share: Access['share'];
 }
 
+/** `commit_top` stands above the layers that a commit takes its data from, and keeps others off. */
+export type NodeDriver = LayerFormat | 'commit_top';
+
 export class BlockNode {
   readonly settings: NodeSettings;
-  readonly driver: LayerFormat;
+  readonly driver: NodeDriver;
   /** Who uses it, the latest first. */
   users: readonly User[] = [];
   /** What it uses; the file first. */
@@ -65,7 +72,7 @@ export class BlockNode {
   #readOnly: boolean;
   #parts: NodeParts | undefined;
 
-  constructor(settings: NodeSettings, driver: LayerFormat) {
+  constructor(settings: NodeSettings, driver: NodeDriver) {
     this.settings = settings;
     this.driver = driver;
     this.#readOnly = settings.readOnly;
@@ -111,8 +118,10 @@ export class BlockNode {
     return this.below.find(({ above }) => above?.role === role)?.node;
   }
 
+  /** The node that it stands on as a disk, whatever a job has put between. */
   get backing(): BlockNode | undefined {
-    return this.child('backing');
+    const below = this.child('backing');
+    return below?.driver === 'commit_top' ? below.backing : below;
   }
 
   /** The name of the device that it is the disk of; empty without one. */

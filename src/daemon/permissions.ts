@@ -34,6 +34,8 @@ export interface Overlying {
 
 /** What a node needs of one below it, so that its own users can do what they do. */
 export function accessBelow(node: Overlying, role: ChildRole, users: Access): Access {
+  // It stands above what a job makes inconsistent, and asks nothing of it.
+  if (node.driver === 'commit_top') return { use: [], share: ALL };
   if (role === 'backing') return backingAccess(users);
   return node.driver === 'qcow2' ? imageFileAccess(node, users) : users;
 }

@@ -1,0 +1,50 @@
+// `block-commit`: from its arguments to a job at work. Everything that can refuse it is asked before
+// the first byte is written.
+
+import { type BlockCommitArguments, findCommitRange } from './commit-range.ts';
+import { CommitWork } from './commit-work.ts';
+import { asDaemonError, DaemonError } from './daemon-error.ts';
+import type { Graph } from './graph.ts';
+import type { Jobs } from './jobs.ts';
+
+export interface CommitContext {
+  readonly graph: Graph;
+  readonly jobs: Jobs;
+}
+
+/** Resolves when the job runs. Rejects with `DaemonError`, all as it was. */
+export async function blockCommit(
+  { graph, jobs }: CommitContext,
+  args: BlockCommitArguments,
+): Promise<void> {
+  const { speed, 'backing-file': backingFile, 'filter-node-name': filterName } = args;
+  await graph.change(async (changes) => {
+    const range = await findCommitRange(graph, args);
+    const id = args['job-id'] ?? range.active.device;
+    if (range.isActive && filterName !== undefined) graph.checkNodeName(filterName);
+    jobs.checkId(id);
+    // It would have to follow what the guest writes meanwhile.
+    if (range.isActive && (speed ?? 0) >= 0) throw activeError();
+    const job = jobs.create({
+      id,
+      ...(args['auto-finalize'] !== undefined && { autoFinalize: args['auto-finalize'] }),
+      ...(args['auto-dismiss'] !== undefined && { autoDismiss: args['auto-dismiss'] }),
+      ...(args['on-error'] !== undefined && { onError: args['on-error'] }),
+    });
+    const work = new CommitWork(graph, range, backingFile);
+    try {
+      await work.begin(job, args, changes);
+    } catch (error) {
+      job.refused();
+      throw asDaemonError(error);
+    }
+    job.start(work);
+  });
+}
+
+function activeError(): DaemonError {
+  return new DaemonError(
+    "'top' is the active layer, or has a writer on it: committing it while it is in use is not " +
+      'supported. Name a top below it',
+  );
+}
