@@ -2,11 +2,11 @@
 
 import { ImageError } from '../errors.ts';
 import type { NbdServerAddress, NbdTarget } from '../io/host.ts';
+import type { JsonValue } from '../json/parser.ts';
 import type { NbdNode } from './blockdev.ts';
 import { protocolOf } from './filename.ts';
 import { takeCommon } from './node-options.ts';
 import type { OptionDict } from './option-dict.ts';
-import type { JsonValue } from './qemu-json.ts';
 
 const DEFAULT_PORT = '10809';
 /** The protocol's bound, in bytes. */
