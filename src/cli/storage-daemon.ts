@@ -46,7 +46,7 @@ export async function runStorageDaemon(
     return 1;
   }
   if (flags.daemonize && !isDaemon(program)) return await daemonize(argv, program);
-  const daemon = newDaemon();
+  const daemon = newDaemon(program);
   let pidFile: PidFile | undefined;
   try {
     const started = await startAll(daemon, options, program);

@@ -10,17 +10,19 @@ import { Chardev, type ChardevSettings } from './chardev.ts';
 import { commandTable } from './commands.ts';
 import { DaemonError } from './daemon-error.ts';
 import type { Described, DescribeImage } from './describe.ts';
-import { Disks } from './disks.ts';
 import { Events } from './events.ts';
 import { Exports } from './exports.ts';
 import { Graph } from './graph.ts';
 import { hmpCommands } from './hmp-commands.ts';
+import { Jobs } from './jobs.ts';
 import { serveHmp, serveQmp } from './monitors.ts';
 
 export interface DaemonOptions {
   readonly host: Host;
   readonly version: Greeting;
   readonly describeImage: DescribeImage;
+  /** Commands by their older names, too: `block_job_cancel`. */
+  readonly olderNames: boolean;
   /** An image as people read of it. */
   readonly imageText: (image: Described) => string;
 }
@@ -36,9 +38,9 @@ export class Daemon {
   /** Passphrases by name; grows with each object. */
   readonly secrets = new Map<string, Uint8Array>();
   readonly events = new Events();
-  readonly disks = new Disks();
   readonly graph: Graph;
   readonly exports: Exports;
+  readonly jobs: Jobs;
   readonly interpreter: Interpreter;
   readonly #chardevs = new Map<string, Chardev>();
   readonly #turns = new Mutex();
@@ -49,7 +51,8 @@ export class Daemon {
   constructor(options: DaemonOptions) {
     this.options = options;
     this.graph = new Graph({ host: options.host, secrets: this.secrets });
-    this.exports = new Exports(this.graph, this.disks, this.events);
+    this.jobs = new Jobs(options.host, (name, data) => this.events.emit(name, data));
+    this.exports = new Exports(this.graph, this.events);
     this.interpreter = new Interpreter({
       commands: hmpCommands(this),
       errorText: (error) => `Error: ${errorReply(error).desc}\n`,
@@ -108,6 +111,7 @@ export class Daemon {
 
   async #stop(): Promise<void> {
     await this.exports.close();
+    await this.jobs.endAll();
     await this.graph.close();
   }
 }

@@ -1,6 +1,6 @@
 // The commands of QMP for what is served over NBD.
 
-import { command } from '../qmp/command.ts';
+import { acting, command } from '../qmp/command.ts';
 import {
   bool,
   type Fields,
@@ -57,61 +57,49 @@ export function exportSettings(given: Reader<typeof exportOptions>) {
   };
 }
 
+const serverArguments = object({
+  addr: legacyAddress,
+  'tls-creds': optional(text),
+  'tls-authz': optional(text),
+  'max-connections': optional(unsigned(32)),
+});
+
+const addArguments = object({
+  name: optional(text),
+  description: optional(text),
+  device: text,
+  writable: optional(bool),
+  bitmap: optional(text),
+});
+
 const mode = optional(oneOf('safe', 'hard'));
 
 export function exportCommands(exports: Exports) {
   return {
     'query-block-exports': command(object({}), () => exports.query()),
-    'nbd-server-start': command(
-      object({
-        addr: legacyAddress,
-        'tls-creds': optional(text),
-        'tls-authz': optional(text),
-        'max-connections': optional(unsigned(32)),
+    'nbd-server-start': acting(serverArguments, ({ addr, 'max-connections': maxConnections }) =>
+      exports.startServer({
+        address: addressOf(addr),
+        ...(maxConnections !== undefined && { maxConnections }),
       }),
-      async ({ addr, 'max-connections': maxConnections }) => {
-        const address = addressOf(addr);
-        await exports.startServer({ address, ...(maxConnections && { maxConnections }) });
-        return undefined;
-      },
     ),
-    'nbd-server-stop': command(object({}), async () => {
-      await exports.stopServer();
-      return undefined;
+    'nbd-server-stop': acting(object({}), () => exports.stopServer()),
+    'nbd-server-add': acting(addArguments, (given) => {
+      const { device, name = device, description, writable, bitmap } = given;
+      return exports.addFor(device, {
+        id: name,
+        name,
+        ...(description !== undefined && { description }),
+        ...(writable !== undefined && { writable }),
+        ...(bitmap !== undefined && { bitmaps: [bitmap] }),
+      });
     }),
-    'nbd-server-add': command(
-      object({
-        name: optional(text),
-        description: optional(text),
-        device: text,
-        writable: optional(bool),
-        bitmap: optional(text),
-      }),
-      async ({ device, name = device, description, writable, bitmap }) => {
-        await exports.addFor(device, {
-          id: name,
-          name,
-          ...(description !== undefined && { description }),
-          ...(writable !== undefined && { writable }),
-          ...(bitmap !== undefined && { bitmaps: [bitmap] }),
-        });
-        return undefined;
-      },
+    'nbd-server-remove': acting(object({ name: text, mode }), ({ name, mode: how = 'safe' }) =>
+      exports.remove(name, how),
     ),
-    'nbd-server-remove': command(
-      object({ name: text, mode }),
-      async ({ name, mode: how = 'safe' }) => {
-        await exports.remove(name, how);
-        return undefined;
-      },
+    'block-export-add': acting(exportOptions, (given) => exports.add(exportSettings(given))),
+    'block-export-del': acting(object({ id: text, mode }), ({ id, mode: how = 'safe' }) =>
+      exports.remove(id, how),
     ),
-    'block-export-add': command(exportOptions, async (given) => {
-      await exports.add(exportSettings(given));
-      return undefined;
-    }),
-    'block-export-del': command(object({ id: text, mode }), async ({ id, mode: how = 'safe' }) => {
-      await exports.remove(id, how);
-      return undefined;
-    }),
   };
 }

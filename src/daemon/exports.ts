@@ -5,7 +5,7 @@ import type { NbdDisk, NbdExport, NbdExports } from '../nbd/export.ts';
 import type { StartTls } from '../nbd/negotiation.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { DaemonError } from './daemon-error.ts';
-import type { Disks } from './disks.ts';
+import { Disk } from './disk.ts';
 import type { Events } from './events.ts';
 import type { Graph } from './graph.ts';
 import type { SocketAddress } from './listening.ts';
@@ -34,7 +34,6 @@ interface Entry {
   readonly id: string;
   readonly user: User;
   readonly served: NbdExport;
-  readonly release: () => void;
   shuttingDown: boolean;
 }
 
@@ -45,15 +44,13 @@ const MAX_NAME = 4096;
 
 export class Exports {
   readonly #graph: Graph;
-  readonly #disks: Disks;
   readonly #events: Events;
   /** In the order in which they came. */
   readonly #entries: Entry[] = [];
   #server: NbdServer | undefined;
 
-  constructor(graph: Graph, disks: Disks, events: Events) {
+  constructor(graph: Graph, events: Events) {
     this.#graph = graph;
-    this.#disks = disks;
     this.#events = events;
   }
 
@@ -116,16 +113,20 @@ export class Exports {
       : ['consistent read'];
     // A disk that is served keeps its size.
     const share: readonly Permission[] = ['consistent read', 'write', 'write unchanged'];
-    const user = await this.#graph.attach(node, { use, share });
+    const disk = new Disk(node.layer, { unmap: node.settings.discard });
+    const user = await this.#graph.attach(node, {
+      ...{ use, share },
+      onMove: ({ layer }) => disk.replace(layer),
+      hold: () => disk.hold(),
+    });
     try {
       this.#checkName(name, settings, node);
     } catch (error) {
       await this.#graph.detach(user);
       throw error;
     }
-    const { disk, release } = this.#disks.take(node);
     const served = servedBy(disk, name, settings);
-    this.#entries.push({ id, user, served, release, shuttingDown: false });
+    this.#entries.push({ id, user, served, shuttingDown: false });
   }
 
   #checkName(
@@ -159,7 +160,6 @@ export class Exports {
     entry.shuttingDown = true;
     await this.#server?.disconnect(entry.served);
     this.#entries.splice(this.#entries.indexOf(entry), 1);
-    entry.release();
     await this.#graph.detach(entry.user);
     this.#events.emit('BLOCK_EXPORT_DELETED', { id: entry.id });
   }
