@@ -10,6 +10,8 @@ export interface TlsCredentials {
   readonly endpoint: 'server' | 'client';
   /** Of who signs certificates. */
   readonly ca: Uint8Array | undefined;
+  /** Certificates that no longer count. */
+  readonly crl?: Uint8Array | undefined;
   readonly cert: Uint8Array | undefined;
   readonly key: Uint8Array | undefined;
   readonly passphrase?: string;
@@ -17,11 +19,12 @@ export interface TlsCredentials {
   readonly verifyPeer: boolean;
 }
 
-function common({ ca, cert, key, passphrase, verifyPeer }: TlsCredentials) {
+function common({ ca, crl, cert, key, passphrase, verifyPeer }: TlsCredentials) {
   return {
     minVersion: 'TLSv1.2',
     rejectUnauthorized: verifyPeer,
     ...(ca !== undefined && { ca: Buffer.from(ca) }),
+    ...(crl !== undefined && { crl: Buffer.from(crl) }),
     ...(cert !== undefined && { cert: Buffer.from(cert) }),
     ...(key !== undefined && { key: Buffer.from(key) }),
     ...(passphrase !== undefined && { passphrase }),
