@@ -4,7 +4,6 @@
 import { readFileSync } from 'node:fs';
 import { type Secrets, secretText } from '../chain/secrets.ts';
 import { errnoOf, ImageError, strerror } from '../errors.ts';
-import type { TlsCredentialsByName } from '../nbd/node-host.ts';
 import type { TlsCredentials } from '../nbd/tls.ts';
 import { type ParsedCredentials, type ParsedSecret, parseObject } from './object-option.ts';
 import { collected } from './options.ts';
@@ -20,7 +19,7 @@ export const objects = collected(parseObject);
 /** What objects are there for. */
 export interface Objects {
   readonly secrets: Secrets;
-  readonly credentials: TlsCredentialsByName;
+  readonly credentials: ReadonlyMap<string, TlsCredentials>;
 }
 
 /** What the `--object` options define. */

@@ -1,8 +1,9 @@
 // How far the images that a command opens are trusted. A drop-in follows what qemu-img follows.
 
 import { type Trust, trustingHost } from '../chain/trust.ts';
+import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import { withNbd } from '../nbd/node-host.ts';
+import { noCredentials, withNbd } from '../nbd/node-host.ts';
 import type { Command } from './command.ts';
 import { collect } from './options.ts';
 import type { ProgramContext } from './program.ts';
@@ -32,5 +33,11 @@ export function trusted(machine: Host, flags: TrustFlags, { asQemu }: ProgramCon
 /** A host that has the keys of `--object`. */
 export function withObjects(host: Host, texts: readonly string[] | undefined): Host {
   if (texts === undefined) return host;
-  return withNbd(host, async () => (await readObjects(texts)).credentials);
+  return withNbd(host, async (id) => {
+    const { credentials, secrets } = await readObjects(texts);
+    const found = credentials.get(id);
+    if (found !== undefined) return found;
+    if (!secrets.has(id)) throw noCredentials(id);
+    throw new ImageError('invalid', `Object with id '${id}' is not TLS credentials`);
+  });
 }

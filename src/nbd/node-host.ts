@@ -6,13 +6,17 @@ import { nodeHost as thisMachine } from '../io/node-host.ts';
 import type { StartTls } from './negotiation.ts';
 import type { TlsCredentials } from './tls.ts';
 
-/** Credentials by the names that `tls-creds` gives them. */
-export type TlsCredentialsByName = ReadonlyMap<string, TlsCredentials>;
+/** The credentials of a name; rejects with `invalid` where there are none. */
+export type FindCredentials = (id: string) => Promise<TlsCredentials>;
 
-/** `host`, which then opens exports of NBD servers, too; `credentials` is asked for when needed. */
+export function noCredentials(id: string): ImageError {
+  return new ImageError('invalid', `No TLS credentials with id '${id}'`);
+}
+
+/** `host`, a plain object, which then opens exports of NBD servers, too. */
 export function withNbd(
   host: Host,
-  credentials: () => Promise<TlsCredentialsByName> = async () => new Map(),
+  find: FindCredentials = async (id) => Promise.reject(noCredentials(id)),
 ): Host {
   return {
     ...host,
@@ -20,25 +24,22 @@ export function withNbd(
       // Seldom needed: most commands do without.
       const { openNbd } = await import('./open.ts');
       const { tlsCreds } = target;
-      const startTls = tlsCreds && (await clientOf(target, await credentials()));
-      return await openNbd(target, { writable, host, ...(startTls && { startTls }) });
+      if (tlsCreds === undefined) return await openNbd(target, { writable, host });
+      const startTls = await clientOf(target, await find(tlsCreds));
+      return await openNbd(target, { writable, host, startTls });
     },
   };
 }
 
 async function clientOf(
-  { tlsCreds = '', tlsHostname, server }: NbdTarget,
-  credentials: TlsCredentialsByName,
+  { tlsHostname, server }: NbdTarget,
+  credentials: TlsCredentials,
 ): Promise<StartTls> {
-  const found = credentials.get(tlsCreds);
-  if (found === undefined) {
-    throw new ImageError('invalid', `No TLS credentials with id '${tlsCreds}'`);
-  }
-  if (found.endpoint !== 'client') {
-    throw new ImageError('invalid', 'Expecting TLS credentials with a client endpoint');
+  if (credentials.endpoint !== 'client') {
+    throw new ImageError('invalid', 'Expected TLS credentials for a client endpoint');
   }
   const { clientTls } = await import('./tls.ts');
-  return clientTls(found, tlsHostname ?? (server.type === 'inet' ? server.host : undefined));
+  return clientTls(credentials, tlsHostname ?? (server.type === 'inet' ? server.host : undefined));
 }
 
 export const nodeHost: Host = withNbd(thisMachine);

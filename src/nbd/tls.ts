@@ -51,17 +51,22 @@ export function serverTls(credentials: TlsCredentials): StartTls {
   };
 }
 
-/** `hostname`: what the server's certificate has to be for; undefined: whoever it is for. */
+/** `hostname`: what the server's certificate has to be for, where it is verified. */
 export function clientTls(credentials: TlsCredentials, hostname: string | undefined): StartTls {
   return (stream) =>
     new Promise<Duplex>((resolve, reject) => {
+      if (hostname === undefined && credentials.verifyPeer) {
+        throw failed('No hostname for certificate validation');
+      }
       const isName = hostname !== undefined && !/^[\d.]+$|:/.test(hostname);
       const socket = tls.connect({
         ...common(credentials),
         socket: stream,
         ...(isName && { servername: hostname }),
-        checkServerIdentity: (_name, certificate) =>
-          hostname === undefined ? undefined : tls.checkServerIdentity(hostname, certificate),
+        checkServerIdentity: (_name, certificate) => {
+          const differs = tls.checkServerIdentity(hostname ?? '', certificate);
+          return differs && failed(`Certificate does not match the hostname ${hostname}`);
+        },
       });
       socket.once('secureConnect', () => resolve(socket));
       socket.once('error', (error) => reject(tlsError(error)));
@@ -70,9 +75,11 @@ export function clientTls(credentials: TlsCredentials, hostname: string | undefi
 
 const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
+function failed(message: string, cause?: unknown): ImageError {
+  return new ImageError('io', message, { cause, errno: 'EIO' });
+}
+
 function tlsError(error: unknown): ImageError {
-  return new ImageError('io', `TLS handshake failed: ${messageOf(error)}`, {
-    cause: error,
-    errno: 'EIO',
-  });
+  if (error instanceof ImageError) return error;
+  return failed(`TLS handshake failed: ${messageOf(error)}`, error);
 }
