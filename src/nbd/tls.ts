@@ -40,6 +40,8 @@ export function serverTls(credentials: TlsCredentials): StartTls {
     throw new ImageError('invalid', `Unable to use the TLS credentials: ${messageOf(error)}`);
   }
   return (stream) => {
+    // A client that ends before it is known is gone, and not half of it.
+    stream.allowHalfOpen = false;
     // One for each, so that it is known whose connection came out of it.
     const server = tls.createServer(options);
     return new Promise<Duplex>((resolve, reject) => {
