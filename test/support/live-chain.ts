@@ -139,6 +139,16 @@ export class LiveChain {
     return live;
   }
 
+  /** The chain under a device, opened by the file of its top. */
+  static async openDevice(device: string, layers: readonly LiveLayer[]): Promise<LiveChain> {
+    const live = new LiveChain(new HeldHost());
+    await makeChain(live.host, layers);
+    const filename = fileOf(layers.at(-1)?.name ?? '');
+    const options = new OptionDict([['driver', 'qcow2']]);
+    await live.graph.addDevice(device, { filename, options });
+    return live;
+  }
+
   add(options: { readonly [key: string]: JsonValue }): Promise<BlockNode> {
     return this.graph.add(OptionDict.fromObject(options));
   }
