@@ -10,11 +10,13 @@ import type { Jobs } from './jobs.ts';
 export interface CommitContext {
   readonly graph: Graph;
   readonly jobs: Jobs;
+  /** What is copied at a time, in bytes. Default 512 KiB. */
+  readonly pieceBytes?: number;
 }
 
 /** Resolves when the job runs. Rejects with `DaemonError`, all as it was. */
 export async function blockCommit(
-  { graph, jobs }: CommitContext,
+  { graph, jobs, pieceBytes }: CommitContext,
   args: BlockCommitArguments,
 ): Promise<void> {
   const { speed, 'backing-file': backingFile, 'filter-node-name': filterName } = args;
@@ -31,7 +33,7 @@ export async function blockCommit(
       ...(args['auto-dismiss'] !== undefined && { autoDismiss: args['auto-dismiss'] }),
       ...(args['on-error'] !== undefined && { onError: args['on-error'] }),
     });
-    const work = new CommitWork(graph, range, backingFile);
+    const work = new CommitWork(graph, range, { backingFile, pieceBytes });
     try {
       await work.begin(job, args, changes);
     } catch (error) {

@@ -24,20 +24,27 @@ interface Overlay {
   readonly relink: Relink;
 }
 
+export interface CommitWorkOptions {
+  /** What headers are to name base, as it is. Default: a name that leads there. */
+  readonly backingFile: string | undefined;
+  /** What is copied at a time, in bytes. */
+  readonly pieceBytes: number | undefined;
+}
+
 export class CommitWork implements JobWork {
   readonly type = 'commit';
   readonly #graph: Graph;
   readonly #range: CommitRange;
-  readonly #backingFile: string | undefined;
+  readonly #options: CommitWorkOptions;
   readonly #users: User[] = [];
   #filter: BlockNode | undefined;
   /** Base was opened for reading. */
   #reopened = false;
 
-  constructor(graph: Graph, range: CommitRange, backingFile: string | undefined) {
+  constructor(graph: Graph, range: CommitRange, options: CommitWorkOptions) {
     this.#graph = graph;
     this.#range = range;
-    this.#backingFile = backingFile;
+    this.#options = options;
   }
 
   get #base(): BlockNode {
@@ -57,7 +64,8 @@ export class CommitWork implements JobWork {
     const layers = nodes.slice(topIndex, baseIndex).map(({ layer }) => layer);
     const overlays = () => (this.#filter?.users ?? []).flatMap(({ above }) => above?.node ?? []);
     const longest = () => Math.max(0, ...overlays().map(({ layer }) => layer.size));
-    return { layers, base: this.#base.layer, longest };
+    const { pieceBytes } = this.#options;
+    return { layers, base: this.#base.layer, longest, pieceBytes };
   }
 
   /** Claims what it needs, and asks all that can refuse. Throws, all let go of again. */
@@ -197,11 +205,12 @@ export class CommitWork implements JobWork {
 
   async #relink(overlay: Qcow2Image, base: ChainLayer, via: ChainLayer): Promise<Relink> {
     const { format } = base.layer;
+    const { backingFile } = this.#options;
     const isFile = this.#base.parts.hostFile !== undefined;
-    if (this.#backingFile === undefined && isFile) {
+    if (backingFile === undefined && isFile) {
       return await prepareRelink(this.#graph.host, overlay, base, via);
     }
-    const name = this.#backingFile ?? base.name;
+    const name = backingFile ?? base.name;
     await checkBackingFits(overlay.storage, name, format);
     return { overlay, name, format };
   }

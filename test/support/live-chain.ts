@@ -101,6 +101,7 @@ export class LiveChain {
   readonly host: HeldHost;
   readonly graph: Graph;
   readonly jobs: Jobs;
+  pieceBytes = MIB / 2;
   /** What was told, not yet taken. */
   #events: (readonly [string, EventData])[] = [];
 
