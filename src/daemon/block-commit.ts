@@ -12,11 +12,13 @@ export interface CommitContext {
   readonly jobs: Jobs;
   /** What is copied at a time, in bytes. Default 512 KiB. */
   readonly pieceBytes?: number;
+  /** Hears what could not be put back after a job. */
+  readonly warn?: (message: string) => void;
 }
 
 /** Resolves when the job runs. Rejects with `DaemonError`, all as it was. */
 export async function blockCommit(
-  { graph, jobs, pieceBytes }: CommitContext,
+  { graph, jobs, pieceBytes, warn }: CommitContext,
   args: BlockCommitArguments,
 ): Promise<void> {
   const { speed, 'backing-file': backingFile, 'filter-node-name': filterName } = args;
@@ -33,7 +35,7 @@ export async function blockCommit(
       ...(args['auto-dismiss'] !== undefined && { autoDismiss: args['auto-dismiss'] }),
       ...(args['on-error'] !== undefined && { onError: args['on-error'] }),
     });
-    const work = new CommitWork(graph, range, { backingFile, pieceBytes });
+    const work = new CommitWork(graph, range, { backingFile, pieceBytes, warn });
     try {
       await work.begin(job, args, changes);
     } catch (error) {

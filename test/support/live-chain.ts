@@ -9,18 +9,25 @@ import type { BlockCommitArguments } from '../../src/daemon/commit-range.ts';
 import { Graph } from '../../src/daemon/graph.ts';
 import { Jobs } from '../../src/daemon/jobs.ts';
 import type { BlockNode } from '../../src/daemon/node.ts';
-import { MemoryHost } from '../../src/io/memory-host.ts';
+import type { MemoryHost } from '../../src/io/memory-host.ts';
 import { createImage } from '../../src/qcow2/create.ts';
 import { MIB } from '../../src/units.ts';
+import { type FaultKind, FaultyHost } from './faulty-host.ts';
 
 interface Sleeper {
   readonly until: number;
   readonly wake: () => void;
 }
 
-export class HeldHost extends MemoryHost {
+export class HeldHost extends FaultyHost {
+  /** Where it fails, if it does. */
+  failsIn: string | undefined;
   #now = 1_000_000;
   readonly #sleepers = new Set<Sleeper>();
+
+  override meet(kind: FaultKind, filename: string, offset?: number): void {
+    if (this.failsIn === undefined || this.failsIn === filename) super.meet(kind, filename, offset);
+  }
 
   override now(): number {
     return this.#now;
@@ -105,7 +112,7 @@ export class LiveChain {
   /** What was told, not yet taken. */
   #events: (readonly [string, EventData])[] = [];
 
-  private constructor(host: HeldHost) {
+  constructor(host: HeldHost) {
     this.host = host;
     this.graph = new Graph({ host, secrets: new Map() });
     this.jobs = new Jobs(host, (name, data) => this.#events.push([name, data]));
