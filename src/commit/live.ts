@@ -51,12 +51,13 @@ export function lengthOf({ layers }: LiveSource): number {
  * is consistent then, too. Rejects with the error that was not to be borne.
  */
 export async function fillBase(source: LiveSource, control: LiveControl): Promise<boolean> {
-  const { base } = source;
+  let isFilled = false;
   try {
-    return await new Filler(source, control).run();
+    isFilled = await new Filler(source, control).run();
+    return isFilled;
   } finally {
     // Where it ends early this keeps what was copied, as far as that can be.
-    await base.flush().catch(() => undefined);
+    if (!isFilled) await source.base.flush().catch(() => undefined);
   }
 }
 
