@@ -1,7 +1,7 @@
 // `block-commit`: from its arguments to a job at work. Everything that can refuse it is asked before
 // the first byte is written.
 
-import { type BlockCommitArguments, findCommitRange } from './commit-range.ts';
+import { type BlockCommitArguments, type CommitRange, findCommitRange } from './commit-range.ts';
 import { CommitWork } from './commit-work.ts';
 import { asDaemonError, DaemonError } from './daemon-error.ts';
 import type { Graph } from './graph.ts';
@@ -10,6 +10,8 @@ import type { Jobs } from './jobs.ts';
 export interface CommitContext {
   readonly graph: Graph;
   readonly jobs: Jobs;
+  /** Goes on where QEMU does and we would not: where images beside the chain stand on what changes. */
+  readonly asQemu?: boolean;
   /** What is copied at a time, in bytes. Default 512 KiB. */
   readonly pieceBytes?: number;
   /** Hears what could not be put back after a job. */
@@ -18,7 +20,7 @@ export interface CommitContext {
 
 /** Resolves when the job runs. Rejects with `DaemonError`, all as it was. */
 export async function blockCommit(
-  { graph, jobs, pieceBytes, warn }: CommitContext,
+  { graph, jobs, asQemu = false, pieceBytes, warn }: CommitContext,
   args: BlockCommitArguments,
 ): Promise<void> {
   const { speed, 'backing-file': backingFile, 'filter-node-name': filterName } = args;
@@ -37,6 +39,7 @@ export async function blockCommit(
     });
     const work = new CommitWork(graph, range, { backingFile, pieceBytes, warn });
     try {
+      if (!asQemu) checkSiblings(range);
       await work.begin(job, args, changes);
     } catch (error) {
       job.refused();
@@ -44,6 +47,18 @@ export async function blockCommit(
     }
     job.start(work);
   });
+}
+
+/** Who stands on a layer below top would show something else as soon as base is written. */
+function checkSiblings({ nodes, topIndex, baseIndex }: CommitRange): void {
+  for (const node of nodes.slice(topIndex + 1, baseIndex + 1)) {
+    const others = node.users.flatMap(({ above }) => (above?.role === 'backing' ? above.node : []));
+    const sibling = others.find((each) => !nodes.includes(each));
+    if (sibling === undefined) continue;
+    throw new DaemonError(
+      `Node '${sibling.name}' stands on '${node.name}', too, and would show something else`,
+    );
+  }
 }
 
 function activeError(): DaemonError {
