@@ -14,12 +14,13 @@ import type {
   CommonOptions,
   DebugNode,
   FileNode,
+  NbdNode,
   NullNode,
   Qcow2Node,
   RawNode,
 } from './blockdev.ts';
 import { parseRules } from './debug-rules.ts';
-import { debugName, fileName, formatName, type NodeName, nullName } from './node-name.ts';
+import { debugName, fileName, formatName, type NodeName, nbdName, nullName } from './node-name.ts';
 import type { Secrets } from './secrets.ts';
 
 export interface NodeContext {
@@ -42,9 +43,9 @@ export interface OpenedNode {
 
 const invalid = (message: string) => new ImageError('invalid', message);
 
-/** The file at the bottom; null where there is none. */
+/** The file at the bottom; null where there is none, on this machine. */
 export function leafOf(node: BlockNode): FileNode | null {
-  if (node.driver === 'null-co') return null;
+  if (node.driver === 'null-co' || node.driver === 'nbd') return null;
   if (node.driver === 'blkdebug') return leafOf(node.image);
   return node.driver === 'raw' || node.driver === 'qcow2' ? leafOf(node.file) : node;
 }
@@ -92,6 +93,7 @@ function cacheMode(mode: CacheMode, { direct, noFlush }: CommonOptions): CacheMo
 function openByDriver(node: BlockNode, context: NodeContext): Promise<OpenedNode> {
   if (node.driver === 'null-co') return openNull(node, context);
   if (node.driver === 'blkdebug') return openDebug(node, context);
+  if (node.driver === 'nbd') return openExport(node, context);
   if (node.driver === 'raw') return openRaw(node, context);
   if (node.driver === 'qcow2') return context.openImage(node, context);
   return openFile(node, context);
@@ -125,6 +127,15 @@ async function openNull(node: NullNode, { host, writable }: NodeContext): Promis
   const delay = latencyNs > 0 ? () => host.sleep(latencyNs / 1e6) : undefined;
   const storage = new NullStorage({ size, readZeroes, writable, delay });
   return { storage, name: nullName(node), driver: 'null-co', source: WHOLE_FILE };
+}
+
+async function openExport(node: NbdNode, { host, writable }: NodeContext): Promise<OpenedNode> {
+  const { target } = node;
+  if (host.openNbd === undefined) {
+    throw new ImageError('unsupported', `Could not reach '${target.filename}': no NBD here`);
+  }
+  const storage = await host.openNbd(target, { writable });
+  return { storage, name: nbdName(node), driver: 'nbd', source: WHOLE_FILE };
 }
 
 async function openDebug(node: DebugNode, context: NodeContext): Promise<OpenedNode> {

@@ -4,7 +4,7 @@
 import type { Chain } from '../chain/chain.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, reworded } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 import {
   addBitmap,
   type BitmapSource,

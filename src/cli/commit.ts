@@ -4,7 +4,7 @@ import type { Secrets } from '../chain/secrets.ts';
 import { commit } from '../commit/commit.ts';
 import type { CommitOptions, CommitPlan, CommitResult } from '../commit/options.ts';
 import { ImageError } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 import type { Command } from './command.ts';
 import { type CommitReport, JsonReport, TextReport } from './commit-report.ts';
 import { checkNotEmpty, openNamed } from './open-named.ts';

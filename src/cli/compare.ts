@@ -6,7 +6,7 @@ import { type Comparison, compareChains } from '../chain/compare.ts';
 import { CompareError } from '../chain/compare-pieces.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 import type { Reader } from './command.ts';
 import { openNamed, warner } from './open-named.ts';
 import { CACHE_MODES, Exit, namedImage, newCommand, parseVerb, toCacheMode } from './options.ts';

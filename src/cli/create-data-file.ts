@@ -3,8 +3,8 @@
 import { hostFileOf, protocolOf, resolveName } from '../chain/filename.ts';
 import { openChain } from '../chain/open.ts';
 import { ImageError } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
 import type { Storage } from '../io/storage.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 
 /**
  * The host file that the image `filename` will find by `name`. Throws where making it anew would

@@ -7,6 +7,7 @@ import type { Secrets } from '../chain/secrets.ts';
 import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 import { createNodeHost } from '../io/node-host.ts';
+import { withNbd } from '../nbd/node-host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Description, describeImage } from './describe-image.ts';
 import { infoText } from './info-text.ts';
@@ -19,7 +20,7 @@ import { type TrustFlags, trusted, withTrust } from './trust.ts';
 import { visibleIn } from './visible.ts';
 
 /** A few short reads of headers: the thread pool would take longer to start. */
-const machine = createNodeHost({ waits: true });
+const machine = withNbd(createNodeHost({ waits: true }));
 
 interface Flags extends TrustFlags {
   readonly object?: readonly string[];

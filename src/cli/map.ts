@@ -3,7 +3,7 @@
 import type { BlockStatus } from '../chain/block-status.ts';
 import type { Chain } from '../chain/chain.ts';
 import { ImageError, strerror } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 import { KIB } from '../units.ts';
 import { emptyMapObject, MAP_HEADING, mapLine, mapObject } from './map-output.ts';
 import { openNamed, warner } from './open-named.ts';

@@ -4,7 +4,7 @@ import type { Secrets } from '../chain/secrets.ts';
 import { rebase } from '../commit/rebase.ts';
 import type { RebaseOptions, RebaseResult } from '../commit/rebase-options.ts';
 import { ImageError } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 import type { Command } from './command.ts';
 import { checkNotEmpty, warner } from './open-named.ts';
 import {

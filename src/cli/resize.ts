@@ -4,7 +4,7 @@
 import type { Chain } from '../chain/chain.ts';
 import { resizeTop } from '../chain/resize.ts';
 import { ImageError } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { Preallocation } from '../qcow2/preallocate.ts';
 import { TOO_LARGE } from '../qcow2/resize-image.ts';

@@ -1,9 +1,9 @@
 // `--object secret,id=...`: passphrases for encrypted images, with QEMU's words for what is wrong.
 
 import { readFileSync } from 'node:fs';
-import { type JsonValue, parseJson } from '../chain/qemu-json.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { errnoOf, ImageError, strerror } from '../errors.ts';
+import { type JsonValue, parseJson } from '../json/parser.ts';
 import { splitOnce, splitOptions } from './option-list.ts';
 import { collected } from './options.ts';
 

@@ -7,7 +7,7 @@ import { openChain } from '../chain/open.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../qcow2/snapshot-changes.ts';
 import { describeSnapshot } from './describe-image.ts';

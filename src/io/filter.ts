@@ -45,6 +45,10 @@ export class FilterStorage implements Storage {
     return this.inner.resizable;
   }
 
+  get whyFixed(): string | undefined {
+    return this.inner.whyFixed;
+  }
+
   get growsZeroed(): boolean {
     return this.inner.growsZeroed;
   }

@@ -3,13 +3,13 @@
 
 import { openChain } from '../../src/chain/open.ts';
 import { OptionDict } from '../../src/chain/option-dict.ts';
-import type { JsonValue } from '../../src/chain/qemu-json.ts';
 import { blockCommit } from '../../src/daemon/block-commit.ts';
 import type { BlockCommitArguments } from '../../src/daemon/commit-range.ts';
 import { Graph } from '../../src/daemon/graph.ts';
 import { Jobs } from '../../src/daemon/jobs.ts';
 import type { BlockNode } from '../../src/daemon/node.ts';
 import type { MemoryHost } from '../../src/io/memory-host.ts';
+import type { JsonValue } from '../../src/json/parser.ts';
 import { createImage } from '../../src/qcow2/create.ts';
 import { MIB } from '../../src/units.ts';
 import { type FaultKind, FaultyHost } from './faulty-host.ts';

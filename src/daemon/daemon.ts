@@ -1,0 +1,113 @@
+// The daemon: open nodes, what serves them, who gives it commands; and how all of it ends.
+
+import { Interpreter } from '../hmp/interpreter.ts';
+import type { HmpSessionOptions } from '../hmp/session.ts';
+import type { Host } from '../io/host.ts';
+import { Mutex } from '../qcow2/mutex.ts';
+import { errorReply } from '../qmp/errors.ts';
+import type { Greeting, SessionOptions } from '../qmp/session.ts';
+import { Chardev, type ChardevSettings } from './chardev.ts';
+import { commandTable } from './commands.ts';
+import { DaemonError } from './daemon-error.ts';
+import type { Described, DescribeImage } from './describe.ts';
+import { Disks } from './disks.ts';
+import { Events } from './events.ts';
+import { Exports } from './exports.ts';
+import { Graph } from './graph.ts';
+import { hmpCommands } from './hmp-commands.ts';
+import { serveHmp, serveQmp } from './monitors.ts';
+
+export interface DaemonOptions {
+  readonly host: Host;
+  readonly version: Greeting;
+  readonly describeImage: DescribeImage;
+  /** An image as people read of it. */
+  readonly imageText: (image: Described) => string;
+}
+
+export interface MonitorSettings {
+  readonly chardev: string;
+  readonly mode: 'control' | 'readline';
+  readonly pretty: boolean;
+}
+
+export class Daemon {
+  readonly options: DaemonOptions;
+  /** Passphrases by name; grows with each object. */
+  readonly secrets = new Map<string, Uint8Array>();
+  readonly events = new Events();
+  readonly disks = new Disks();
+  readonly graph: Graph;
+  readonly exports: Exports;
+  readonly interpreter: Interpreter;
+  readonly #chardevs = new Map<string, Chardev>();
+  readonly #turns = new Mutex();
+  readonly #stopAsked: Promise<void>;
+  #askToStop: () => void = () => undefined;
+  #stopped: Promise<void> | undefined;
+
+  constructor(options: DaemonOptions) {
+    this.options = options;
+    this.graph = new Graph({ host: options.host, secrets: this.secrets });
+    this.exports = new Exports(this.graph, this.disks, this.events);
+    this.interpreter = new Interpreter({
+      commands: hmpCommands(this),
+      errorText: (error) => `Error: ${errorReply(error).desc}\n`,
+    });
+    this.#stopAsked = new Promise((resolve) => {
+      this.#askToStop = resolve;
+    });
+  }
+
+  async addChardev(id: string, settings: ChardevSettings): Promise<void> {
+    if (this.#chardevs.has(id)) {
+      throw new DaemonError(
+        `attempt to add duplicate property '${id}' to object (type 'container')`,
+      );
+    }
+    this.#chardevs.set(id, await Chardev.open(settings));
+  }
+
+  addMonitor({ chardev: id, mode, pretty }: MonitorSettings): void {
+    const chardev = this.#chardevs.get(id);
+    if (chardev === undefined) throw new DaemonError(`chardev "${id}" not found`);
+    if (chardev.taken) throw new DaemonError(`Device '${id}' is in use`);
+    const inTurn = <T>(run: () => Promise<T>) => this.#turns.run(run);
+    if (mode === 'readline') serveHmp(chardev, this.#hmp(inTurn));
+    else serveQmp(chardev, this.#qmp(inTurn, pretty), this.events);
+  }
+
+  #hmp(inTurn: HmpSessionOptions['inTurn']): HmpSessionOptions {
+    const { major, minor, micro } = this.options.version.qemu;
+    return { version: `${major}.${minor}.${micro}`, interpreter: this.interpreter, inTurn };
+  }
+
+  #qmp(inTurn: SessionOptions['inTurn'], pretty: boolean): SessionOptions {
+    return { version: this.options.version, commands: commandTable(this), inTurn, pretty };
+  }
+
+  /** A command or a signal asks it to end; resolves when all but its monitors has. */
+  async quit(reason: 'host-qmp-quit' | 'host-signal'): Promise<void> {
+    if (this.#stopped === undefined && this.graph.nodes.some(({ device }) => device !== '')) {
+      this.events.emit('SHUTDOWN', { guest: false, reason });
+    }
+    this.#stopped ??= this.#stop();
+    // Who runs us learns of it in any case, and of what went wrong from `run`.
+    await this.#stopped.catch(() => undefined);
+    this.#askToStop();
+  }
+
+  /** Until it was asked to stop; then all is written, and everybody gone. */
+  async run(): Promise<void> {
+    await this.#stopAsked;
+    // The reply to the command that asked for it goes out.
+    await this.#turns.run(async () => undefined);
+    for (const chardev of this.#chardevs.values()) await chardev.close();
+    await this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
+    await this.exports.close();
+    await this.graph.close();
+  }
+}
