@@ -13,7 +13,7 @@ import type { Operation } from './job.ts';
 import { type Piece, type PlanStep, planSteps, shapeOf, split } from './plan.ts';
 
 /** What is copied at a time, in bytes: between two pieces the job can rest or end. */
-const PIECE = MIB / 2;
+const DEFAULT_PIECE = MIB / 2;
 /** Zeros cost little: so many bytes of them at a time. */
 const ZEROS = 64 * MIB;
 /** Planned at a time: what it holds is looked up without a rest. */
@@ -25,6 +25,8 @@ export interface LiveSource {
   readonly base: Layer;
   /** Bytes of the longest disk that will stand on base; asked for at the end. */
   readonly longest: () => number;
+  /** What is copied at a time, in bytes, or a cluster of base. Default 512 KiB. */
+  readonly pieceBytes?: number | undefined;
 }
 
 /** Who drives the work: lets it wait, hears how far it is, and decides what an error means. */
@@ -49,12 +51,13 @@ export function lengthOf({ layers }: LiveSource): number {
  * is consistent then, too. Rejects with the error that was not to be borne.
  */
 export async function fillBase(source: LiveSource, control: LiveControl): Promise<boolean> {
-  const { base } = source;
+  let isFilled = false;
   try {
-    return await new Filler(source, control).run();
+    isFilled = await new Filler(source, control).run();
+    return isFilled;
   } finally {
     // Where it ends early this keeps what was copied, as far as that can be.
-    await base.flush().catch(() => undefined);
+    if (!isFilled) await source.base.flush().catch(() => undefined);
   }
 }
 
@@ -90,13 +93,16 @@ class PieceError extends Error {
 class Filler {
   readonly #source: LiveSource;
   readonly #control: LiveControl;
-  readonly #buffer = new Uint8Array(PIECE);
+  readonly #pieceBytes: number;
+  readonly #buffer: Uint8Array;
   /** Everything before is done. */
   #done = 0;
 
   constructor(source: LiveSource, control: LiveControl) {
     this.#source = source;
     this.#control = control;
+    this.#pieceBytes = source.pieceBytes ?? DEFAULT_PIECE;
+    this.#buffer = new Uint8Array(this.#pieceBytes);
   }
 
   async run(): Promise<boolean> {
@@ -163,7 +169,7 @@ class Filler {
     const { base } = this.#source;
     let left = pieces;
     for (let at = pieces[0]?.offset ?? end; at < end; ) {
-      const cut = cutAt(at, end, base.clusterSize, PIECE);
+      const cut = cutAt(at, end, base.clusterSize, this.#pieceBytes);
       const [now, later] = split(left, cut);
       const count = cut - at;
       if (!(await this.#piece(() => this.#move(now, count)))) return false;
@@ -220,7 +226,8 @@ class Filler {
   async #read(pieces: readonly Piece[], length: number): Promise<Uint8Array> {
     const start = pieces[0]?.offset ?? 0;
     // A piece is longer where base's clusters are.
-    const bytes = length <= PIECE ? this.#buffer.subarray(0, length) : new Uint8Array(length);
+    const buffer = this.#buffer;
+    const bytes = length <= buffer.length ? buffer.subarray(0, length) : new Uint8Array(length);
     try {
       for (const piece of pieces) {
         const from = piece.offset - start;

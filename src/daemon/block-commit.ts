@@ -1,7 +1,7 @@
 // `block-commit`: from its arguments to a job at work. Everything that can refuse it is asked before
 // the first byte is written.
 
-import { type BlockCommitArguments, findCommitRange } from './commit-range.ts';
+import { type BlockCommitArguments, type CommitRange, findCommitRange } from './commit-range.ts';
 import { CommitWork } from './commit-work.ts';
 import { asDaemonError, DaemonError } from './daemon-error.ts';
 import type { Graph } from './graph.ts';
@@ -10,11 +10,17 @@ import type { Jobs } from './jobs.ts';
 export interface CommitContext {
   readonly graph: Graph;
   readonly jobs: Jobs;
+  /** Goes on where QEMU does and we would not: where images beside the chain stand on what changes. */
+  readonly asQemu?: boolean;
+  /** What is copied at a time, in bytes. Default 512 KiB. */
+  readonly pieceBytes?: number;
+  /** Hears what could not be put back after a job. */
+  readonly warn?: (message: string) => void;
 }
 
 /** Resolves when the job runs. Rejects with `DaemonError`, all as it was. */
 export async function blockCommit(
-  { graph, jobs }: CommitContext,
+  { graph, jobs, asQemu = false, pieceBytes, warn }: CommitContext,
   args: BlockCommitArguments,
 ): Promise<void> {
   const { speed, 'backing-file': backingFile, 'filter-node-name': filterName } = args;
@@ -31,8 +37,9 @@ export async function blockCommit(
       ...(args['auto-dismiss'] !== undefined && { autoDismiss: args['auto-dismiss'] }),
       ...(args['on-error'] !== undefined && { onError: args['on-error'] }),
     });
-    const work = new CommitWork(graph, range, backingFile);
+    const work = new CommitWork(graph, range, { backingFile, pieceBytes, warn });
     try {
+      if (!asQemu) checkSiblings(range);
       await work.begin(job, args, changes);
     } catch (error) {
       job.refused();
@@ -40,6 +47,18 @@ export async function blockCommit(
     }
     job.start(work);
   });
+}
+
+/** Who stands on a layer below top would show something else as soon as base is written. */
+function checkSiblings({ nodes, topIndex, baseIndex }: CommitRange): void {
+  for (const node of nodes.slice(topIndex + 1, baseIndex + 1)) {
+    const others = node.users.flatMap(({ above }) => (above?.role === 'backing' ? above.node : []));
+    const sibling = others.find((each) => !nodes.includes(each));
+    if (sibling === undefined) continue;
+    throw new DaemonError(
+      `Node '${sibling.name}' stands on '${node.name}', too, and would show something else`,
+    );
+  }
 }
 
 function activeError(): DaemonError {

@@ -24,20 +24,29 @@ interface Overlay {
   readonly relink: Relink;
 }
 
+export interface CommitWorkOptions {
+  /** What headers are to name base, as it is. Default: a name that leads there. */
+  readonly backingFile: string | undefined;
+  /** What is copied at a time, in bytes. */
+  readonly pieceBytes: number | undefined;
+  /** Hears what could not be put back after a job. */
+  readonly warn: ((message: string) => void) | undefined;
+}
+
 export class CommitWork implements JobWork {
   readonly type = 'commit';
   readonly #graph: Graph;
   readonly #range: CommitRange;
-  readonly #backingFile: string | undefined;
+  readonly #options: CommitWorkOptions;
   readonly #users: User[] = [];
   #filter: BlockNode | undefined;
-  /** Base was opened for reading. */
-  #reopened = false;
+  /** Opened for reading, and written to for as long as it lasts. */
+  readonly #reopened: BlockNode[] = [];
 
-  constructor(graph: Graph, range: CommitRange, backingFile: string | undefined) {
+  constructor(graph: Graph, range: CommitRange, options: CommitWorkOptions) {
     this.#graph = graph;
     this.#range = range;
-    this.#backingFile = backingFile;
+    this.#options = options;
   }
 
   get #base(): BlockNode {
@@ -57,7 +66,8 @@ export class CommitWork implements JobWork {
     const layers = nodes.slice(topIndex, baseIndex).map(({ layer }) => layer);
     const overlays = () => (this.#filter?.users ?? []).flatMap(({ above }) => above?.node ?? []);
     const longest = () => Math.max(0, ...overlays().map(({ layer }) => layer.size));
-    return { layers, base: this.#base.layer, longest };
+    const { pieceBytes } = this.#options;
+    return { layers, base: this.#base.layer, longest, pieceBytes };
   }
 
   /** Claims what it needs, and asks all that can refuse. Throws, all let go of again. */
@@ -79,10 +89,7 @@ export class CommitWork implements JobWork {
     await attach(active, { who, as: 'main node', use: [] });
     if (args.speed !== undefined) job.setSpeed(args.speed);
     await this.#checkBase();
-    if (this.#base.readOnly) {
-      await changes.setWritable(this.#base, true);
-      this.#reopened = true;
-    }
+    if (this.#base.readOnly) await this.#makeWritable(this.#base, changes);
     await this.#putFilter(args['filter-node-name'], changes);
     // What lies between makes no sense by itself while base is written.
     const share: Permission[] = ['write', 'write unchanged'];
@@ -99,6 +106,11 @@ export class CommitWork implements JobWork {
     await attach(this.#top, { use: [] });
     // What is wrong with a name is told now, not when all is copied.
     await this.#overlays();
+  }
+
+  async #makeWritable(node: BlockNode, changes: GraphChanges): Promise<void> {
+    await changes.setWritable(node, true);
+    this.#reopened.push(node);
   }
 
   async #checkBase(): Promise<void> {
@@ -132,8 +144,9 @@ export class CommitWork implements JobWork {
   finalize(): Promise<void> {
     return this.#graph.change(async (changes) => {
       const overlays = await this.#overlays();
-      const reopened = overlays.map(({ node }) => node).filter(({ readOnly }) => readOnly);
-      for (const node of reopened) await changes.setWritable(node, true);
+      for (const { node } of overlays) {
+        if (node.readOnly) await this.#makeWritable(node, changes);
+      }
       const left = new Map(overlays.map((each) => [each.relink.overlay, each.edge]));
       const moved: User[] = [];
       try {
@@ -143,7 +156,6 @@ export class CommitWork implements JobWork {
           if (edge !== undefined) moved.push(edge);
         });
       } finally {
-        for (const node of reopened) await changes.setWritable(node, false);
         const resume = await holdAll(moved);
         try {
           changes.move(moved, this.#base);
@@ -169,13 +181,29 @@ export class CommitWork implements JobWork {
     return this.#graph.change((changes) => this.#release(changes));
   }
 
-  /** Who used top before does so again; base is read, and no more, where it was before. */
+  /**
+   * Who used top before does so again; base is read, and no more, where it was before. What goes wrong
+   * with that is told: the job's own work has ended well or badly by then.
+   */
   async #release(changes: GraphChanges): Promise<void> {
-    for (const user of this.#users.splice(0).reverse()) await changes.detach(user);
-    if (this.#filter !== undefined) await changes.takeAway(this.#filter);
+    const attempt = async (work: () => Promise<void>): Promise<void> => {
+      try {
+        await work();
+      } catch (error) {
+        const words = error instanceof Error ? error.message : String(error);
+        this.#options.warn?.(`After a commit into '${this.#base.name}': ${words}`);
+      }
+    };
+    for (const user of this.#users.splice(0).reverse()) {
+      await attempt(() => changes.detach(user));
+    }
+    const filter = this.#filter;
     this.#filter = undefined;
-    if (this.#reopened) await changes.setWritable(this.#base, false);
-    this.#reopened = false;
+    if (filter !== undefined) await attempt(() => changes.takeAway(filter));
+    // Where that fails it stays open, and locked, for writing.
+    for (const node of this.#reopened.splice(0)) {
+      await attempt(() => changes.setWritable(node, false));
+    }
   }
 
   /** The overlays of top, and the names that lead from them to base, checked. */
@@ -197,11 +225,12 @@ export class CommitWork implements JobWork {
 
   async #relink(overlay: Qcow2Image, base: ChainLayer, via: ChainLayer): Promise<Relink> {
     const { format } = base.layer;
+    const { backingFile } = this.#options;
     const isFile = this.#base.parts.hostFile !== undefined;
-    if (this.#backingFile === undefined && isFile) {
+    if (backingFile === undefined && isFile) {
       return await prepareRelink(this.#graph.host, overlay, base, via);
     }
-    const name = this.#backingFile ?? base.name;
+    const name = backingFile ?? base.name;
     await checkBackingFits(overlay.storage, name, format);
     return { overlay, name, format };
   }

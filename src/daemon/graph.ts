@@ -167,6 +167,9 @@ function checkUnused(node: BlockNode): void {
   if (users.some(({ above, as }) => above === undefined && as === 'root')) {
     throw new DaemonError(`Node ${name} is in use`);
   }
+  if (users.some(({ as }) => as === 'main node')) {
+    throw new DaemonError(`Node '${name}' is busy: block device is in use by block job: commit`);
+  }
   const overlay = users.find(({ above }) => above?.role === 'backing')?.above?.node;
   if (overlay !== undefined) {
     const why = `node is used as backing hd of '${overlay.name}'`;

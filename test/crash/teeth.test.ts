@@ -6,6 +6,7 @@ import {
   CHECKPOINT,
   COMMIT_ORDER,
   EMPTYING,
+  LIVE_ORDER,
   REBASE_ORDER,
   REPAIR_ORDER,
   SIBLING_ORDER,
@@ -18,6 +19,7 @@ import { type Mutant, mutated } from '../support/mutants.ts';
 const ORDERS: readonly (readonly [string, readonly Mutant[], RegExp])[] = [
   ['a checkpoint', CHECKPOINT, /^guest: refcounts of 64/],
   ['a commit', COMMIT_ORDER, /^small commit: (default|-b --relink|--top)/],
+  ['a live commit', LIVE_ORDER, /^live commit: (a layer|version 2)/],
   ['emptying', EMPTYING, /^commit: .* tables that were moved$/],
   ['bitmaps', BITMAP_ORDER, /^bitmap: (recording|add)/],
   ['snapshots', SNAPSHOT_ORDER, /^snapshot: delete$/],

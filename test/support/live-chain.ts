@@ -8,19 +8,26 @@ import type { BlockCommitArguments } from '../../src/daemon/commit-range.ts';
 import { Graph } from '../../src/daemon/graph.ts';
 import { Jobs } from '../../src/daemon/jobs.ts';
 import type { BlockNode } from '../../src/daemon/node.ts';
-import { MemoryHost } from '../../src/io/memory-host.ts';
+import type { MemoryHost } from '../../src/io/memory-host.ts';
 import type { JsonValue } from '../../src/json/parser.ts';
 import { createImage } from '../../src/qcow2/create.ts';
 import { MIB } from '../../src/units.ts';
+import { type FaultKind, FaultyHost } from './faulty-host.ts';
 
 interface Sleeper {
   readonly until: number;
   readonly wake: () => void;
 }
 
-export class HeldHost extends MemoryHost {
+export class HeldHost extends FaultyHost {
+  /** Where it fails, if it does. */
+  failsIn: string | undefined;
   #now = 1_000_000;
   readonly #sleepers = new Set<Sleeper>();
+
+  override meet(kind: FaultKind, filename: string, offset?: number): void {
+    if (this.failsIn === undefined || this.failsIn === filename) super.meet(kind, filename, offset);
+  }
 
   override now(): number {
     return this.#now;
@@ -101,10 +108,11 @@ export class LiveChain {
   readonly host: HeldHost;
   readonly graph: Graph;
   readonly jobs: Jobs;
+  pieceBytes = MIB / 2;
   /** What was told, not yet taken. */
   #events: (readonly [string, EventData])[] = [];
 
-  private constructor(host: HeldHost) {
+  constructor(host: HeldHost) {
     this.host = host;
     this.graph = new Graph({ host, secrets: new Map() });
     this.jobs = new Jobs(host, (name, data) => this.#events.push([name, data]));
@@ -136,6 +144,16 @@ export class LiveChain {
         ...(!raw && { backing: below?.name ?? null }),
       });
     }
+    return live;
+  }
+
+  /** The chain under a device, opened by the file of its top. */
+  static async openDevice(device: string, layers: readonly LiveLayer[]): Promise<LiveChain> {
+    const live = new LiveChain(new HeldHost());
+    await makeChain(live.host, layers);
+    const filename = fileOf(layers.at(-1)?.name ?? '');
+    const options = new OptionDict([['driver', 'qcow2']]);
+    await live.graph.addDevice(device, { filename, options });
     return live;
   }
 

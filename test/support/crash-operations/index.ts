@@ -9,6 +9,7 @@ import { COMMIT_RECLAIM } from './commit-reclaim.ts';
 import { COMMIT_SIBLINGS } from './commit-siblings.ts';
 import { COMMIT_SMALL } from './commit-small.ts';
 import { GUEST } from './guest.ts';
+import { LIVE } from './live.ts';
 import { REBASES } from './rebase.ts';
 import { REPAIRS } from './repair.ts';
 import { RESIZES } from './resize.ts';
@@ -27,6 +28,7 @@ export const CRASH_OPERATIONS: readonly CrashOperation[] = [
   ...COMMIT_RECLAIM,
   ...COMMIT_SIBLINGS,
   ...COMMIT_CLONED,
+  ...LIVE,
   ...REBASES,
   ...RESIZES,
   ...REPAIRS,
