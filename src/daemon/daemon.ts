@@ -3,6 +3,8 @@
 import { Interpreter } from '../hmp/interpreter.ts';
 import type { HmpSessionOptions } from '../hmp/session.ts';
 import type { Host } from '../io/host.ts';
+import { noCredentials, withNbd } from '../nbd/node-host.ts';
+import type { TlsCredentials } from '../nbd/tls.ts';
 import { Mutex } from '../qcow2/mutex.ts';
 import { errorReply } from '../qmp/errors.ts';
 import type { Greeting, SessionOptions } from '../qmp/session.ts';
@@ -37,6 +39,7 @@ export class Daemon {
   readonly options: DaemonOptions;
   /** Passphrases by name; grows with each object. */
   readonly secrets = new Map<string, Uint8Array>();
+  readonly credentials = new Map<string, TlsCredentials>();
   readonly events = new Events();
   readonly graph: Graph;
   readonly exports: Exports;
@@ -50,9 +53,10 @@ export class Daemon {
 
   constructor(options: DaemonOptions) {
     this.options = options;
-    this.graph = new Graph({ host: options.host, secrets: this.secrets });
+    const host = withNbd(options.host, async (id) => this.#credentialsOf(id));
+    this.graph = new Graph({ host, secrets: this.secrets });
     this.jobs = new Jobs(options.host, (name, data) => this.events.emit(name, data));
-    this.exports = new Exports(this.graph, this.events);
+    this.exports = new Exports(this.graph, this.events, (id) => this.#credentialsOf(id));
     this.interpreter = new Interpreter({
       commands: hmpCommands(this),
       errorText: (error) => `Error: ${errorReply(error).desc}\n`,
@@ -60,6 +64,13 @@ export class Daemon {
     this.#stopAsked = new Promise((resolve) => {
       this.#askToStop = resolve;
     });
+  }
+
+  #credentialsOf(id: string): TlsCredentials {
+    const found = this.credentials.get(id);
+    if (found !== undefined) return found;
+    if (!this.secrets.has(id)) throw noCredentials(id);
+    throw new DaemonError(`Object with id '${id}' is not TLS credentials`);
   }
 
   async addChardev(id: string, settings: ChardevSettings): Promise<void> {

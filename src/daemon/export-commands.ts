@@ -12,8 +12,14 @@ import {
   union,
   unsigned,
 } from '../qmp/schema.ts';
-import type { Exports } from './exports.ts';
-import { addressOf, legacyAddress } from './socket-address.ts';
+import type { Exports, ServerSettings } from './exports.ts';
+import { addressOf, legacyAddress, socketAddress } from './socket-address.ts';
+
+const SERVER = {
+  'tls-creds': optional(text),
+  'tls-authz': optional(text),
+  'max-connections': optional(unsigned(32)),
+};
 
 const NBD: Fields = {
   name: optional(text),
@@ -57,12 +63,18 @@ export function exportSettings(given: Reader<typeof exportOptions>) {
   };
 }
 
-const serverArguments = object({
-  addr: legacyAddress,
-  'tls-creds': optional(text),
-  'tls-authz': optional(text),
-  'max-connections': optional(unsigned(32)),
-});
+export const serverOptions = object({ addr: socketAddress, ...SERVER });
+const serverArguments = object({ addr: legacyAddress, ...SERVER });
+
+/** What either of them means. */
+export function serverSettings(given: Reader<typeof serverOptions>): ServerSettings {
+  const { addr, 'tls-creds': tlsCreds, 'max-connections': maxConnections } = given;
+  return {
+    address: addressOf(addr),
+    ...(tlsCreds !== undefined && { tlsCreds }),
+    ...(maxConnections !== undefined && { maxConnections }),
+  };
+}
 
 const addArguments = object({
   name: optional(text),
@@ -77,11 +89,8 @@ const mode = optional(oneOf('safe', 'hard'));
 export function exportCommands(exports: Exports) {
   return {
     'query-block-exports': command(object({}), () => exports.query()),
-    'nbd-server-start': acting(serverArguments, ({ addr, 'max-connections': maxConnections }) =>
-      exports.startServer({
-        address: addressOf(addr),
-        ...(maxConnections !== undefined && { maxConnections }),
-      }),
+    'nbd-server-start': acting(serverArguments, (given) =>
+      exports.startServer(serverSettings(given)),
     ),
     'nbd-server-stop': acting(object({}), () => exports.stopServer()),
     'nbd-server-add': acting(addArguments, (given) => {

@@ -3,6 +3,7 @@
 import type { Permission } from '../io/locks.ts';
 import type { NbdDisk, NbdExport, NbdExports } from '../nbd/export.ts';
 import type { StartTls } from '../nbd/negotiation.ts';
+import type { TlsCredentials } from '../nbd/tls.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { DaemonError } from './daemon-error.ts';
 import { Disk } from './disk.ts';
@@ -14,7 +15,8 @@ import type { BlockNode, User } from './node.ts';
 
 export interface ServerSettings {
   readonly address: SocketAddress;
-  readonly startTls?: StartTls;
+  /** Name of the credentials that clients have to trust. */
+  readonly tlsCreds?: string;
   readonly maxConnections?: number;
 }
 
@@ -45,31 +47,44 @@ const MAX_NAME = 4096;
 export class Exports {
   readonly #graph: Graph;
   readonly #events: Events;
+  readonly #credentialsOf: (id: string) => TlsCredentials;
   /** In the order in which they came. */
   readonly #entries: Entry[] = [];
   #server: NbdServer | undefined;
 
-  constructor(graph: Graph, events: Events) {
+  constructor(graph: Graph, events: Events, credentialsOf: (id: string) => TlsCredentials) {
     this.#graph = graph;
     this.#events = events;
+    this.#credentialsOf = credentialsOf;
   }
 
   get isServing(): boolean {
     return this.#server !== undefined;
   }
 
-  async startServer({ address, startTls, maxConnections }: ServerSettings): Promise<void> {
+  async startServer({ address, tlsCreds, maxConnections }: ServerSettings): Promise<void> {
     if (this.#server !== undefined) throw new DaemonError('NBD server already running');
     const exports: NbdExports = {
       find: (name) => this.#entries.find(({ served }) => served.name === name)?.served,
       list: () => this.#entries.map(({ served }) => served),
     };
+    const startTls = tlsCreds === undefined ? undefined : await this.#tls(tlsCreds);
     this.#server = await NbdServer.start({
       address,
       exports,
       ...(startTls !== undefined && { startTls }),
       ...(maxConnections !== undefined && { maxConnections }),
     });
+  }
+
+  async #tls(id: string): Promise<StartTls> {
+    const credentials = this.#credentialsOf(id);
+    if (credentials.endpoint !== 'server') {
+      throw new DaemonError('Expected TLS credentials for a server endpoint');
+    }
+    // Seldom needed, and a lot to load.
+    const { serverTls } = await import('../nbd/tls.ts');
+    return serverTls(credentials);
   }
 
   /** With all exports. */
