@@ -1,10 +1,12 @@
 // One disk for each node that is in use, whoever uses it: requests of all of them take turns together.
 
+import { DaemonError } from './daemon-error.ts';
 import { Disk } from './disk.ts';
 import type { BlockNode } from './node.ts';
 
 interface Taken {
   readonly disk: Disk;
+  node: BlockNode;
   users: number;
 }
 
@@ -20,14 +22,26 @@ export class Disks {
   take(node: BlockNode): { readonly disk: Disk; readonly release: () => void } {
     const taken = this.#taken.get(node) ?? {
       disk: new Disk(node.layer, { unmap: node.settings.discard }),
+      node,
       users: 0,
     };
     taken.users++;
     this.#taken.set(node, taken);
     const release = (): void => {
       taken.users--;
-      if (taken.users === 0) this.#taken.delete(node);
+      if (taken.users === 0) this.#taken.delete(taken.node);
     };
     return { disk: taken.disk, release };
+  }
+
+  /** Its users go on with another node, which shows the same. Throws where that has a disk already. */
+  async move(node: BlockNode, to: BlockNode): Promise<void> {
+    const taken = this.#taken.get(node);
+    if (taken === undefined) return;
+    if (this.#taken.has(to)) throw new DaemonError(`Node '${to.name}' is in use`);
+    await taken.disk.replace(to.layer);
+    this.#taken.delete(node);
+    this.#taken.set(to, taken);
+    taken.node = to;
   }
 }

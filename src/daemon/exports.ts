@@ -116,7 +116,16 @@ export class Exports {
       : ['consistent read'];
     // A disk that is served keeps its size.
     const share: readonly Permission[] = ['consistent read', 'write', 'write unchanged'];
-    const user = await this.#graph.attach(node, { use, share });
+    const disks = this.#disks;
+    let current = node;
+    const user = await this.#graph.attach(node, {
+      ...{ use, share },
+      hold: async () => (await disks.of(current)?.hold()) ?? (() => undefined),
+      onMove: async (to) => {
+        await disks.move(current, to);
+        current = to;
+      },
+    });
     try {
       this.#checkName(name, settings, node);
     } catch (error) {
