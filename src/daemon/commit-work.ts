@@ -171,9 +171,12 @@ export class CommitWork implements JobWork {
   /** Who read through top goes on with base, which shows the same now. */
   async #moveReaders(changes: GraphChanges): Promise<void> {
     for (const user of this.#filter?.users ?? []) {
-      if (user.onMove === undefined) continue;
-      await user.onMove(this.#base);
-      changes.move([user], this.#base);
+      try {
+        await user.onMove?.(this.#base);
+        if (user.onMove !== undefined) changes.move([user], this.#base);
+      } catch {
+        // It stays where it is: top goes on showing the same over base.
+      }
     }
   }
 

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { BlockCommitArguments } from '../../src/daemon/commit-range.ts';
 import { asDaemonError } from '../../src/daemon/daemon-error.ts';
 import { redhatBlockCommit } from '../../src/daemon/redhat-commit.ts';
+import type { Host } from '../../src/io/host.ts';
 import type { LiveChain } from './live-chain.ts';
 
 export interface Exchange {
@@ -34,7 +35,7 @@ export function exchangesOf(file: string, from?: string): readonly Exchange[] {
 }
 
 /** The answers of ours, timing-dependent numbers left as they are. */
-export async function lead(live: LiveChain, { command, args }: Exchange): Promise<unknown[]> {
+export async function lead(live: LiveChain<Host>, { command, args }: Exchange): Promise<unknown[]> {
   const answers: unknown[] = [];
   const hear = () => {
     for (const [event, data] of live.take()) answers.push({ event, data });
@@ -55,7 +56,7 @@ export async function lead(live: LiveChain, { command, args }: Exchange): Promis
 }
 
 async function act(
-  live: LiveChain,
+  live: LiveChain<Host>,
   command: string,
   args: { readonly [key: string]: unknown },
 ): Promise<unknown> {

@@ -8,6 +8,7 @@ import type { BlockCommitArguments } from '../../src/daemon/commit-range.ts';
 import { Graph } from '../../src/daemon/graph.ts';
 import { Jobs } from '../../src/daemon/jobs.ts';
 import type { BlockNode } from '../../src/daemon/node.ts';
+import type { Host } from '../../src/io/host.ts';
 import type { MemoryHost } from '../../src/io/memory-host.ts';
 import type { JsonValue } from '../../src/json/parser.ts';
 import { createImage } from '../../src/qcow2/create.ts';
@@ -104,15 +105,15 @@ export async function makeChain(host: MemoryHost, layers: readonly LiveLayer[]):
   }
 }
 
-export class LiveChain {
-  readonly host: HeldHost;
+export class LiveChain<H extends Host = HeldHost> {
+  readonly host: H;
   readonly graph: Graph;
   readonly jobs: Jobs;
   pieceBytes = MIB / 2;
   /** What was told, not yet taken. */
   #events: (readonly [string, EventData])[] = [];
 
-  constructor(host: HeldHost) {
+  constructor(host: H) {
     this.host = host;
     this.graph = new Graph({ host, secrets: new Map() });
     this.jobs = new Jobs(host, (name, data) => this.#events.push([name, data]));
@@ -122,21 +123,27 @@ export class LiveChain {
   static async open(layers = RECORDED, host = new HeldHost()): Promise<LiveChain> {
     await makeChain(host, layers);
     const live = new LiveChain(host);
+    await live.addAll(layers);
+    return live;
+  }
+
+  /** Opens what is there, by node names over file nodes `f` and the first letter. */
+  async addAll(layers: readonly LiveLayer[], nameOf = fileOf): Promise<void> {
     for (const [i, { name, raw = false, inject, readOnly = false }] of layers.entries()) {
       const below = layers[i - 1];
       const file = `f${name[0]}`;
-      const filename = fileOf(name);
-      await live.add({ driver: 'file', 'node-name': file, filename, 'read-only': readOnly });
+      const filename = nameOf(name);
+      await this.add({ driver: 'file', 'node-name': file, filename, 'read-only': readOnly });
       if (inject) {
         const image = `f${name[0]}`;
-        await live.add({
+        await this.add({
           driver: 'blkdebug',
           'node-name': `e${name[0]}`,
           image,
           'inject-error': inject,
         });
       }
-      await live.add({
+      await this.add({
         driver: raw ? 'raw' : 'qcow2',
         'node-name': name,
         'read-only': readOnly,
@@ -144,7 +151,6 @@ export class LiveChain {
         ...(!raw && { backing: below?.name ?? null }),
       });
     }
-    return live;
   }
 
   /** The chain under a device, opened by the file of its top. */
@@ -198,7 +204,9 @@ export class LiveChain {
     for (let turn = 0; turn < 1000; turn++) {
       await this.quiet();
       if (!this.jobs.all.some(({ state }) => state.status === 'running')) return;
-      this.host.advance(100);
+      const { host } = this;
+      if (host instanceof HeldHost) host.advance(100);
+      else await host.sleep(10);
     }
     throw new Error('a job goes on for ever');
   }
