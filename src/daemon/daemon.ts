@@ -59,7 +59,7 @@ export class Daemon {
     this.#ready = new Promise((resolve) => {
       this.#becomeReady = resolve;
     });
-    const host = withNbd(options.host, async (id) => this.#credentialsOf(id), this.#ready);
+    const host = withNbd(options.host, async (id) => this.#credentialsOf(id));
     this.graph = new Graph({ host, secrets: this.secrets });
     this.jobs = new Jobs(options.host, (name, data) => this.events.emit(name, data));
     this.exports = new Exports(

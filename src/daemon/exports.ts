@@ -53,7 +53,10 @@ export class Exports {
   readonly #entries: Entry[] = [];
   #server: NbdServer | undefined;
 
-  constructor(graph: Graph, events: Events, credentialsOf: (id: string) => TlsCredentials,
+  constructor(
+    graph: Graph,
+    events: Events,
+    credentialsOf: (id: string) => TlsCredentials,
     ready: Promise<void>,
   ) {
     this.#graph = graph;
