@@ -1,7 +1,7 @@
 // qimg-ts create: a new qcow2 or raw image. Options are checked before the file is touched.
 
-import { isNbdName } from '../chain/nbd-options.ts';
 import { hostFileOf, resolveName } from '../chain/filename.ts';
+import { isNbdName } from '../chain/nbd-options.ts';
 import { openChain } from '../chain/open.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, reworded, strerror } from '../errors.ts';
@@ -44,7 +44,7 @@ export async function runCreate(argv: readonly string[], program: ProgramContext
     .option('-u, --unsafe', 'do not look at the backing file')
     .option('-o, --option <options>', "name=value,...; '-o help' lists them", collected(checkList))
     .option('-q, --quiet', 'print errors only')
-    .option('--object <object>', 'define an object (secret)', objects);
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', objects);
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
   const [filename, sizeText, unexpected] = operands;
   const options = flags.option ?? [];
