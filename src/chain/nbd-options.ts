@@ -18,9 +18,12 @@ const invalid = (message: string) => new ImageError('invalid', message);
 interface NamedExport {
   readonly server?: NbdServerAddress;
   readonly export?: string;
+  readonly tls?: NbdTarget['tls'];
+  readonly tlsHostname?: string | undefined;
 }
 
-const SCHEMES = ['nbd', 'nbd+tcp', 'nbd+unix'];
+/** QEMU has the first three. */
+const SCHEMES = ['nbd', 'nbd+tcp', 'nbd+unix', 'nbds', 'nbds+unix'];
 
 /** A name that this driver takes. */
 export function isNbdName(name: string): boolean {
@@ -31,7 +34,7 @@ export function parseNbd(filename: string | undefined, options: OptionDict): Nbd
   if (filename !== undefined && ['host', 'port', 'path'].some((key) => options.has(key))) {
     throw invalid('host/port/path and file names may not be specified at the same time');
   }
-  const named = filename === undefined ? {} : parseName(filename);
+  const named: NamedExport = filename === undefined ? {} : parseName(filename);
   const told = takeServer(options);
   const common = takeCommon(options);
   const server = named.server ?? told;
@@ -41,17 +44,18 @@ export function parseNbd(filename: string | undefined, options: OptionDict): Nbd
     throw invalid('export name too long to send to server');
   }
   const tlsCreds = options.takeText('tls-creds');
-  const tlsHostname = options.takeText('tls-hostname');
+  const tlsHostname = named.tlsHostname ?? options.takeText('tls-hostname');
   const reconnectDelay = takeSeconds(options, 'reconnect-delay');
   const openTimeout = takeSeconds(options, 'open-timeout');
   const target: NbdTarget = {
-    filename: plainName(server, exported),
+    filename: plainName(server, exported, named),
     server,
     export: exported ?? '',
     reconnectDelay,
     openTimeout,
     ...(tlsCreds !== undefined && { tlsCreds }),
     ...(tlsHostname !== undefined && { tlsHostname }),
+    ...(named.tls !== undefined && { tls: named.tls }),
   };
   const strong = strongOf(target, exported);
   return { driver: 'nbd', target, common, strong, unknown: options.keys()[0] };
@@ -69,10 +73,20 @@ function strongOf(
   return strong;
 }
 
-function plainName(server: NbdServerAddress, exported: string | undefined): string {
+function plainName(
+  server: NbdServerAddress,
+  exported: string | undefined,
+  { tls, tlsHostname }: NamedExport,
+): string {
   const path = exported === undefined ? '' : `/${exported}`;
-  if (server.type === 'unix') return `nbd+unix://${path}?socket=${server.path}`;
-  return `nbd://${server.host}:${server.port}${path}`;
+  const scheme = tls === undefined ? 'nbd' : 'nbds';
+  const query = [
+    ...(server.type === 'unix' ? [`socket=${server.path}`] : []),
+    ...(tls?.certificates === undefined ? [] : [`tls-certificates=${tls.certificates}`]),
+    ...(tlsHostname === undefined ? [] : [`tls-hostname=${tlsHostname}`]),
+  ].join('&');
+  if (server.type === 'unix') return `${scheme}+unix://${path}?${query}`;
+  return `${scheme}://${server.host}:${server.port}${path}${query && `?${query}`}`;
 }
 
 function takeSeconds(options: OptionDict, key: string): number {
@@ -115,25 +129,50 @@ function parseInet(place: string): NbdServerAddress {
 
 const noUrl = () => invalid('No valid URL specified');
 
-/** `nbd://HOST[:PORT]/NAME`, `nbd+unix:///NAME?socket=PATH`. */
+/** `nbd://HOST[:PORT]/NAME`, `nbd+unix:///NAME?socket=PATH`; with TLS, `nbds` instead of `nbd`. */
 function parseUri(name: string): NamedExport {
   const form = /^([^:]+):\/\/(?:[^/?#@]*@)?(\[[^\]]*\]|[^/?#:]*)(?::(\d*))?([^?#]*)(?:\?([^#]*))?/;
   const [, scheme = '', host = '', port = '', path = '', query = ''] = form.exec(name) ?? [];
   if (Number(port) > 65535) throw noUrl();
   const exported = decoded(path.replace(/^\//, ''));
   const found = exported === '' ? {} : { export: exported };
-  const members = query === '' ? [] : query.split(/[&;]/);
-  if (scheme === 'nbd+unix') {
-    const [key, value] = /^([^=]*)=(.*)$/s.exec(members[0] ?? '')?.slice(1) ?? [];
-    if (members.length !== 1 || key !== 'socket' || host !== '' || port !== '') throw noUrl();
-    return { ...found, server: { type: 'unix', path: decoded(value ?? '') } };
+  const members = membersOf(query);
+  const isUnix = scheme.endsWith('+unix');
+  const secure = scheme.startsWith('nbds') ? takeTls(members) : {};
+  const socket = members.get('socket');
+  if (members.size !== (isUnix ? 1 : 0) || !SCHEMES.includes(scheme)) throw noUrl();
+  if (isUnix) {
+    if (socket === undefined || host !== '' || port !== '') throw noUrl();
+    return { ...found, ...secure, server: { type: 'unix', path: socket } };
   }
-  if (members.length > 0 || host === '' || !SCHEMES.includes(scheme)) throw noUrl();
+  if (host === '') throw noUrl();
   const bare = decoded(host.replace(/^\[|\]$/g, ''));
-  return {
-    ...found,
-    server: { type: 'inet', host: bare, port: port === '' ? DEFAULT_PORT : port },
-  };
+  const server = { type: 'inet', host: bare, port: port === '' ? DEFAULT_PORT : port } as const;
+  return { ...found, ...secure, server };
+}
+
+function membersOf(query: string): Map<string, string> {
+  const members = new Map<string, string>();
+  for (const [i, member] of (query === '' ? [] : query.split(/[&;]/)).entries()) {
+    const at = member.indexOf('=');
+    // Said twice, it makes no sense: it must not go unseen.
+    const key = at < 0 ? member : member.slice(0, at);
+    members.set(
+      members.has(key) ? `${key} ${i}` : key,
+      at < 0 ? '' : decoded(member.slice(at + 1)),
+    );
+  }
+  return members;
+}
+
+/** What libnbd's names say of TLS, taken out. */
+function takeTls(members: Map<string, string>): Pick<NamedExport, 'tls' | 'tlsHostname'> {
+  const [certificates, tlsHostname] = ['tls-certificates', 'tls-hostname'].map((key) => {
+    const value = members.get(key);
+    members.delete(key);
+    return value;
+  });
+  return { tls: certificates === undefined ? {} : { certificates }, tlsHostname };
 }
 
 function decoded(text: string): string {

@@ -70,7 +70,8 @@ function listOptions(
 ): number {
   if (!isKnown(format)) throw new ImageError('invalid', `Unknown file format '${format}'`);
   if (filename !== undefined) checkTarget(filename);
-  program.out(optionsHelp(format, filename !== undefined && !isNbdName(filename)));
+  const target = filename !== undefined && isNbdName(filename) ? 'export' : 'file';
+  program.out(optionsHelp(format, filename === undefined ? undefined : target));
   return 0;
 }
 

@@ -24,10 +24,24 @@ export function withTrust(command: Command): Command {
 
 export function trusted(machine: Host, flags: TrustFlags, { asQemu }: ProgramContext): Host {
   const host = withObjects(machine, flags.object);
-  if (asQemu) return host;
+  if (asQemu) return asQemuReaches(host);
   const { trust: directories, allowProtocols: protocols = false } = flags;
   const trust: Trust = { protocols, ...(directories !== undefined && { directories }) };
   return trustingHost(host, trust);
+}
+
+/** QEMU has no names for servers with TLS. */
+function asQemuReaches(host: Host): Host {
+  return {
+    ...host,
+    async openNbd(target, options) {
+      const { openNbd } = host;
+      if (target.tls !== undefined || openNbd === undefined) {
+        throw new ImageError('unsupported', "Unknown protocol 'nbds'");
+      }
+      return await openNbd(target, options);
+    },
+  };
 }
 
 /** A host that has the keys of `--object`. */

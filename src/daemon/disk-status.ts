@@ -84,8 +84,15 @@ class Runs<T extends Readonly<Record<string, number | boolean>>> {
     this.#most = most;
   }
 
-  /** False where there was no room for it. */
+  /** False where there was no room for all of it. */
   add(what: T, length: number): boolean {
+    for (let left = length; left > 0; left -= LONGEST) {
+      if (!this.#addPiece(what, Math.min(LONGEST, left))) return false;
+    }
+    return true;
+  }
+
+  #addPiece(what: T, length: number): boolean {
     const last = this.all.at(-1);
     if (last !== undefined && isSame(last, what) && last.length + length <= LONGEST) {
       this.all[this.all.length - 1] = { ...last, length: last.length + length };

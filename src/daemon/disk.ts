@@ -115,7 +115,12 @@ export class Disk {
     length: number,
     most: number,
   ): Promise<readonly DirtyRun[]> {
-    return this.#gate.pass(() => dirtyRuns(this.#layer, bitmap, offset, length, most));
+    // What is written may store bitmaps at another place, and this one must stay while it is read.
+    return this.#gate.pass(() =>
+      this.#locks.shared(0, Number.POSITIVE_INFINITY, () =>
+        dirtyRuns(this.#layer, bitmap, offset, length, most),
+      ),
+    );
   }
 
   /**

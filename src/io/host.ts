@@ -29,8 +29,13 @@ export interface NbdTarget {
   readonly server: NbdServerAddress;
   /** Name of the export; it may be empty. */
   readonly export: string;
-  /** Name of the credentials for TLS; without it, nothing is encrypted. */
+  /** Name of the credentials for TLS; without it and `tls`, nothing is encrypted. */
   readonly tlsCreds?: string;
+  /** TLS without credentials that have a name. */
+  readonly tls?: {
+    /** Directory of `ca-cert.pem` and the client's own. Default: the authorities of this machine. */
+    readonly certificates?: string;
+  };
   /** What the server's certificate has to be for. Default: the host that is connected to. */
   readonly tlsHostname?: string;
   /** How long requests wait for a lost connection to come back, in seconds; 0: they fail. */

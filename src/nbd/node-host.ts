@@ -23,12 +23,23 @@ export function withNbd(
     async openNbd(target, { writable }) {
       // Seldom needed: most commands do without.
       const { openNbd } = await import('./open.ts');
-      const { tlsCreds } = target;
-      if (tlsCreds === undefined) return await openNbd(target, { writable, host });
-      const startTls = await clientOf(target, await find(tlsCreds));
+      const { tlsCreds, tls } = target;
+      if (tlsCreds === undefined && tls === undefined) {
+        return await openNbd(target, { writable, host });
+      }
+      const credentials = tlsCreds === undefined ? await unnamed(tls) : await find(tlsCreds);
+      const startTls = await clientOf(target, credentials);
       return await openNbd(target, { writable, host, startTls });
     },
   };
+}
+
+async function unnamed({ certificates }: NbdTarget['tls'] = {}): Promise<TlsCredentials> {
+  const about = { endpoint: 'client', verifyPeer: true } as const;
+  if (certificates === undefined)
+    return { ...about, ca: undefined, cert: undefined, key: undefined };
+  const { loadTlsCredentials } = await import('./tls-files.ts');
+  return loadTlsCredentials({ ...about, dir: certificates });
 }
 
 async function clientOf(

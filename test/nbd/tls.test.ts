@@ -3,8 +3,7 @@
 import { join } from 'node:path';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { openChain } from '../../src/chain/open.ts';
-import { nodeHost } from '../../src/io/node-host.ts';
-import { withNbd } from '../../src/nbd/node-host.ts';
+import { nodeHost, withNbd } from '../../src/nbd/node-host.ts';
 import { infoRequest, optionRequest } from '../../src/nbd/options.ts';
 import * as spec from '../../src/nbd/spec.ts';
 import { serverTls, type TlsCredentials } from '../../src/nbd/tls.ts';
@@ -160,6 +159,27 @@ describe('our client', () => {
     const bytes = new Uint8Array(4096);
     await chain.top.read(1024 * 1024, bytes);
     expect(bytes.every((byte) => byte === 7)).toBe(true);
+  });
+
+  test('takes names of libnbd', async () => {
+    const { port } = await serveSecure();
+    const uri = `nbds://localhost:${port}/?tls-certificates=${certificates}`;
+    const chain = await openChain(uri, { host: nodeHost });
+    onTestFinished(() => chain.close());
+    expect(chain.at(0).name).toBe(`nbds://localhost:${port}?tls-certificates=${certificates}`);
+    const { socket } = await foreign();
+    const place = `socket=${socket}&tls-certificates=${certificates}`;
+    const named = await openChain(`nbds+unix:///?${place}&tls-hostname=localhost`, {
+      host: nodeHost,
+    });
+    onTestFinished(() => named.close());
+    expect(named.size).toBe(8 * 1024 * 1024);
+    await expect(openChain(`nbds+unix:///?${place}`, { host: nodeHost })).rejects.toThrow(
+      'No hostname for certificate validation',
+    );
+    await expect(openChain(`nbds://localhost:${port}/`, { host: nodeHost })).rejects.toThrow(
+      'TLS handshake failed',
+    );
   });
 
   test('trusts no server of another name, nor of another authority', async () => {

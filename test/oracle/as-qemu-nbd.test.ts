@@ -151,10 +151,8 @@ create -f raw nbd+unix:///exp?socket=s 10M
 create -f qcow2 nbd+unix:///exp?socket=s 10M
 create -f qcow2 nbd:localhost:1 10M
 create -f qcow2 nbd+unix:///nope?socket=s 10M
-create -f qcow2 nbd:unix:new:exportname=exp 10M
 create -f raw nbd:unix:new:exportname=exp 10M
 create -f raw nbd:unix:new:exportname=exp 10G
 create -f raw -o preallocation=full nbd:unix:new:exportname=exp 10M
-create -f qcow2 -o preallocation=metadata nbd:unix:new:exportname=exp 10M
 create -f qcow2 -o help nbd:unix:new
 `);
