@@ -1,13 +1,24 @@
-// Before the tests: QEMU's programs judge what we write, so they have to be there, and what makes
-// a file system that shares extents. As root on a
+// Before the tests: QEMU's programs judge what we write, those of libnbd and nbdkit our NBD, so they
+// have to be there, and what makes a file system that shares extents and certificates. As root on a
 // machine with apt-get they are installed; else the line to type is printed and the tests fail.
 
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-const PROGRAMS = ['qemu-img', 'qemu-io', 'qemu-nbd', 'qemu-storage-daemon', 'mkfs.xfs'];
-const PACKAGES = ['qemu-utils', 'qemu-system-common', 'xfsprogs'];
+const PROGRAMS = ['qemu-img', 'qemu-io', 'qemu-nbd', 'qemu-storage-daemon', 'mkfs.xfs'].concat([
+  'nbdinfo',
+  'nbdcopy',
+  'nbdsh',
+  'nbdkit',
+  'openssl',
+]);
+const PACKAGES = ['qemu-utils', 'qemu-system-common', 'xfsprogs'].concat([
+  'libnbd-bin',
+  'python3-libnbd',
+  'nbdkit',
+  'openssl',
+]);
 
 const missing = PROGRAMS.filter((name) => !onPath(name));
 if (missing.length > 0) install();

@@ -132,7 +132,7 @@ async function openNull(node: NullNode, { host, writable }: NodeContext): Promis
 async function openExport(node: NbdNode, { host, writable }: NodeContext): Promise<OpenedNode> {
   const { target } = node;
   if (host.openNbd === undefined) {
-    throw new ImageError('unsupported', `Could not reach '${target.filename}': no NBD here`);
+    throw new ImageError('unsupported', "Unknown protocol 'nbd'");
   }
   const storage = await host.openNbd(target, { writable });
   return { storage, name: nbdName(node), driver: 'nbd', source: WHOLE_FILE };

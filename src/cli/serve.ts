@@ -35,7 +35,7 @@ export async function runServe(argv: readonly string[], program: ProgramContext)
   const { socket } = flags;
   if (socket === undefined) return program.usageError('--socket is missing: where to serve it');
   const secrets = await readSecrets(flags.object);
-  const daemon = newDaemon();
+  const daemon = newDaemon(program);
   for (const [id, secret] of secrets) daemon.secrets.set(id, secret);
   try {
     await start(daemon, filename, socket, flags);

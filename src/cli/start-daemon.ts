@@ -7,12 +7,14 @@ import { nodeHost } from '../io/node-host.ts';
 import { QmpError } from '../qmp/errors.ts';
 import { type Description, describeImage } from './describe-image.ts';
 import { infoText } from './info-text.ts';
+import type { ProgramContext } from './program.ts';
 import { QEMU_VERSION, VERSION } from './version.ts';
 
-export function newDaemon(): Daemon {
+export function newDaemon({ asQemu }: ProgramContext): Daemon {
   const [major = 0, minor = 0, micro = 0] = QEMU_VERSION.split('.').map(Number);
   return new Daemon({
     host: nodeHost,
+    olderNames: !asQemu,
     version: { qemu: { major, minor, micro }, package: `qimg-ts ${VERSION}` },
     describeImage: (node) => {
       const { layer, filename: name } = node;

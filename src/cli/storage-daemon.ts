@@ -4,10 +4,14 @@
 import { OptionDict } from '../chain/option-dict.ts';
 import { blockdevOptions } from '../daemon/blockdev-schema.ts';
 import type { Daemon } from '../daemon/daemon.ts';
-import { exportOptions, exportSettings } from '../daemon/export-commands.ts';
-import { addressOf, socketAddress } from '../daemon/socket-address.ts';
+import {
+  exportOptions,
+  exportSettings,
+  serverOptions,
+  serverSettings,
+} from '../daemon/export-commands.ts';
 import type { JsonValue } from '../json/parser.ts';
-import { bool, object, oneOf, optional, text, unsigned } from '../qmp/schema.ts';
+import { bool, object, oneOf, optional, text } from '../qmp/schema.ts';
 import { parseChardev } from './chardev-options.ts';
 import type { Command } from './command.ts';
 import { daemonize, isDaemon, tellReady } from './daemonize.ts';
@@ -16,7 +20,7 @@ import { readOptions } from './keyval.ts';
 import { collect, newCommand, parseVerb } from './options.ts';
 import { PidFile } from './pid-file.ts';
 import { type ProgramContext, STORAGE_DAEMON } from './program.ts';
-import { readSecrets } from './secrets.ts';
+import { readObjects } from './secrets.ts';
 import { newDaemon, refusal, runUntilStopped } from './start-daemon.ts';
 import { usageText, versionText } from './storage-daemon-usage.ts';
 
@@ -46,7 +50,7 @@ export async function runStorageDaemon(
     return 1;
   }
   if (flags.daemonize && !isDaemon(program)) return await daemonize(argv, program);
-  const daemon = newDaemon();
+  const daemon = newDaemon(program);
   let pidFile: PidFile | undefined;
   try {
     const started = await startAll(daemon, options, program);
@@ -84,7 +88,7 @@ function definition(program: ProgramContext): Command {
     .option('--monitor <options>', 'take commands on a chardev (mode=control or readline)', collect)
     .option('--nbd-server <options>', 'where to serve exports (addr.type=unix or inet)', collect)
     .option('--export <options>', 'serve a node (type=nbd,id=,node-name=)', collect)
-    .option('--object <object>', 'define an object (secret)', collect)
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', collect)
     .option('--pidfile <path>', 'write the process number to a file once all has started')
     .option('--daemonize', 'go to the background once all has started')
     .option('-T, --trace <pattern>', 'taken for compatibility; there is no tracing')
@@ -126,13 +130,6 @@ const monitorOptions = object({
   pretty: optional(bool),
   chardev: text,
 });
-const serverOptions = object({
-  addr: socketAddress,
-  'tls-creds': optional(text),
-  'tls-authz': optional(text),
-  'max-connections': optional(unsigned(32)),
-});
-
 class Starting {
   readonly #daemon: Daemon;
   readonly #program: ProgramContext;
@@ -178,11 +175,7 @@ class Starting {
   }
 
   async nbdServer(value: string): Promise<void> {
-    const { addr, 'max-connections': most } = readOptions(serverOptions, value);
-    await this.#daemon.exports.startServer({
-      address: addressOf(addr),
-      ...(most !== undefined && { maxConnections: most }),
-    });
+    await this.#daemon.exports.startServer(serverSettings(readOptions(serverOptions, value)));
   }
 
   async export(value: string): Promise<void> {
@@ -191,8 +184,9 @@ class Starting {
 
   async object(value: string): Promise<void> {
     this.#objects.push(value);
-    const secrets = await readSecrets(this.#objects);
+    const { secrets, credentials } = await readObjects(this.#objects);
     for (const [id, secret] of secrets) this.#daemon.secrets.set(id, secret);
+    for (const [id, each] of credentials) this.#daemon.credentials.set(id, each);
   }
 }
 

@@ -2,12 +2,13 @@
 
 import { OptionDict } from '../chain/option-dict.ts';
 import type { JsonValue } from '../json/parser.ts';
-import { type CommandTable, command } from '../qmp/command.ts';
+import { acting, type Command, type CommandTable, command } from '../qmp/command.ts';
 import { bool, integer, object, optional, text } from '../qmp/schema.ts';
 import { blockdevOptions } from './blockdev-schema.ts';
 import type { Daemon } from './daemon.ts';
 import { describeDevices, describeNode } from './describe.ts';
 import { exportCommands } from './export-commands.ts';
+import { jobCommands } from './job-commands.ts';
 
 const nothing = object({});
 
@@ -16,12 +17,21 @@ export function commandTable(daemon: Daemon): CommandTable {
     ...Object.entries(aboutDaemon(daemon)),
     ...Object.entries(aboutNodes(daemon)),
     ...Object.entries(exportCommands(daemon.exports)),
+    ...Object.entries(jobCommands(daemon)),
   ]);
+  if (daemon.options.olderNames) addOlderNames(table);
   const names = [...table.keys(), 'query-commands', 'qmp_capabilities'];
   return table.set(
     'query-commands',
     command(nothing, () => names.map((name) => ({ name }))),
   );
+}
+
+/** Those of jobs were once written with underscores. */
+function addOlderNames(table: Map<string, Command>): void {
+  for (const [name, each] of [...table]) {
+    if (name.startsWith('block-job-')) table.set(name.replaceAll('-', '_'), each);
+  }
 }
 
 function aboutDaemon(daemon: Daemon) {
@@ -32,7 +42,7 @@ function aboutDaemon(daemon: Daemon) {
       singlestep: false,
       running: true,
     })),
-    quit: command(nothing, () => daemon.quit('host-qmp-quit').then(() => undefined)),
+    quit: acting(nothing, () => daemon.quit('host-qmp-quit')),
     'human-monitor-command': command(
       object({ 'command-line': text, 'cpu-index': optional(integer) }),
       ({ 'command-line': line }) => daemon.interpreter.run(line),
@@ -50,13 +60,11 @@ function aboutNodes({ graph, options: { describeImage } }: Daemon) {
       }
       return described;
     }),
-    'blockdev-add': command(blockdevOptions, async (given) => {
+    'blockdev-add': acting(blockdevOptions, async (given) => {
       await graph.add(OptionDict.fromObject(given as { readonly [key: string]: JsonValue }));
-      return undefined;
     }),
-    'blockdev-del': command(object({ 'node-name': text }), async ({ 'node-name': name }) => {
-      await graph.remove(name);
-      return undefined;
-    }),
+    'blockdev-del': acting(object({ 'node-name': text }), (given) =>
+      graph.remove(given['node-name']),
+    ),
   };
 }

@@ -3,6 +3,8 @@
 import { Interpreter } from '../hmp/interpreter.ts';
 import type { HmpSessionOptions } from '../hmp/session.ts';
 import type { Host } from '../io/host.ts';
+import { noCredentials, withNbd } from '../nbd/node-host.ts';
+import type { TlsCredentials } from '../nbd/tls.ts';
 import { Mutex } from '../qcow2/mutex.ts';
 import { errorReply } from '../qmp/errors.ts';
 import type { Greeting, SessionOptions } from '../qmp/session.ts';
@@ -10,17 +12,19 @@ import { Chardev, type ChardevSettings } from './chardev.ts';
 import { commandTable } from './commands.ts';
 import { DaemonError } from './daemon-error.ts';
 import type { Described, DescribeImage } from './describe.ts';
-import { Disks } from './disks.ts';
 import { Events } from './events.ts';
 import { Exports } from './exports.ts';
 import { Graph } from './graph.ts';
 import { hmpCommands } from './hmp-commands.ts';
+import { Jobs } from './jobs.ts';
 import { serveHmp, serveQmp } from './monitors.ts';
 
 export interface DaemonOptions {
   readonly host: Host;
   readonly version: Greeting;
   readonly describeImage: DescribeImage;
+  /** Commands by their older names, too: `block_job_cancel`. */
+  readonly olderNames: boolean;
   /** An image as people read of it. */
   readonly imageText: (image: Described) => string;
 }
@@ -35,10 +39,11 @@ export class Daemon {
   readonly options: DaemonOptions;
   /** Passphrases by name; grows with each object. */
   readonly secrets = new Map<string, Uint8Array>();
+  readonly credentials = new Map<string, TlsCredentials>();
   readonly events = new Events();
-  readonly disks = new Disks();
   readonly graph: Graph;
   readonly exports: Exports;
+  readonly jobs: Jobs;
   readonly interpreter: Interpreter;
   readonly #chardevs = new Map<string, Chardev>();
   readonly #turns = new Mutex();
@@ -48,8 +53,10 @@ export class Daemon {
 
   constructor(options: DaemonOptions) {
     this.options = options;
-    this.graph = new Graph({ host: options.host, secrets: this.secrets });
-    this.exports = new Exports(this.graph, this.disks, this.events);
+    const host = withNbd(options.host, async (id) => this.#credentialsOf(id));
+    this.graph = new Graph({ host, secrets: this.secrets });
+    this.jobs = new Jobs(options.host, (name, data) => this.events.emit(name, data));
+    this.exports = new Exports(this.graph, this.events, (id) => this.#credentialsOf(id));
     this.interpreter = new Interpreter({
       commands: hmpCommands(this),
       errorText: (error) => `Error: ${errorReply(error).desc}\n`,
@@ -57,6 +64,13 @@ export class Daemon {
     this.#stopAsked = new Promise((resolve) => {
       this.#askToStop = resolve;
     });
+  }
+
+  #credentialsOf(id: string): TlsCredentials {
+    const found = this.credentials.get(id);
+    if (found !== undefined) return found;
+    if (!this.secrets.has(id)) throw noCredentials(id);
+    throw new DaemonError(`Object with id '${id}' is not TLS credentials`);
   }
 
   async addChardev(id: string, settings: ChardevSettings): Promise<void> {
@@ -108,6 +122,7 @@ export class Daemon {
 
   async #stop(): Promise<void> {
     await this.exports.close();
+    await this.jobs.endAll();
     await this.graph.close();
   }
 }

@@ -6,6 +6,8 @@ import type { BlockNode } from './node.ts';
 
 export type Described = Readonly<Record<string, unknown>>;
 
+const COMMIT_TOP = 'commit_top';
+
 /** An image in the words of `qemu-img info --output=json`. */
 export type DescribeImage = (node: BlockNode) => Promise<Described>;
 
@@ -17,7 +19,8 @@ export async function describeNode(
 ): Promise<Described> {
   const { settings } = node;
   const { layer } = node;
-  const backingFile = layer instanceof Qcow2Image ? layer.header.backingFile : null;
+  const isImage = node.driver !== COMMIT_TOP && layer instanceof Qcow2Image;
+  const backingFile = isImage ? layer.header.backingFile : null;
   return {
     file: node.filename,
     'node-name': node.name,
@@ -37,6 +40,18 @@ export async function describeNode(
   };
 }
 
+/** It shows what is below it, and is no image itself. */
+function describeFilter({ filename, layer }: BlockNode, below: Described): Described {
+  return {
+    'virtual-size': layer.size,
+    filename,
+    'cluster-size': layer.clusterSize,
+    format: COMMIT_TOP,
+    'actual-size': below['actual-size'],
+    'dirty-flag': false,
+  };
+}
+
 function depthOf(node: BlockNode): number {
   let depth = 0;
   for (let below = node.backing; below !== undefined; below = below.backing) depth++;
@@ -48,7 +63,10 @@ async function describeChain(
   describeImage: DescribeImage,
   flat: boolean,
 ): Promise<Described> {
-  const image = await describeImage(node);
+  const image =
+    node.driver === COMMIT_TOP
+      ? describeFilter(node, await describeImage(node))
+      : await describeImage(node);
   if (flat || node.backing === undefined) return image;
   const backing = await describeChain(node.backing, describeImage, flat);
   return { ...image, 'backing-image': backing };

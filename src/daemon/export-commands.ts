@@ -1,6 +1,6 @@
 // The commands of QMP for what is served over NBD.
 
-import { command } from '../qmp/command.ts';
+import { acting, command } from '../qmp/command.ts';
 import {
   bool,
   type Fields,
@@ -12,8 +12,14 @@ import {
   union,
   unsigned,
 } from '../qmp/schema.ts';
-import type { Exports } from './exports.ts';
-import { addressOf, legacyAddress } from './socket-address.ts';
+import type { Exports, ServerSettings } from './exports.ts';
+import { addressOf, legacyAddress, socketAddress } from './socket-address.ts';
+
+const SERVER = {
+  'tls-creds': optional(text),
+  'tls-authz': optional(text),
+  'max-connections': optional(unsigned(32)),
+};
 
 const NBD: Fields = {
   name: optional(text),
@@ -57,61 +63,52 @@ export function exportSettings(given: Reader<typeof exportOptions>) {
   };
 }
 
+export const serverOptions = object({ addr: socketAddress, ...SERVER });
+const serverArguments = object({ addr: legacyAddress, ...SERVER });
+
+/** What either of them means. */
+export function serverSettings(given: Reader<typeof serverOptions>): ServerSettings {
+  const { addr, 'tls-creds': tlsCreds, 'max-connections': maxConnections } = given;
+  return {
+    address: addressOf(addr),
+    ...(tlsCreds !== undefined && { tlsCreds }),
+    ...(maxConnections !== undefined && { maxConnections }),
+  };
+}
+
+const addArguments = object({
+  name: optional(text),
+  description: optional(text),
+  device: text,
+  writable: optional(bool),
+  bitmap: optional(text),
+});
+
 const mode = optional(oneOf('safe', 'hard'));
 
 export function exportCommands(exports: Exports) {
   return {
     'query-block-exports': command(object({}), () => exports.query()),
-    'nbd-server-start': command(
-      object({
-        addr: legacyAddress,
-        'tls-creds': optional(text),
-        'tls-authz': optional(text),
-        'max-connections': optional(unsigned(32)),
-      }),
-      async ({ addr, 'max-connections': maxConnections }) => {
-        const address = addressOf(addr);
-        await exports.startServer({ address, ...(maxConnections && { maxConnections }) });
-        return undefined;
-      },
+    'nbd-server-start': acting(serverArguments, (given) =>
+      exports.startServer(serverSettings(given)),
     ),
-    'nbd-server-stop': command(object({}), async () => {
-      await exports.stopServer();
-      return undefined;
+    'nbd-server-stop': acting(object({}), () => exports.stopServer()),
+    'nbd-server-add': acting(addArguments, (given) => {
+      const { device, name = device, description, writable, bitmap } = given;
+      return exports.addFor(device, {
+        id: name,
+        name,
+        ...(description !== undefined && { description }),
+        ...(writable !== undefined && { writable }),
+        ...(bitmap !== undefined && { bitmaps: [bitmap] }),
+      });
     }),
-    'nbd-server-add': command(
-      object({
-        name: optional(text),
-        description: optional(text),
-        device: text,
-        writable: optional(bool),
-        bitmap: optional(text),
-      }),
-      async ({ device, name = device, description, writable, bitmap }) => {
-        await exports.addFor(device, {
-          id: name,
-          name,
-          ...(description !== undefined && { description }),
-          ...(writable !== undefined && { writable }),
-          ...(bitmap !== undefined && { bitmaps: [bitmap] }),
-        });
-        return undefined;
-      },
+    'nbd-server-remove': acting(object({ name: text, mode }), ({ name, mode: how = 'safe' }) =>
+      exports.remove(name, how),
     ),
-    'nbd-server-remove': command(
-      object({ name: text, mode }),
-      async ({ name, mode: how = 'safe' }) => {
-        await exports.remove(name, how);
-        return undefined;
-      },
+    'block-export-add': acting(exportOptions, (given) => exports.add(exportSettings(given))),
+    'block-export-del': acting(object({ id: text, mode }), ({ id, mode: how = 'safe' }) =>
+      exports.remove(id, how),
     ),
-    'block-export-add': command(exportOptions, async (given) => {
-      await exports.add(exportSettings(given));
-      return undefined;
-    }),
-    'block-export-del': command(object({ id: text, mode }), async ({ id, mode: how = 'safe' }) => {
-      await exports.remove(id, how);
-      return undefined;
-    }),
   };
 }

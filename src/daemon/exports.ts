@@ -3,9 +3,10 @@
 import type { Permission } from '../io/locks.ts';
 import type { NbdDisk, NbdExport, NbdExports } from '../nbd/export.ts';
 import type { StartTls } from '../nbd/negotiation.ts';
+import type { TlsCredentials } from '../nbd/tls.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { DaemonError } from './daemon-error.ts';
-import type { Disks } from './disks.ts';
+import { Disk } from './disk.ts';
 import type { Events } from './events.ts';
 import type { Graph } from './graph.ts';
 import type { SocketAddress } from './listening.ts';
@@ -14,7 +15,8 @@ import type { BlockNode, User } from './node.ts';
 
 export interface ServerSettings {
   readonly address: SocketAddress;
-  readonly startTls?: StartTls;
+  /** Name of the credentials that clients have to trust. */
+  readonly tlsCreds?: string;
   readonly maxConnections?: number;
 }
 
@@ -34,7 +36,6 @@ interface Entry {
   readonly id: string;
   readonly user: User;
   readonly served: NbdExport;
-  readonly release: () => void;
   shuttingDown: boolean;
 }
 
@@ -45,34 +46,45 @@ const MAX_NAME = 4096;
 
 export class Exports {
   readonly #graph: Graph;
-  readonly #disks: Disks;
   readonly #events: Events;
+  readonly #credentialsOf: (id: string) => TlsCredentials;
   /** In the order in which they came. */
   readonly #entries: Entry[] = [];
   #server: NbdServer | undefined;
 
-  constructor(graph: Graph, disks: Disks, events: Events) {
+  constructor(graph: Graph, events: Events, credentialsOf: (id: string) => TlsCredentials) {
     this.#graph = graph;
-    this.#disks = disks;
     this.#events = events;
+    this.#credentialsOf = credentialsOf;
   }
 
   get isServing(): boolean {
     return this.#server !== undefined;
   }
 
-  async startServer({ address, startTls, maxConnections }: ServerSettings): Promise<void> {
+  async startServer({ address, tlsCreds, maxConnections }: ServerSettings): Promise<void> {
     if (this.#server !== undefined) throw new DaemonError('NBD server already running');
     const exports: NbdExports = {
       find: (name) => this.#entries.find(({ served }) => served.name === name)?.served,
       list: () => this.#entries.map(({ served }) => served),
     };
+    const startTls = tlsCreds === undefined ? undefined : await this.#tls(tlsCreds);
     this.#server = await NbdServer.start({
       address,
       exports,
       ...(startTls !== undefined && { startTls }),
       ...(maxConnections !== undefined && { maxConnections }),
     });
+  }
+
+  async #tls(id: string): Promise<StartTls> {
+    const credentials = this.#credentialsOf(id);
+    if (credentials.endpoint !== 'server') {
+      throw new DaemonError('Expected TLS credentials for a server endpoint');
+    }
+    // Seldom needed, and a lot to load.
+    const { serverTls } = await import('../nbd/tls.ts');
+    return serverTls(credentials);
   }
 
   /** With all exports. */
@@ -116,15 +128,11 @@ export class Exports {
       : ['consistent read'];
     // A disk that is served keeps its size.
     const share: readonly Permission[] = ['consistent read', 'write', 'write unchanged'];
-    const disks = this.#disks;
-    let current = node;
+    const disk = new Disk(node.layer, { unmap: node.settings.discard });
     const user = await this.#graph.attach(node, {
       ...{ use, share },
-      hold: async () => (await disks.of(current)?.hold()) ?? (() => undefined),
-      onMove: async (to) => {
-        await disks.move(current, to);
-        current = to;
-      },
+      onMove: ({ layer }) => disk.replace(layer),
+      hold: () => disk.hold(),
     });
     try {
       this.#checkName(name, settings, node);
@@ -132,9 +140,8 @@ export class Exports {
       await this.#graph.detach(user);
       throw error;
     }
-    const { disk, release } = this.#disks.take(node);
     const served = servedBy(disk, name, settings);
-    this.#entries.push({ id, user, served, release, shuttingDown: false });
+    this.#entries.push({ id, user, served, shuttingDown: false });
   }
 
   #checkName(
@@ -168,7 +175,6 @@ export class Exports {
     entry.shuttingDown = true;
     await this.#server?.disconnect(entry.served);
     this.#entries.splice(this.#entries.indexOf(entry), 1);
-    entry.release();
     await this.#graph.detach(entry.user);
     this.#events.emit('BLOCK_EXPORT_DELETED', { id: entry.id });
   }

@@ -3,6 +3,7 @@
 import type { HmpCommand } from '../hmp/command.ts';
 import type { Daemon } from './daemon.ts';
 import { describeDevices, describeNode } from './describe.ts';
+import { blockJobsCommand, hmpJobCommands } from './hmp-job-commands.ts';
 import { infoBlock, infoNodes } from './info-block.ts';
 
 export function hmpCommands(daemon: Daemon): readonly HmpCommand[] {
@@ -14,12 +15,13 @@ export function hmpCommands(daemon: Daemon): readonly HmpCommand[] {
       about: 'quit the emulator',
       run: () => daemon.quit('host-qmp-quit').then(() => ''),
     },
+    ...hmpJobCommands(daemon),
     {
       name: 'info',
       arguments: [],
       shown: '[subcommand]',
       about: 'show various information about the system state',
-      below: [blockCommand(daemon)],
+      below: [blockCommand(daemon), blockJobsCommand(daemon)],
     },
   ];
 }

@@ -120,9 +120,7 @@ class ClientHandshake {
   /** False where the server does not have it. */
   async #simpleOption(option: number): Promise<boolean> {
     this.#writer.write([optionRequest(option, new Uint8Array())]);
-    const { type, data } = await this.#reply(option);
-    if (type === NBD_REP_ERR_TLS_REQD) throw refusal(option, type, data);
-    return type === NBD_REP_ACK;
+    return (await this.#reply(option)).type === NBD_REP_ACK;
   }
 
   async #allocation(name: string): Promise<number | undefined> {
@@ -213,7 +211,7 @@ function reason(type: number, option: string): string {
     case NBD_REP_ERR_PLATFORM:
       return `Server lacks support for option ${option}`;
     case NBD_REP_ERR_TLS_REQD:
-      return `Server requires TLS for option ${option}\nDid you forget a valid tls-creds?`;
+      return `TLS negotiation required before option ${option}\nDid you forget a valid tls-creds?`;
     case NBD_REP_ERR_UNKNOWN:
       return 'Requested export not available';
     case NBD_REP_ERR_SHUTDOWN:

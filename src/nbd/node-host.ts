@@ -1,31 +1,45 @@
 // This machine, with the NBD servers that it reaches.
 
 import { ImageError } from '../errors.ts';
-import type { Host } from '../io/host.ts';
+import type { Host, NbdTarget } from '../io/host.ts';
 import { nodeHost as thisMachine } from '../io/node-host.ts';
+import type { StartTls } from './negotiation.ts';
 import type { TlsCredentials } from './tls.ts';
 
-/** Credentials by the names that `tls-creds` gives them. */
-export type TlsCredentialsByName = ReadonlyMap<string, TlsCredentials>;
+/** The credentials of a name; rejects with `invalid` where there are none. */
+export type FindCredentials = (id: string) => Promise<TlsCredentials>;
 
-/** `host`, which then opens exports of NBD servers, too. */
-export function withNbd(host: Host, credentials: TlsCredentialsByName = new Map()): Host {
+export function noCredentials(id: string): ImageError {
+  return new ImageError('invalid', `No TLS credentials with id '${id}'`);
+}
+
+/** `host`, a plain object, which then opens exports of NBD servers, too. */
+export function withNbd(
+  host: Host,
+  find: FindCredentials = async (id) => Promise.reject(noCredentials(id)),
+): Host {
   return {
     ...host,
     async openNbd(target, { writable }) {
-      const { tlsCreds, tlsHostname, server } = target;
-      const found = tlsCreds === undefined ? undefined : credentials.get(tlsCreds);
-      if (tlsCreds !== undefined && found === undefined) {
-        throw new ImageError('invalid', `No TLS credentials with id '${tlsCreds}'`);
-      }
       // Seldom needed: most commands do without.
       const { openNbd } = await import('./open.ts');
-      const name = tlsHostname ?? (server.type === 'inet' ? server.host : undefined);
-      const { clientTls } = await import('./tls.ts');
-      const startTls = found && clientTls(found, name);
+      const { tlsCreds } = target;
+      if (tlsCreds === undefined) return await openNbd(target, { writable, host });
+      const startTls = await clientOf(target, await find(tlsCreds));
       return await openNbd(target, { writable, host, startTls });
     },
   };
+}
+
+async function clientOf(
+  { tlsHostname, server }: NbdTarget,
+  credentials: TlsCredentials,
+): Promise<StartTls> {
+  if (credentials.endpoint !== 'client') {
+    throw new ImageError('invalid', 'Expected TLS credentials for a client endpoint');
+  }
+  const { clientTls } = await import('./tls.ts');
+  return clientTls(credentials, tlsHostname ?? (server.type === 'inet' ? server.host : undefined));
 }
 
 export const nodeHost: Host = withNbd(thisMachine);

@@ -16,4 +16,12 @@ export function command<T>(schema: Schema<T>, run: (given: T) => Promise<Reply> 
   return { arguments: schema, run: (given) => run(given as T) };
 }
 
+/** Nothing comes back but that it is done. */
+export function acting<T>(schema: Schema<T>, act: (given: T) => Promise<void> | void): Command {
+  return command(schema, async (given) => {
+    await act(given);
+    return undefined;
+  });
+}
+
 export type CommandTable = ReadonlyMap<string, Command>;
