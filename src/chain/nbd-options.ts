@@ -120,7 +120,7 @@ function parseUri(name: string): NamedExport {
   const form = /^([^:]+):\/\/(?:[^/?#@]*@)?(\[[^\]]*\]|[^/?#:]*)(?::(\d*))?([^?#]*)(?:\?([^#]*))?/;
   const [, scheme = '', host = '', port = '', path = '', query = ''] = form.exec(name) ?? [];
   if (Number(port) > 65535) throw noUrl();
-  const exported = decoded(path.replace(/^\/+/, ''));
+  const exported = decoded(path.replace(/^\//, ''));
   const found = exported === '' ? {} : { export: exported };
   const members = query === '' ? [] : query.split(/[&;]/);
   if (scheme === 'nbd+unix') {
@@ -154,7 +154,7 @@ function takeServer(options: OptionDict): NbdServerAddress | undefined {
   if (path !== undefined && host !== undefined) {
     throw invalid('path and host may not be used at the same time');
   }
-  if (port !== undefined && host === undefined) {
+  if (port !== undefined && path !== undefined) {
     throw invalid('port may not be used without host');
   }
   if (isOld && told.size > 0) {

@@ -61,7 +61,7 @@ export async function runCheck(argv: readonly string[], program: ProgramContext)
     .option('--dry-run', 'say what a repair (-r all, or as given) would do; write nothing')
     .option('-T, --source-cache <mode>', `cache mode: ${CACHE_MODES.join(', ')}`, 'writeback')
     .option('-U, --force-share', 'open the image although another process writes to it')
-    .option('--object <object>', 'define an object (secret)', objects)
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   const secrets = await readSecrets(flags.object);

@@ -45,7 +45,11 @@ export async function runCompare(
     .option('-q, --quiet', 'print errors only')
     .option('-s, --strict', 'sizes, and what is allocated, must be the same too')
     .option('-U, --force-share', 'open the images although another process writes to them')
-    .option('--object <object>', 'define an object (secret)', objectsOrExit(program))
+    .option(
+      '--object <object>',
+      'define an object (secret, tls-creds-x509)',
+      objectsOrExit(program),
+    )
     .option('--image-opts', 'each FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   let secrets: Secrets;

@@ -1,6 +1,7 @@
 // qimg-ts create: a new qcow2 or raw image. Options are checked before the file is touched.
 
 import { hostFileOf, resolveName } from '../chain/filename.ts';
+import { isNbdName } from '../chain/nbd-options.ts';
 import { openChain } from '../chain/open.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, reworded, strerror } from '../errors.ts';
@@ -17,6 +18,7 @@ import {
   optionsHelp,
   parseCreateOptions,
 } from './create-options.ts';
+import { checkTarget, createTarget } from './create-target.ts';
 import { asksForHelp, isOptionList } from './option-list.ts';
 import { collected, Exit, newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
@@ -42,7 +44,7 @@ export async function runCreate(argv: readonly string[], program: ProgramContext
     .option('-u, --unsafe', 'do not look at the backing file')
     .option('-o, --option <options>', "name=value,...; '-o help' lists them", collected(checkList))
     .option('-q, --quiet', 'print errors only')
-    .option('--object <object>', 'define an object (secret)', objects);
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', objects);
   const { flags, operands } = parseVerb<Flags>(command, argv, program);
   const [filename, sizeText, unexpected] = operands;
   const options = flags.option ?? [];
@@ -67,8 +69,8 @@ function listOptions(
   program: ProgramContext,
 ): number {
   if (!isKnown(format)) throw new ImageError('invalid', `Unknown file format '${format}'`);
-  if (filename !== undefined) hostFileOf(filename);
-  program.out(optionsHelp(format, filename !== undefined));
+  if (filename !== undefined) checkTarget(filename);
+  program.out(optionsHelp(format, filename !== undefined && !isNbdName(filename)));
   return 0;
 }
 
@@ -82,7 +84,7 @@ async function create(
   const fail: Fail = (message) => new ImageError('invalid', `${filename}: ${message}`);
   const { format } = flags;
   if (!isKnown(format)) throw fail(`Unknown file format '${format}'`);
-  const file = within(filename, () => hostFileOf(filename));
+  within(filename, () => checkTarget(filename));
   const options = parseCreateOptions(format, (flags.option ?? []).join(','), fail);
   addFlags(options, sizeOperand, flags, fail);
   const backingSize = await checkBacking(filename, options, flags, program);
@@ -96,7 +98,6 @@ async function create(
   const bytes = BigInt.asUintN(64, BigInt(size));
   const target = {
     filename,
-    file,
     format,
     preallocation: options.get('preallocation') ?? 'off',
   };
@@ -205,23 +206,22 @@ async function openBacking(
 interface Target {
   /** As the user wrote it. */
   readonly filename: string;
-  readonly file: string;
   readonly format: string;
   readonly preallocation: string;
 }
 
 /** Creates the file and fills it; one that could not be filled is of no use to anybody. */
 async function fill(
-  { file, filename, format, preallocation }: Target,
+  { filename, format, preallocation }: Target,
   work: (storage: Storage) => Promise<unknown>,
 ): Promise<void> {
   await withinAsync(filename, async () => {
-    const storage = await nodeHost.createStorage(file);
+    const storage = await createTarget(filename);
     try {
       await work(storage);
       await storage.flush();
     } catch (error) {
-      if (storage.resizable) await nodeHost.remove(file).catch(() => undefined);
+      if (storage.resizable) await nodeHost.remove(hostFileOf(filename)).catch(() => undefined);
       throw inCreateWords(error, format, preallocation);
     } finally {
       await storage.close();

@@ -54,7 +54,7 @@ export async function runSnapshot(
     .option('-d, --delete <snapshot>', 'delete the snapshot', collect)
     .option('-q, --quiet', 'print errors only')
     .option('-U, --force-share', 'list although another process writes to the image')
-    .option('--object <object>', 'define an object (secret)', objects)
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
   // QEMU always looks at the content.
   if (!program.asQemu) {

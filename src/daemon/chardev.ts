@@ -21,6 +21,7 @@ export type OnClient = (stream: Duplex) => void;
 export class Chardev {
   readonly #settings: ChardevSettings;
   #onClient: OnClient | undefined;
+  #taken = false;
   #server: Server | undefined;
   #current: Duplex | undefined;
   /** Came while another one was there. */
@@ -38,9 +39,13 @@ export class Chardev {
     return chardev;
   }
 
-  /** Somebody serves its clients already. */
+  /** Somebody serves its clients, or is going to. */
   get taken(): boolean {
-    return this.#onClient !== undefined;
+    return this.#taken;
+  }
+
+  take(): void {
+    this.#taken = true;
   }
 
   serve(onClient: OnClient): void {

@@ -47,16 +47,27 @@ export class Daemon {
   readonly interpreter: Interpreter;
   readonly #chardevs = new Map<string, Chardev>();
   readonly #turns = new Mutex();
+  /** From then on clients of all kinds are served. */
+  readonly #ready: Promise<void>;
+  #becomeReady: () => void = () => undefined;
   readonly #stopAsked: Promise<void>;
   #askToStop: () => void = () => undefined;
   #stopped: Promise<void> | undefined;
 
   constructor(options: DaemonOptions) {
     this.options = options;
+    this.#ready = new Promise((resolve) => {
+      this.#becomeReady = resolve;
+    });
     const host = withNbd(options.host, async (id) => this.#credentialsOf(id));
     this.graph = new Graph({ host, secrets: this.secrets });
     this.jobs = new Jobs(options.host, (name, data) => this.events.emit(name, data));
-    this.exports = new Exports(this.graph, this.events, (id) => this.#credentialsOf(id));
+    this.exports = new Exports(
+      this.graph,
+      this.events,
+      (id) => this.#credentialsOf(id),
+      this.#ready,
+    );
     this.interpreter = new Interpreter({
       commands: hmpCommands(this),
       errorText: (error) => `Error: ${errorReply(error).desc}\n`,
@@ -87,8 +98,11 @@ export class Daemon {
     if (chardev === undefined) throw new DaemonError(`chardev "${id}" not found`);
     if (chardev.taken) throw new DaemonError(`Device '${id}' is in use`);
     const inTurn = <T>(run: () => Promise<T>) => this.#turns.run(run);
-    if (mode === 'readline') serveHmp(chardev, this.#hmp(inTurn));
-    else serveQmp(chardev, this.#qmp(inTurn, pretty), this.events);
+    chardev.take();
+    void this.#ready.then(() => {
+      if (mode === 'readline') serveHmp(chardev, this.#hmp(inTurn));
+      else serveQmp(chardev, this.#qmp(inTurn, pretty), this.events);
+    });
   }
 
   #hmp(inTurn: HmpSessionOptions['inTurn']): HmpSessionOptions {
@@ -111,8 +125,9 @@ export class Daemon {
     this.#askToStop();
   }
 
-  /** Until it was asked to stop; then all is written, and everybody gone. */
+  /** Serves, until it was asked to stop; then all is written, and everybody gone. */
   async run(): Promise<void> {
+    this.#becomeReady();
     await this.#stopAsked;
     // The reply to the command that asked for it goes out.
     await this.#turns.run(async () => undefined);

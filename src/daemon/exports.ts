@@ -47,15 +47,22 @@ const MAX_NAME = 4096;
 export class Exports {
   readonly #graph: Graph;
   readonly #events: Events;
+  readonly #ready: Promise<void>;
   readonly #credentialsOf: (id: string) => TlsCredentials;
   /** In the order in which they came. */
   readonly #entries: Entry[] = [];
   #server: NbdServer | undefined;
 
-  constructor(graph: Graph, events: Events, credentialsOf: (id: string) => TlsCredentials) {
+  constructor(
+    graph: Graph,
+    events: Events,
+    credentialsOf: (id: string) => TlsCredentials,
+    ready: Promise<void>,
+  ) {
     this.#graph = graph;
     this.#events = events;
     this.#credentialsOf = credentialsOf;
+    this.#ready = ready;
   }
 
   get isServing(): boolean {
@@ -72,6 +79,7 @@ export class Exports {
     this.#server = await NbdServer.start({
       address,
       exports,
+      ready: this.#ready,
       ...(startTls !== undefined && { startTls }),
       ...(maxConnections !== undefined && { maxConnections }),
     });

@@ -19,6 +19,7 @@ export function serveQmp(chardev: Chardev, options: SessionOptions, events: Even
     const session = new QmpSession(
       {
         send: (text) => flow.send(text),
+        hasRoom: () => flow.hasRoom(),
         pause: () => flow.hold('client'),
         resume: () => flow.release('client'),
       },
@@ -80,6 +81,18 @@ class Flow {
     stream.write(data);
     if (stream.writableLength > DEAD) stream.destroy();
     else if (stream.writableLength > SLOW) this.hold('slow');
+  }
+
+  async hasRoom(): Promise<void> {
+    const stream = this.#stream;
+    if (!this.#reasons.has('slow') || stream.destroyed) return;
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        stream.off('drain', done).off('close', done);
+        resolve();
+      };
+      stream.on('drain', done).on('close', done);
+    });
   }
 
   hold(reason: Reason): void {

@@ -13,6 +13,8 @@ export interface NbdServerOptions {
   readonly startTls?: StartTls;
   /** Clients at once; more wait to be accepted. 0: any number. Default 0. */
   readonly maxConnections?: number;
+  /** Clients wait until then. Default: they don't. */
+  readonly ready?: Promise<void>;
   /** For a client to choose an export, in milliseconds; then it is dropped. Default 10000. */
   readonly handshakeTimeout?: number;
 }
@@ -27,6 +29,7 @@ export class NbdServer {
   /** Accepted, and not served before another one leaves. */
   readonly #waiting: Socket[] = [];
   #stopped: Promise<void> | undefined;
+  #ready = false;
 
   private constructor(options: NbdServerOptions) {
     this.#options = options;
@@ -79,7 +82,18 @@ export class NbdServer {
 
   #accept(socket: Socket): void {
     socket.on('error', () => undefined);
-    const { maxConnections = 0 } = this.#options;
+    const { maxConnections = 0, ready } = this.#options;
+    if (ready !== undefined && !this.#ready) {
+      void ready.then(() => {
+        this.#ready = true;
+        this.#accept(socket);
+      });
+      return;
+    }
+    if (this.#stopped !== undefined) {
+      socket.destroy();
+      return;
+    }
     if (maxConnections > 0 && this.#clients.size >= maxConnections) {
       this.#waiting.push(socket);
       return;

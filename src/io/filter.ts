@@ -45,8 +45,8 @@ export class FilterStorage implements Storage {
     return this.inner.resizable;
   }
 
-  get whyFixed(): string | undefined {
-    return this.inner.whyFixed;
+  get fixedKind(): string | undefined {
+    return this.inner.fixedKind;
   }
 
   get growsZeroed(): boolean {

@@ -85,7 +85,7 @@ const RULES: Readonly<Partial<Record<State, readonly Rule[]>>> = {
     [oneOf('0'), 'zero'],
     [DIGIT, 'digits'],
   ],
-  zero: [[DIGIT, 'error'], [EXPONENT, 'exponent'], [oneOf('.'), 'point'], AFTER_NUMBER],
+  zero: [[DIGIT, 'error'], [oneOf('.'), 'point'], AFTER_NUMBER],
   digits: [[DIGIT, 'digits'], [EXPONENT, 'exponent'], [oneOf('.'), 'point'], AFTER_NUMBER],
   point: [[DIGIT, 'fraction']],
   fraction: [[DIGIT, 'fraction'], [EXPONENT, 'exponent'], AFTER_NUMBER],

@@ -163,23 +163,38 @@ const ESCAPES: Readonly<Record<string, string>> = {
   t: '\t',
 };
 
+/** One escape; with the next one, where only both together are a character. */
+const ESCAPE = /\\(?:(u[dD][89abAB][\da-fA-F]{2}(?:\\u[\s\S]{0,4})?|u[\s\S]{0,4})|([\s\S]))/g;
+
 function unquote(quoted: string): string {
-  const text = quoted.slice(1, -1).replace(/\\(u[\s\S]{0,4}|.)/g, (all, sequence: string) => {
-    if (sequence.startsWith('u')) return unicode(all);
-    if (/["'\\/]/.test(sequence)) return sequence;
-    const char = ESCAPES[sequence];
-    if (char === undefined) throw parseError('invalid escape sequence in string');
-    return char;
+  return quoted.slice(1, -1).replace(ESCAPE, (all, unicode?: string, char = '') => {
+    if (unicode !== undefined) return character(all);
+    if (/["'\\/]/.test(char)) return char;
+    const meant = ESCAPES[char];
+    if (meant === undefined) throw parseError('invalid escape sequence in string');
+    return meant;
   });
-  const lone = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/.exec(text);
-  if (lone !== null) throw notUnicode(`\\u${lone[0].charCodeAt(0).toString(16)}`);
-  return text;
+}
+
+const SECOND_HALF = /^[\udc00-\udfff]$/;
+/** Codes that Unicode keeps free of characters. */
+const NO_CHARACTER = /\p{Noncharacter_Code_Point}|\p{Surrogate}/u;
+
+function character(sequence: string): string {
+  const [own, next] = [sequence.slice(0, 6), sequence.slice(6)];
+  const [first, second] = [codeUnit(own), next === '' ? '' : codeUnit(next)];
+  // What is told of a pair names its first half alone, where the second is none.
+  const isPair = second !== undefined && SECOND_HALF.test(second);
+  const read = `${first}${second}`;
+  if (first === undefined || (next !== '' && !isPair)) throw notUnicode(own);
+  if (NO_CHARACTER.test(read)) throw notUnicode(sequence);
+  return read;
 }
 
 const notUnicode = (sequence: string) => parseError(`${sequence} is not a valid Unicode character`);
 
-function unicode(sequence: string): string {
+/** Undefined where it is not made of four digits. */
+function codeUnit(sequence: string): string | undefined {
   const code = /^\\u([0-9a-fA-F]{4})$/.exec(sequence)?.[1];
-  if (code === undefined) throw notUnicode(sequence);
-  return String.fromCharCode(Number.parseInt(code, 16));
+  return code === undefined ? undefined : String.fromCharCode(Number.parseInt(code, 16));
 }

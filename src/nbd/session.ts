@@ -30,9 +30,10 @@ export class NbdSession {
   #client: NbdClient;
   #reconnecting: Promise<NbdClient> | undefined;
   #lostAt: number | undefined;
-  /** Acknowledged since the last flush, and nothing kept of it. */
-  #dirty = false;
-  /** What was acknowledged may be lost: the next flush has to say so. */
+  /** Changes that were acknowledged so far; and how many of them are durable. */
+  #acknowledged = 0;
+  #durable = 0;
+  /** What was acknowledged may be lost, and no flush can make it durable any more. */
   #mayHaveLost = false;
   #closed = false;
 
@@ -53,7 +54,7 @@ export class NbdSession {
       try {
         const found = await client.request(request);
         if (request.type === NBD_CMD_WRITE || request.type === NBD_CMD_WRITE_ZEROES) {
-          await this.#acknowledged(request);
+          await this.#note(request);
         }
         return found;
       } catch (error) {
@@ -66,20 +67,17 @@ export class NbdSession {
 
   /** Durable when it resolves. */
   async flush(): Promise<void> {
-    const count = this.#unflushed?.requests.length ?? 0;
-    this.#dirty = false;
-    await this.request({ type: NBD_CMD_FLUSH, flags: 0, offset: 0, length: 0 }).catch(
-      (error: unknown) => {
-        this.#dirty = true;
-        throw error;
-      },
-    );
-    this.#unflushed?.forget(count);
-    if (!this.#mayHaveLost) return;
-    this.#mayHaveLost = false;
-    throw new ImageError('io', 'the connection was lost before what was written was durable', {
-      errno: 'EIO',
-    });
+    const count = this.#acknowledged;
+    const kept = this.#unflushed?.end ?? 0;
+    if (!this.#mayHaveLost) {
+      await this.request({ type: NBD_CMD_FLUSH, flags: 0, offset: 0, length: 0 });
+    }
+    if (this.#mayHaveLost) {
+      const message = 'the connection was lost before what was written was durable';
+      throw new ImageError('io', message, { errno: 'EIO' });
+    }
+    this.#durable = Math.max(this.#durable, count);
+    this.#unflushed?.forget(kept);
   }
 
   async close(): Promise<void> {
@@ -87,20 +85,16 @@ export class NbdSession {
     await this.#client.close();
   }
 
-  async #acknowledged(request: ClientRequest): Promise<void> {
-    if (this.#unflushed === undefined) {
-      this.#dirty = true;
-      return;
-    }
-    this.#unflushed.add(request);
-    if (this.#unflushed.isFull) await this.flush();
+  async #note(request: ClientRequest): Promise<void> {
+    this.#acknowledged++;
+    this.#unflushed?.add(request);
+    if (this.#unflushed?.isFull) await this.flush();
   }
 
   #noteLoss(): void {
     this.#lostAt ??= this.#options.now();
-    if (!this.#dirty) return;
-    this.#dirty = false;
-    this.#mayHaveLost = true;
+    const isKept = this.#unflushed !== undefined;
+    if (!isKept && this.#acknowledged > this.#durable) this.#mayHaveLost = true;
   }
 
   #reconnected(): Promise<NbdClient> {

@@ -36,7 +36,7 @@ interface KnownRuns {
 export class NbdStorage implements Storage {
   readonly filename: string;
   readonly resizable = false;
-  readonly whyFixed = 'Cannot resize NBD nodes';
+  readonly fixedKind = 'NBD nodes';
   readonly growsZeroed = false;
   readonly #session: NbdSession;
   #writable: boolean;
@@ -48,7 +48,7 @@ export class NbdStorage implements Storage {
   /** Throws `read-only` where it is to be written and can't be. */
   constructor(filename: string, session: NbdSession, writable: boolean) {
     if (writable && (session.details.flags & NBD_FLAG_READ_ONLY) !== 0) {
-      throw readOnly('Permission denied');
+      throw readOnly('Could not open image: Permission denied');
     }
     this.filename = filename;
     this.#session = session;

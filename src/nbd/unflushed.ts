@@ -11,6 +11,7 @@ const LEAST = 64;
 export class Unflushed {
   #requests: ClientRequest[] = [];
   #bytes = 0;
+  #forgotten = 0;
 
   /** In the order in which they were acknowledged: those under way at once do not overlap. */
   get requests(): readonly ClientRequest[] {
@@ -24,13 +25,22 @@ export class Unflushed {
   /** It was acknowledged; its data is copied. */
   add(request: ClientRequest): void {
     const { payload } = request;
-    this.#requests.push(payload === undefined ? request : { ...request, payload: payload.slice() });
+    // `slice` of a Buffer would be no copy.
+    const kept = payload && { payload: new Uint8Array(payload) };
+    this.#requests.push({ ...request, ...kept });
     this.#bytes += costOf(request);
   }
 
-  /** The first `count` are durable now. */
-  forget(count: number): void {
+  /** Where the next one goes, counted from the first ever: what `forget` takes. */
+  get end(): number {
+    return this.#forgotten + this.#requests.length;
+  }
+
+  /** Those up to an `end` of before are durable now. */
+  forget(end: number): void {
+    const count = Math.max(0, end - this.#forgotten);
     for (const request of this.#requests.splice(0, count)) this.#bytes -= costOf(request);
+    this.#forgotten += count;
   }
 }
 

@@ -3,6 +3,7 @@
 
 import type { WireValue } from '../json/messages.ts';
 import type { JsonValue } from '../json/parser.ts';
+import { inTableOrder } from '../json/printer.ts';
 import { QmpError } from './errors.ts';
 
 /** Where in the arguments a value stands. */
@@ -107,7 +108,8 @@ function readInteger(value: WireValue, place: Place, expected: 'integer' | 'uint
     }
     throw unfit(place.full, 'integer');
   }
-  if (typeof value !== 'bigint' || value > max) throw wrongType(place, expected);
+  if (typeof value === 'number' && expected === 'uint64') throw unfit(place.full, expected);
+  if (typeof value !== 'bigint' || value > max) throw wrongType(place, 'integer');
   return value;
 }
 
@@ -204,7 +206,9 @@ const TABLE_SIZES = [7, 13, 31, 61, 127];
 function firstOf(names: readonly string[]): string | undefined {
   const size = TABLE_SIZES.find((each) => each >= names.length) ?? 127;
   const place = (name: string) => (Math.imul(hashOf(name), 11) >>> 0) % size;
-  return [...names].sort((a, b) => place(a) - place(b))[0];
+  // Entered in the order in which the arguments were kept: who comes second to a place moves on.
+  const entered = [...inTableOrder([...names].reverse())];
+  return entered.sort((a, b) => place(a) - place(b))[0];
 }
 
 function hashOf(name: string): number {

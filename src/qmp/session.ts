@@ -14,6 +14,8 @@ export interface Line {
   /** From here on nothing more comes in until `resume`. */
   pause(): void;
   resume(): void;
+  /** Resolves when there is room for more, or nobody there. */
+  hasRoom(): Promise<void>;
 }
 
 export interface SessionOptions {
@@ -84,6 +86,8 @@ export class QmpSession {
   async #work(): Promise<void> {
     this.#working = true;
     for (;;) {
+      // What a client does not take is not made, either.
+      await this.#line.hasRoom();
       const message = this.#waiting.shift();
       if (message === undefined) break;
       await this.#options.inTurn(() => this.#answer(message));

@@ -23,7 +23,7 @@ export function refusalToResizeRaw(
     return refuse(unsupportedOnDevices(preallocation));
   }
   if (!storage.resizable && size !== storage.size) {
-    return refuse(storage.whyFixed ?? 'Cannot resize device files');
+    return refuse(`Cannot resize ${storage.fixedKind ?? 'device files'}`);
   }
   if (source.image !== undefined && size < storage.size) {
     return refuse(`${storage.filename}: an image inside of another one can't be made smaller`);

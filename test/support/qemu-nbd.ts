@@ -1,7 +1,7 @@
-// qemu-nbd and nbdkit as servers, until the test ends.
+// qemu-nbd and nbdkit as servers.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
@@ -14,24 +14,40 @@ export interface ForeignServer {
   stop(signal?: NodeJS.Signals): Promise<void>;
 }
 
-/** qemu-nbd, which serves any number of clients. */
-export function qemuNbd(
+/** qemu-nbd, which serves any number of clients until the test ends. */
+export async function qemuNbd(
   file: string,
   options: readonly string[] = [],
   socket = newSocket(),
+): Promise<ForeignServer> {
+  return untilTestEnds(await startQemuNbd(file, options, socket));
+}
+
+/** The same until it is stopped. */
+export function startQemuNbd(
+  file: string,
+  options: readonly string[],
+  socket: string,
 ): Promise<ForeignServer> {
   const args = ['--persistent', '--shared=0', `--socket=${socket}`, ...options, file];
   return start('qemu-nbd', args, socket);
 }
 
-export function nbdkit(args: readonly string[], socket = newSocket()): Promise<ForeignServer> {
-  return start(
-    'nbdkit',
-    ['--foreground', '--exit-with-parent', `--unix=${socket}`, ...args],
-    socket,
-  );
+/** nbdkit until the test ends. */
+export async function nbdkit(
+  args: readonly string[],
+  socket = newSocket(),
+): Promise<ForeignServer> {
+  const all = ['--foreground', '--exit-with-parent', `--unix=${socket}`, ...args];
+  return untilTestEnds(await start('nbdkit', all, socket));
 }
 
+function untilTestEnds(server: ForeignServer): ForeignServer {
+  onTestFinished(() => server.stop('SIGKILL'));
+  return server;
+}
+
+/** Where nothing is yet. */
 export function newSocket(): string {
   return join(tempDir(), 'foreign.sock');
 }
@@ -57,12 +73,23 @@ async function start(
     process.kill(signal);
     await gone;
   };
-  onTestFinished(() => stop('SIGKILL'));
-  while (!existsSync(socket)) {
-    if (process.exitCode !== null || process.pid === undefined) {
+  while (!(await accepts(socket))) {
+    if (process.exitCode !== null || process.signalCode !== null || process.pid === undefined) {
       throw new Error(`${program} did not start: ${said}`);
     }
     await sleep(10);
   }
   return { socket, process, stop };
+}
+
+/** A socket is there before anybody listens. */
+function accepts(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const client = connect({ path: socket });
+    client.once('connect', () => {
+      client.destroy();
+      resolve(true);
+    });
+    client.once('error', () => resolve(false));
+  });
 }
