@@ -6,7 +6,8 @@ import { expect } from 'vitest';
 import { openChain } from '../../src/chain/open.ts';
 import { OptionDict } from '../../src/chain/option-dict.ts';
 import { DaemonError } from '../../src/daemon/daemon-error.ts';
-import type { Layer } from '../../src/layer.ts';
+import { Disk } from '../../src/daemon/disk.ts';
+import type { Permission } from '../../src/io/locks.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import type { FaultKind } from './faulty-host.ts';
 import { HeldHost, LiveChain } from './live-chain.ts';
@@ -14,10 +15,17 @@ import { buildChain, type MemoryLayer, memoryChain, nameOf } from './memory-chai
 import { expectBytes, expectSoundFile, viewOf, viewThrough } from './memory-images.ts';
 import { pattern } from './storage-contract.ts';
 
+type Request = 'write' | 'zero' | 'read';
 type Order = 'pause' | 'resume' | 'cancel' | 'faster' | 'slower' | 'unlimited';
 
 export type Action =
-  | { readonly kind: 'write' | 'zero' | 'read'; readonly at: number; readonly length: number }
+  | {
+      readonly kind: 'write' | 'zero' | 'read';
+      readonly at: number;
+      readonly length: number;
+      /** The next one comes when this one has ended. */
+      readonly waits: boolean;
+    }
   | { readonly kind: 'flush' }
   /** The job, and the clock, go on a bit. */
   | { readonly kind: 'pass'; readonly milliseconds: number }
@@ -44,6 +52,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
       kind: fc.constantFrom('write', 'write', 'zero', 'read', 'read'),
       at: share,
       length: fc.oneof(fc.integer({ min: 1, max: 900 }), fc.integer({ min: 1, max: 20_000 })),
+      waits: fc.boolean(),
     }),
   },
   { weight: 5, arbitrary: fc.record({ kind: fc.constant('flush') }) },
@@ -100,6 +109,7 @@ class LiveTrial {
   readonly #baseIndex: number;
   #model: Uint8Array = new Uint8Array();
   #seed = 1000;
+  readonly #underWay: Promise<void>[] = [];
 
   constructor(each: LiveCase) {
     this.#case = each;
@@ -119,17 +129,22 @@ class LiveTrial {
     const options = new OptionDict([['driver', 'qcow2']]);
     const { node } = await this.#live.graph.addDevice('d', { filename: active, options });
     this.#model = await viewOf(node.layer);
+    const disk = new Disk(node.layer);
+    const use: readonly Permission[] = ['consistent read', 'write'];
+    const user = await this.#live.graph.attach(node, { use, hold: () => disk.hold() });
     this.#arm();
     const args = { device: 'd', top: topName, base: baseName };
     await this.#live.commit({ ...args, speed, 'auto-finalize': autoFinalize }).catch((error) => {
       // What fails that early refuses it.
       if (this.#case.fault === undefined) throw error;
     });
-    for (const each of actions) await this.#act(each, node.layer);
+    for (const each of actions) await this.#act(each, disk);
     await this.#finish();
+    await Promise.all(this.#underWay);
+    await this.#live.graph.detach(user);
     const told = this.#live.told();
     this.#host.arm(undefined);
-    await this.#compare(node.layer, 0, this.#model.length, 'the open view at the end');
+    await this.#compare(disk, 0, this.#model.length, 'the open view at the end');
     const closed = await this.#live.close().then(
       () => true,
       () => false,
@@ -145,23 +160,29 @@ class LiveTrial {
     this.#host.arm({ ...fault, errno: 'EIO' });
   }
 
-  async #act(each: Action, active: Layer): Promise<void> {
+  async #act(each: Action, disk: Disk): Promise<void> {
     const { host } = this.#live;
     if (each.kind === 'pass') {
       await turns(5);
       host.advance(each.milliseconds);
       await turns(5);
-    } else if (each.kind === 'flush') await active.flush();
+    } else if (each.kind === 'flush') await disk.flush();
     else if (each.kind === 'order') await this.#order(each.order);
     else {
-      const offset = Math.floor(each.at * active.size);
-      const length = Math.min(each.length, active.size - offset);
-      if (each.kind === 'read') return await this.#compare(active, offset, length, 'a read');
-      const bytes = each.kind === 'zero' ? new Uint8Array(length) : pattern(length, this.#seed++);
-      if (each.kind === 'zero') await active.zero(offset, length);
-      else await active.write(offset, bytes);
-      this.#model.set(bytes, offset);
+      const request = this.#request(each, disk);
+      this.#underWay.push(request);
+      if (each.waits) await request;
     }
+  }
+
+  /** Requests that overlap take turns as they come: the model is right at once. */
+  #request({ kind, at, length: most }: Action & { kind: Request }, disk: Disk): Promise<void> {
+    const offset = Math.floor(at * disk.size);
+    const length = Math.min(most, disk.size - offset);
+    if (kind === 'read') return this.#compare(disk, offset, length, 'a read');
+    const bytes = kind === 'zero' ? new Uint8Array(length) : pattern(length, this.#seed++);
+    this.#model.set(bytes, offset);
+    return kind === 'zero' ? disk.zero(offset, length) : disk.write(offset, bytes);
   }
 
   async #order(order: Order): Promise<void> {
@@ -178,10 +199,11 @@ class LiveTrial {
     }
   }
 
-  async #compare(active: Layer, offset: number, length: number, what: string): Promise<void> {
+  async #compare(disk: Disk, offset: number, length: number, what: string): Promise<void> {
+    const expected = this.#model.slice(offset, offset + length);
     const bytes = new Uint8Array(length);
-    await active.read(offset, bytes);
-    expectBytes(bytes, this.#model.subarray(offset, offset + length), `${what} at ${offset}`);
+    await disk.read(offset, bytes);
+    expectBytes(bytes, expected, `${what} at ${offset}`);
   }
 
   /** Whatever state it is in, it comes to an end. */
