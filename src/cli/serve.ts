@@ -41,7 +41,7 @@ export async function runServe(argv: readonly string[], program: ProgramContext)
     await start(daemon, filename, socket, flags);
   } catch (error) {
     program.err(`${program.name}: ${refusal(error)}\n`);
-    await daemon.quit('host-signal');
+    await daemon.stop();
     return 1;
   }
   program.out(howToConnect(filename, socket, flags));

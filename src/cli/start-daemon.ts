@@ -26,7 +26,7 @@ export function newDaemon({ asQemu }: ProgramContext): Daemon {
 
 /** Until a command or a signal stops it. Rejects with what could not be written. */
 export async function runUntilStopped(daemon: Daemon): Promise<void> {
-  const stop = (): void => void daemon.quit('host-signal');
+  const stop = (): void => void daemon.stop();
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   for (const signal of signals) process.on(signal, stop);
   try {

@@ -56,7 +56,7 @@ export async function runStorageDaemon(
     const started = await startAll(daemon, options, program);
     if (started) pidFile = writePid(flags, program);
     if (pidFile === undefined) {
-      await daemon.quit('host-signal');
+      await daemon.stop();
       return 1;
     }
     tellReady(program);

@@ -135,9 +135,22 @@ export class Daemon {
     await this.#stopped;
   }
 
+  /** A signal asks it to end: what is being done for a command comes first. */
+  stop(): Promise<void> {
+    return this.#turns.run(() => this.quit('host-signal'));
+  }
+
+  /** Each step is made, whatever came of the one before; the first error is thrown. */
   async #stop(): Promise<void> {
-    await this.exports.close();
-    await this.jobs.endAll();
-    await this.graph.close();
+    const { exports, jobs, graph } = this;
+    const errors: unknown[] = [];
+    const note = (error: unknown) => errors.push(error);
+    // Requests end before exports do, and once more before jobs do; those of jobs rest meanwhile.
+    if (!exports.isEmpty) jobs.drain()();
+    await exports.close(exports.isEmpty ? () => undefined : jobs.drain()).catch(note);
+    jobs.drain()();
+    await jobs.endAll().catch(note);
+    await graph.close().catch(note);
+    if (errors.length > 0) throw errors[0];
   }
 }

@@ -65,10 +65,6 @@ export class Exports {
     this.#ready = ready;
   }
 
-  get isServing(): boolean {
-    return this.#server !== undefined;
-  }
-
   async startServer({ address, tlsCreds, maxConnections }: ServerSettings): Promise<void> {
     if (this.#server !== undefined) throw new DaemonError('NBD server already running');
     const exports: NbdExports = {
@@ -96,17 +92,20 @@ export class Exports {
   }
 
   /** With all exports. */
-  async stopServer(): Promise<void> {
+  stopServer(): Promise<void> {
+    return this.#stopServer([...this.#entries], () => undefined);
+  }
+
+  /** `beforeLast`: called when all but the last are gone. */
+  async #stopServer(entries: readonly Entry[], beforeLast: () => void): Promise<void> {
     const server = this.#server;
     if (server === undefined) throw new DaemonError('NBD server not running');
     this.#server = undefined;
     await server.stop();
-    for (const entry of [...this.#entries]) await this.#remove(entry);
-  }
-
-  /** Where clients connect, with the port that it got; undefined while there is no server. */
-  get address(): SocketAddress | undefined {
-    return this.#server?.address;
+    for (const entry of entries) {
+      if (this.#entries.length === 1) beforeLast();
+      await this.#remove(entry);
+    }
   }
 
   /** By the name of a node. */
@@ -198,8 +197,13 @@ export class Exports {
   }
 
   /** What clients have asked for is done, and all of them are gone. */
-  async close(): Promise<void> {
-    if (this.#server !== undefined) await this.stopServer();
+  async close(beforeLast: () => void): Promise<void> {
+    if (this.#server === undefined) return;
+    await this.#stopServer([...this.#entries].reverse(), beforeLast);
+  }
+
+  get isEmpty(): boolean {
+    return this.#entries.length === 0;
   }
 }
 

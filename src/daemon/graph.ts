@@ -167,8 +167,9 @@ function checkUnused(node: BlockNode): void {
   if (users.some(({ above, as }) => above === undefined && as === 'root')) {
     throw new DaemonError(`Node ${name} is in use`);
   }
-  if (users.some(({ as }) => as === 'main node')) {
-    throw new DaemonError(`Node '${name}' is busy: block device is in use by block job: commit`);
+  const [, job] = users.map(({ who }) => /^(\w+) job '/.exec(who)).find(Boolean) ?? [];
+  if (job !== undefined) {
+    throw new DaemonError(`Node '${name}' is busy: block device is in use by block job: ${job}`);
   }
   const overlay = users.find(({ above }) => above?.role === 'backing')?.above?.node;
   if (overlay !== undefined) {

@@ -177,6 +177,16 @@ export class Job implements LiveControl {
     if (this.#state.status === 'concluded') this.dismiss();
   }
 
+  /** Told of at the end of the daemon, as by QEMU: it rests until the function is called. */
+  drain(): () => void {
+    const { id, status } = this.#state;
+    const rest = status === 'running' ? 'paused' : status === 'ready' ? 'standby' : undefined;
+    if (rest === undefined) return () => undefined;
+    const tell = (now: string) => this.#machine.emit('JOB_STATUS_CHANGE', { status: now, id });
+    tell(rest);
+    return () => tell(status);
+  }
+
   // What its work asks of it.
 
   async turn(): Promise<boolean> {

@@ -78,6 +78,14 @@ export class Jobs {
     await job.cancel();
   }
 
+  /** All rest until the function is called. */
+  drain(): () => void {
+    const resume = this.all.map((job) => job.drain());
+    return () => {
+      for (const each of resume) each();
+    };
+  }
+
   /** At the end of the daemon: all are cancelled, and gone. */
   async endAll(): Promise<void> {
     for (const job of this.all) await job.end();

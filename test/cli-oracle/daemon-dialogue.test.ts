@@ -279,3 +279,26 @@ test('nodes and exports', () =>
     NODES,
     makeChain,
   ));
+
+test.each([0, 1, 2])('the end, with a job and %i exports', async (count) => {
+  const exports = Array.from({ length: count }, (_, i) => [
+    ...['--export', `nbd,id=e${i},node-name=top,writable=on,name=x${i}`],
+  ]).flat();
+  const server = ['--nbd-server', 'addr.type=unix,addr.path=nbd.sock'];
+  const told = async (whose: Whose): Promise<readonly string[]> => {
+    const dir = tempDir();
+    await makeChain(dir);
+    startDaemon(whose, [...MONITOR, ...NODES, ...server, ...exports], dir);
+    const client = await Client.open(join(dir, 'qmp.sock'));
+    await client.run('block-commit', { 'job-id': 'j', device: 'top', 'top-node': 'mid', speed: 1 });
+    let jobs: unknown;
+    do jobs = await client.run('query-block-jobs');
+    while (!JSON.stringify(jobs).includes('"busy":false'));
+    client.send('{"execute": "quit"}\n');
+    const lines = withoutChance(await client.rest())
+      .trimEnd()
+      .split('\r\n');
+    return lines;
+  };
+  expect(await told('ours')).toEqual(await told('qemu'));
+});
