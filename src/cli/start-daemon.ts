@@ -15,6 +15,8 @@ export function newDaemon({ asQemu }: ProgramContext): Daemon {
   return new Daemon({
     host: nodeHost,
     olderNames: !asQemu,
+    asQemu,
+    warn: (message) => process.stderr.write(`qimg-ts: warning: ${message}\n`),
     version: { qemu: { major, minor, micro }, package: `qimg-ts ${VERSION}` },
     describeImage: (node) => {
       const { layer, filename: name } = node;

@@ -58,8 +58,9 @@ async function lockFiles(wanted: ReadonlyMap<BlockNode, Access>): Promise<void> 
   }
 }
 
-function isFile({ driver, isOpen }: BlockNode): boolean {
-  return isOpen && (driver === 'file' || driver === 'host_device');
+/** At the bottom: what has bytes of its own. */
+function isFile({ isOpen, below }: BlockNode): boolean {
+  return isOpen && below.length === 0;
 }
 
 async function lockFile(node: BlockNode, { use, share }: Access): Promise<void> {

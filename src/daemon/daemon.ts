@@ -25,6 +25,10 @@ export interface DaemonOptions {
   readonly describeImage: DescribeImage;
   /** Commands by their older names, too: `block_job_cancel`. */
   readonly olderNames: boolean;
+  /** Jobs go on where QEMU's do and ours would not. */
+  readonly asQemu: boolean;
+  /** Hears what no client asked about. */
+  readonly warn: (message: string) => void;
   /** An image as people read of it. */
   readonly imageText: (image: Described) => string;
 }
@@ -44,6 +48,8 @@ export class Daemon {
   readonly graph: Graph;
   readonly exports: Exports;
   readonly jobs: Jobs;
+  readonly asQemu: boolean;
+  readonly warn: (message: string) => void;
   readonly interpreter: Interpreter;
   readonly #chardevs = new Map<string, Chardev>();
   readonly #turns = new Mutex();
@@ -56,12 +62,14 @@ export class Daemon {
 
   constructor(options: DaemonOptions) {
     this.options = options;
+    this.asQemu = options.asQemu;
+    this.warn = options.warn;
     this.#ready = new Promise((resolve) => {
       this.#becomeReady = resolve;
     });
     const host = withNbd(options.host, async (id) => this.#credentialsOf(id));
     this.graph = new Graph({ host, secrets: this.secrets });
-    this.jobs = new Jobs(options.host, (name, data) => this.events.emit(name, data));
+    this.jobs = new Jobs(options.host, (name, data) => this.events.emit(name, data), options.warn);
     this.exports = new Exports(
       this.graph,
       this.events,

@@ -135,6 +135,10 @@ export class GraphChanges {
       if (on && layer instanceof Qcow2Image) {
         await layer.storage.makeWritable(WRITER.use, WRITER.share);
       }
+      // For a disk without tables its user's access has the file reopened, later.
+      if (on && layer instanceof Qcow2Image && !layer.writable) {
+        throw new DaemonError(`Node '${node.name}' can not be written to`);
+      }
     } catch (error) {
       for (const each of together) each.writableForJob = !on;
       throw error;

@@ -36,6 +36,8 @@ export interface JobWork {
 export interface JobMachine {
   readonly clock: Pick<Host, 'now' | 'sleep'>;
   readonly emit: EventSink;
+  /** Hears what no client asked about. */
+  readonly warn?: ((message: string) => void) | undefined;
   /** It is over, and nobody has to be told any more. */
   readonly onGone: (job: Job) => void;
 }
@@ -221,6 +223,11 @@ export class Job implements LiveControl {
     const { action } = this.#step({ at: 'io-error', operation, noSpace });
     if (action === 'ignore') {
       // QEMU tries again at once, for ever: a processor at full load, and a flood of events.
+      if (this.#backoff === 0) {
+        this.#machine.warn?.(
+          `Job '${this.id}' tries again, more and more seldom: ${error.message}`,
+        );
+      }
       this.#backoff = Math.min(LONGEST_BACKOFF, Math.max(FIRST_BACKOFF, this.#backoff * 2));
       this.#due = this.#machine.clock.now() + this.#backoff;
     }

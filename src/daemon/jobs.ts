@@ -16,11 +16,17 @@ import {
 export class Jobs {
   readonly #clock: Pick<Host, 'now' | 'sleep'>;
   readonly #emit: EventSink;
+  readonly #warn: ((message: string) => void) | undefined;
   readonly #jobs = new Map<string, Job>();
 
-  constructor(clock: Pick<Host, 'now' | 'sleep'>, emit: EventSink) {
+  constructor(
+    clock: Pick<Host, 'now' | 'sleep'>,
+    emit: EventSink,
+    warn?: (message: string) => void,
+  ) {
     this.#clock = clock;
     this.#emit = emit;
+    this.#warn = warn;
   }
 
   /** The latest first. */
@@ -39,6 +45,7 @@ export class Jobs {
     const created = new Job(job, {
       clock: this.#clock,
       emit: this.#emit,
+      warn: this.#warn,
       onGone: ({ id }) => this.#jobs.delete(id),
     });
     this.#jobs.set(created.id, created);

@@ -2,10 +2,14 @@
 // and what the graph and the files are like afterwards.
 
 import { describe, expect, test } from 'vitest';
+import { asQcow2 } from '../../src/chain/chain.ts';
 import { openChain } from '../../src/chain/open.ts';
+import { OptionDict } from '../../src/chain/option-dict.ts';
 import type { OnError } from '../../src/commit/job.ts';
 import { blockCommit } from '../../src/daemon/block-commit.ts';
 import type { Permission } from '../../src/io/locks.ts';
+import { addBitmap } from '../../src/qcow2/bitmap-edit.ts';
+import { createImage } from '../../src/qcow2/create.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { MIB } from '../../src/units.ts';
 import {
@@ -337,4 +341,54 @@ test('the end of the daemon cancels what runs, rests or waits to be finalized', 
     expect(live.jobs.list()).toEqual([]);
     await live.graph.close();
   }
+});
+
+test('a bitmap of the active layer goes on recording over base', async () => {
+  const host = new HeldHost();
+  await makeChain(host, RECORDED);
+  {
+    await using chain = await openChain('/top.qcow2', { host, writable: true });
+    const image = asQcow2(chain.top);
+    await image.changeBitmaps(async (bitmaps) => addBitmap(bitmaps, image, 'b', 65_536));
+  }
+  const live = new LiveChain(host);
+  const options = new OptionDict([['driver', 'qcow2']]);
+  const { node } = await live.graph.addDevice('d', { filename: '/top.qcow2', options });
+  await node.layer.write(0, new Uint8Array(65_536).fill(1));
+  await live.commit({ device: 'd', top: 'mid.qcow2' });
+  await node.layer.write(MIB, new Uint8Array(65_536).fill(2));
+  await live.run();
+  expect(live.told().at(-1)).toBe('null');
+  await node.layer.write(7 * MIB, new Uint8Array(65_536).fill(3));
+  await live.close();
+
+  await using chain = await openChain('/top.qcow2', { host });
+  const { bitmaps } = asQcow2(chain.top);
+  const bitmap = bitmaps.find('b');
+  expect(bitmap).toMatchObject({ enabled: true, inconsistent: false });
+  const dirty: unknown[] = [];
+  if (bitmap) for await (const some of bitmaps.stretchesOf(bitmap)) dirty.push(...some);
+  expect(dirty).toEqual([0, MIB, 7 * MIB].map((start) => [start, start + 65_536]));
+});
+
+test('a header leads to base from its own directory', async () => {
+  const host = new HeldHost();
+  const make = async (name: string, backingFile?: string) => {
+    const backing = backingFile !== undefined && { backingFile, backingFormat: 'qcow2' };
+    await (await createImage(await host.createStorage(name), { size: MIB, ...backing })).close();
+  };
+  await make('/low/base.qcow2');
+  await make('/low/mid.qcow2', 'base.qcow2');
+  await make('/high/top.qcow2', '../low/mid.qcow2');
+  const live = new LiveChain(host);
+  const options = new OptionDict([['driver', 'qcow2']]);
+  await live.graph.addDevice('d', { filename: '/high/top.qcow2', options });
+  await live.commit({ device: 'd', top: '/low/mid.qcow2' });
+  await live.run();
+  expect(live.told().at(-1)).toBe('null');
+  await live.close();
+  const { backingFile } = await Qcow2Image.readHeader(
+    await host.openStorage('/high/top.qcow2', { writable: false }),
+  );
+  expect(backingFile).toBe('../low/base.qcow2');
 });
