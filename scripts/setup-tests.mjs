@@ -7,6 +7,7 @@ import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
 const PROGRAMS = ['qemu-img', 'qemu-io', 'qemu-nbd', 'qemu-storage-daemon', 'mkfs.xfs'].concat([
+  'qemu-system-x86_64',
   'nbdinfo',
   'nbdcopy',
   'nbdsh',
@@ -14,6 +15,7 @@ const PROGRAMS = ['qemu-img', 'qemu-io', 'qemu-nbd', 'qemu-storage-daemon', 'mkf
   'openssl',
 ]);
 const PACKAGES = ['qemu-utils', 'qemu-system-common', 'xfsprogs'].concat([
+  'qemu-system-x86',
   'libnbd-bin',
   'python3-libnbd',
   'nbdkit',

@@ -179,7 +179,10 @@ class Starting {
   }
 
   async export(value: string): Promise<void> {
-    await this.#daemon.exports.add(exportSettings(readOptions(exportOptions, value, 'type')));
+    // QEMU's own help calls them so.
+    const { asQemu } = this.#program;
+    const text = asQemu ? value : value.replace(/(^|,)bitmap\.(?=\d+=)/g, '$1bitmaps.');
+    await this.#daemon.exports.add(exportSettings(readOptions(exportOptions, text, 'type')));
   }
 
   async object(value: string): Promise<void> {

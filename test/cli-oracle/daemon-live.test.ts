@@ -123,3 +123,27 @@ test('serve: one line for a disk, with monitors for programs and for people', as
   expect(await running.ended).toMatchObject({ code: 0, stderr: '' });
   await mustIn(dir, 'qemu-io', '-f', 'qcow2', '-r', '-c', 'read -q -P 7 8M 64k', 'sn4.qcow2');
 });
+
+test('an export shows where there is data, which layer has it, and what a bitmap calls dirty', async () => {
+  const dir = await makeChain();
+  await mustIn(dir, 'qemu-img', 'bitmap', '--add', '-g', '64k', 'sn4.qcow2', 'daily');
+  const shown = 'nbd,id=e,node-name=top,name=disk,writable=on,bitmap.0=daily,allocation-depth=on';
+  const options = [
+    ...['--blockdev', 'qcow2,node-name=top,file.driver=file,file.filename=sn4.qcow2'],
+    ...['--nbd-server', 'addr.type=unix,addr.path=nbd.sock,max-connections=3', '--export', shown],
+  ];
+  startProgram([process.execPath, CLI, 'storage-daemon', ...MONITOR, ...options], dir);
+  const client = await Client.open(join(dir, 'qmp.sock'));
+  const contexts = await mustIn(dir, 'nbdinfo', '--json', 'nbd+unix:///disk?socket=nbd.sock');
+  const expected = ['base:allocation', 'qemu:dirty-bitmap:daily', 'qemu:allocation-depth'];
+  expect(new Set(JSON.parse(contexts).exports[0].contexts)).toEqual(new Set(expected));
+  const uri = 'nbd+unix:///disk?socket=nbd.sock';
+  await mustIn(dir, 'qemu-io', '-f', 'raw', '-c', 'write -q -P 9 3M 64k', uri);
+  const map = await mustIn(dir, 'nbdinfo', '--map=qemu:dirty-bitmap:daily', uri);
+  expect(map.split('\n').map((line) => line.trim().split(/\s+/).slice(0, 3))).toEqual([
+    ...[['0', '3145728', '0'], ['3145728', '65536', '1'], ['3211264', '13565952', '0'], ['']],
+  ]);
+  await client.run('blockdev-add', { driver: 'null-co', 'node-name': 'n' });
+  await client.run('block-export-del', { id: 'e', mode: 'hard' });
+  await client.event('BLOCK_EXPORT_DELETED');
+});
