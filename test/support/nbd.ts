@@ -29,6 +29,8 @@ export async function serveExports(
   const server = await NbdServer.start({
     address: { type: 'unix', path: socket },
     exports: exportsOf(...all),
+    // Machines may be slow.
+    handshakeTimeout: 120_000,
     ...options,
   });
   onTestFinished(() => server.stop());
