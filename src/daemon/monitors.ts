@@ -43,6 +43,7 @@ export function serveHmp(chardev: Chardev, options: HmpSessionOptions): void {
     const session = new HmpSession(
       {
         send: (bytes) => flow.send(bytes),
+        hasRoom: () => flow.hasRoom(),
         pause: () => flow.hold('client'),
         resume: () => flow.release('client'),
       },

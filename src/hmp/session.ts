@@ -8,6 +8,8 @@ export interface HmpLine {
   send(bytes: Uint8Array): void;
   pause(): void;
   resume(): void;
+  /** Resolves when there is room for more, or nobody there. */
+  hasRoom(): Promise<void>;
 }
 
 export interface HmpSessionOptions {
@@ -16,66 +18,79 @@ export interface HmpSessionOptions {
   readonly inTurn: <T>(run: () => Promise<T>) => Promise<T>;
 }
 
+/** Keys that are taken before it is asked whether there is room for what they draw. */
+const KEYS_AT_ONCE = 256;
+
 export class HmpSession {
   readonly #line: HmpLine;
   readonly #options: HmpSessionOptions;
   readonly #editor: LineEditor;
-  /** Came while a command was running. */
-  #waiting: number[] = [];
-  #running = false;
+  /** Came and was not taken yet. */
+  #waiting: Uint8Array[] = [];
+  #entered: string | undefined;
+  #working = false;
   #closed = false;
 
   constructor(line: HmpLine, options: HmpSessionOptions) {
     this.#line = line;
     this.#options = options;
     this.#editor = new LineEditor('(qemu) ', {
-      send: (text) => this.#send(text),
-      enter: (entered) => void this.#run(entered),
+      send: (text) => this.#send(Uint8Array.from(text, (char) => char.charCodeAt(0))),
+      enter: (entered) => {
+        this.#entered = entered;
+      },
       complete: (before) => options.interpreter.complete(before),
     });
-    this.#send(`QEMU ${options.version} monitor - type 'help' for more information\r\n`);
+    this.#print(`QEMU ${options.version} monitor - type 'help' for more information\r\n`);
     this.#editor.start();
   }
 
   feed(bytes: Uint8Array): void {
-    for (const byte of bytes) this.#waiting.push(byte);
-    this.#goOn();
+    this.#waiting.push(bytes);
+    if (!this.#working) void this.#work();
   }
 
   close(): void {
     this.#closed = true;
-  }
-
-  #goOn(): void {
-    const bytes = this.#waiting;
     this.#waiting = [];
-    for (const [i, byte] of bytes.entries()) {
-      if (this.#running) {
-        this.#waiting.push(...bytes.slice(i));
-        return;
-      }
-      this.#editor.feed(byte);
-    }
   }
 
-  async #run(line: string): Promise<void> {
-    this.#running = true;
+  async #work(): Promise<void> {
+    this.#working = true;
     this.#line.pause();
-    const { interpreter, inTurn } = this.#options;
-    const text = await inTurn(() => interpreter.run(line));
-    this.#send(text, true);
-    this.#running = false;
-    if (this.#closed) return;
-    this.#editor.start();
+    for (let bytes = this.#waiting.shift(); bytes !== undefined; bytes = this.#waiting.shift()) {
+      const left = bytes.subarray(this.#type(bytes));
+      if (left.length > 0) this.#waiting.unshift(left);
+      await this.#run();
+      await this.#line.hasRoom();
+    }
+    this.#working = false;
     this.#line.resume();
-    this.#goOn();
   }
 
-  #send(text: string, decoded = false): void {
-    if (this.#closed) return;
-    const bytes = decoded
-      ? new TextEncoder().encode(text)
-      : Uint8Array.from(text, (char) => char.charCodeAt(0));
-    this.#line.send(bytes);
+  /** Up to the end of a line; returns how many were taken. */
+  #type(bytes: Uint8Array): number {
+    let taken = 0;
+    while (taken < Math.min(bytes.length, KEYS_AT_ONCE) && this.#entered === undefined) {
+      this.#editor.feed(bytes[taken++] ?? 0);
+    }
+    return taken;
+  }
+
+  async #run(): Promise<void> {
+    const line = this.#entered;
+    if (line === undefined || this.#closed) return;
+    this.#entered = undefined;
+    const { interpreter, inTurn } = this.#options;
+    this.#print(await inTurn(() => interpreter.run(line)));
+    this.#editor.start();
+  }
+
+  #print(text: string): void {
+    this.#send(new TextEncoder().encode(text));
+  }
+
+  #send(bytes: Uint8Array): void {
+    if (!this.#closed) this.#line.send(bytes);
   }
 }

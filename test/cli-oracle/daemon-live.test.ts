@@ -4,9 +4,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { makeCertificates } from '../support/certificates.ts';
 import { CLI } from '../support/cli.ts';
 import { Client, MONITOR, startDaemon, startProgram } from '../support/daemon.ts';
-import { mustIn } from '../support/qemu.ts';
+import { mustIn, run } from '../support/qemu.ts';
 import {
   DEVICE,
   expectedView,
@@ -146,4 +147,39 @@ test('an export shows where there is data, which layer has it, and what a bitmap
   await client.run('blockdev-add', { driver: 'null-co', 'node-name': 'n' });
   await client.run('block-export-del', { id: 'e', mode: 'hard' });
   await client.event('BLOCK_EXPORT_DELETED');
+});
+
+test('over TLS both ways: a disk that another of our daemons serves', async () => {
+  const dir = await makeChain();
+  await makeCertificates(join(dir, 'pki'));
+  const at = (endpoint: string) => [
+    ...['--object', `tls-creds-x509,id=tls,endpoint=${endpoint},dir=pki`],
+  ];
+  const server = [
+    ...at('server'),
+    ...['--blockdev', 'qcow2,node-name=top,file.driver=file,file.filename=sn4.qcow2'],
+    ...['--nbd-server', 'addr.type=unix,addr.path=nbd.sock,tls-creds=tls'],
+    ...['--export', 'nbd,id=e,node-name=top,name=disk,writable=on'],
+  ];
+  startDaemon('ours', [...MONITOR, ...server], dir);
+  await Client.open(join(dir, 'qmp.sock'));
+  const remote = 'driver=nbd,server.type=unix,server.path=nbd.sock,export=disk,tls-creds=tls';
+  const client = [
+    ...at('client'),
+    ...['--blockdev', `${remote},tls-hostname=localhost,node-name=remote`],
+    ...['--nbd-server', 'addr.type=unix,addr.path=nbd2.sock'],
+    ...['--export', 'nbd,id=e,node-name=remote,name=disk,writable=on'],
+  ];
+  startDaemon('ours', client, dir);
+  await Client.connect(join(dir, 'nbd2.sock'));
+  const uri = 'nbd+unix:///disk?socket=nbd2.sock';
+  const commands = [
+    'write -q -P 9 3M 64k',
+    'flush',
+    'read -q -P 9 3M 64k',
+    'read -q -P 0x10 0 64k',
+  ];
+  await mustIn(dir, 'qemu-io', '-f', 'raw', ...commands.flatMap((each) => ['-c', each]), uri);
+  const plain = await run('nbdinfo', ['nbd+unix:///disk?socket=nbd.sock'], { cwd: dir });
+  expect(plain.code).not.toBe(0);
 });

@@ -115,6 +115,11 @@ test('people and programs at the same time; what people see is as in QEMU', asyn
     'n\x1b[K\x1b[Dno\x1b[K\x1b[D\x1b[Dnop\x1b[K\x1b[D\x1b[D\x1b[Dno\x1b[K\x1b[D\x1b[Dnoe\x1b[K\r\n' +
       "unknown command: 'noe'\r\n(qemu) ",
   );
+  // Each key of a long line draws all of it: far more comes back than was sent.
+  people.send(`${'x'.repeat(700)}\nhelp quit\n`);
+  expect(await people.textUntil(/quit the emulator\r\n\(qemu\) /)).toContain(
+    `unknown command: '${'x'.repeat(700)}'`,
+  );
   const client = await Client.open(join(dir, 'qmp.sock'));
   await client.run('block-commit', { ...COMMIT, speed: 1 });
   people.send('info block-jobs\n');
