@@ -8,18 +8,13 @@ export function printJson(value: JsonOf<number | bigint>): string {
   if (typeof value !== 'object' || value === null) return String(value);
   if (Array.isArray(value)) return `[${value.map(printJson).join(', ')}]`;
   const members = value as Members;
-  const texts = printed(members).map(
+  const texts = inTableOrder(Object.keys(members)).map(
     (key) => `${printString(key)}: ${printJson(members[key] ?? null)}`,
   );
   return `{${texts.join(', ')}}`;
 }
 
 type Members = { readonly [key: string]: JsonOf<number | bigint> };
-
-/** Of those that share a place in the table, the one that was entered last comes first. */
-function printed(members: Members): readonly string[] {
-  return inTableOrder(Object.keys(members).reverse());
-}
 
 const INDENT = '    ';
 
@@ -31,7 +26,7 @@ export function printPretty(value: JsonOf<number | bigint>, indent = ''): string
   if (Array.isArray(value)) for (const item of value) lines.push(printPretty(item, inner));
   else {
     const members = value as Members;
-    for (const key of printed(members)) {
+    for (const key of inTableOrder(Object.keys(members))) {
       lines.push(`${printString(key)}: ${printPretty(members[key] ?? null, inner)}`);
     }
   }
@@ -69,7 +64,10 @@ function withoutZeros(digits: string): string {
 
 const BUCKETS = 512;
 
-/** Keys in the order in which QEMU walks a dictionary: a hash table of fixed size. */
+/**
+ * Keys in the order in which QEMU walks a dictionary: a hash table of fixed size. Those that share a
+ * place stay in their order: there, the one that was entered last comes first.
+ */
 export function inTableOrder(keys: readonly string[]): readonly string[] {
   const placed = keys.map((key, i) => ({ key, i, bucket: bucketOf(key) }));
   return placed.sort((a, b) => a.bucket - b.bucket || a.i - b.i).map(({ key }) => key);

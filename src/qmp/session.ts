@@ -150,17 +150,18 @@ export class QmpSession {
   #send(value: object): void {
     if (this.#closed) return;
     const print = this.#options.pretty ? printPretty : printJson;
-    this.#line.send(`${print(withoutUndefined(value)).replaceAll('\n', '\r\n')}\r\n`);
+    this.#line.send(`${print(asEntered(value)).replaceAll('\n', '\r\n')}\r\n`);
   }
 }
 
-/** What comes from the daemon may have members that are there in name alone. */
-function withoutUndefined(value: unknown): WireValue {
+/** Without members that are there in name alone; those entered last come first, as in QEMU's tables. */
+function asEntered(value: unknown): WireValue {
   if (typeof value !== 'object' || value === null) return value as WireValue;
-  if (Array.isArray(value)) return value.map(withoutUndefined);
+  if (Array.isArray(value)) return value.map(asEntered);
   return Object.fromEntries(
     Object.entries(value)
       .filter(([, each]) => each !== undefined)
-      .map(([key, each]) => [key, withoutUndefined(each)]),
+      .reverse()
+      .map(([key, each]) => [key, asEntered(each)]),
   );
 }

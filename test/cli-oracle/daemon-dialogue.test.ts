@@ -95,17 +95,16 @@ test('what is no command', () =>
     '{"execute": "a\\u007fb\\u0080"}',
   ]));
 
+const IDS = [
+  '{"a": [1, "x", null, 1.5, -0.0, 1e10, 18446744073709551615, -9223372036854775808]}',
+  ...['null', 'true', '0.1', '"\\u00e9\\n\'\\""', '1e400', '-0', '1.0', '1.5e-7', '1e22', '[]'],
+  ...['123456789012345678.0', '9'.repeat(30), `-${'9'.repeat(30)}`, '-1e-5', '12345678.9e3'],
+  '{"execute": 1, "arguments": 2, "id": 3, "return": 4, "error": 5, "event": 6}',
+  '{"major": 1, "minor": 2, "micro": 3, "inject-error.0.event": 4, "inject-error.0.errno": 5}',
+];
+
 test('ids of any kind come back', () =>
-  expectSame(
-    [
-      '{"a": [1, "x", null, 1.5, -0.0, 1e10, 18446744073709551615, -9223372036854775808]}',
-      ...['null', 'true', '0.1', '"\\u00e9\\n\'\\""', '1e400', '-0', '1.0', '1.5e-7', '1e22', '[]'],
-      ...['123456789012345678.0', '9'.repeat(30), `-${'9'.repeat(30)}`, '-1e-5', '12345678.9e3'],
-      '{"execute": 1, "arguments": 2, "id": 3, "return": 4, "error": 5, "event": 6}',
-    ]
-      .map((id) => `{"execute": "query-jobs", "id": ${id}}`)
-      .reduce<string[]>((lines, line) => [...lines, line], [NEGOTIATE]),
-  ));
+  expectSame([NEGOTIATE, ...IDS.map((id) => `{"execute": "query-jobs", "id": ${id}}`)]));
 
 test('what is no JSON, and where the next command begins', () =>
   expectSame([

@@ -68,7 +68,7 @@ function comparable(value: unknown): unknown {
 
 const shown = (answers: readonly unknown[]) => comparable(withoutTiming(answers));
 
-/** Whoever recorded took his time: the job waited for its speed when it was cancelled. */
+/** Whoever recorded took his time: the job waited for its speed when it was told to rest, or to end. */
 async function atRest(client: Client): Promise<void> {
   for (;;) {
     const jobs = (await client.run('query-block-jobs')) as readonly Message[];
@@ -79,7 +79,7 @@ async function atRest(client: Client): Promise<void> {
 async function lead(client: Client, exchanges: readonly Exchange[]): Promise<void> {
   expect(exchanges.length).toBeGreaterThan(0);
   for (const { command, args, answers } of exchanges) {
-    if (command === 'block-job-cancel') await atRest(client);
+    if (/^block-job-(cancel|pause)$/.test(command)) await atRest(client);
     client.send(`${JSON.stringify({ execute: command, arguments: args })}\n`);
     const got: Message[] = [];
     while (got.length < answers.length) {
