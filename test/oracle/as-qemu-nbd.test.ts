@@ -143,6 +143,7 @@ bitmap --add nbd+unix:///exp?socket=s b
 resize -f raw nbd+unix:///exp?socket=s 20M
 commit o.qcow2
 commit nbd+unix:///exp?socket=s
+commit nbd:x
 rebase -u -b nbd+unix:///exp?socket=s -F raw o.qcow2
 rebase -b r.raw -F raw o.qcow2
 create -f qcow2 -b nbd+unix:///exp?socket=s -F raw n.qcow2
