@@ -37,7 +37,9 @@ async function buildCommand() {
     );
   }
   const names = JSON.stringify(alone);
-  const choice = `${names}.includes(process.argv[2])?process.argv[2]:'main'`;
+  const daemon = '/(^|\\/)qemu-storage-daemon$/.test(process.argv[1])';
+  const verb = `${names}.includes(process.argv[2])?process.argv[2]:'main'`;
+  const choice = `${daemon}?'storage-daemon':${verb}`;
   const stub = `#!/usr/bin/env node\n${NO_DEBUGGER}require('./cli/'+(${choice})+'.cjs');\n`;
   writeFileSync('dist/cli.cjs', stub);
   chmodSync('dist/cli.cjs', 0o755);

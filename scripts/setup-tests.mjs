@@ -1,5 +1,5 @@
-// Before the tests: QEMU's programs judge what we write, so they have to be there, and what makes
-// a file system that shares extents. As root on a
+// Before the tests: QEMU's programs judge what we write, those of libnbd and nbdkit our NBD, so they
+// have to be there, and what makes a file system that shares extents and certificates. As root on a
 // machine with apt-get they are installed; else the line to type is printed and the tests fail.
 
 import { spawnSync } from 'node:child_process';
@@ -11,11 +11,12 @@ const PROGRAMS = [
   'qemu-io',
   'qemu-nbd',
   'qemu-storage-daemon',
-  'mkfs.xfs',
-  'strace',
-  'time',
-];
-const PACKAGES = ['qemu-utils', 'qemu-system-common', 'xfsprogs', 'strace', 'time'];
+  'qemu-system-x86_64',
+].concat(['nbdinfo', 'nbdcopy', 'nbdsh', 'nbdkit', 'openssl'], ['mkfs.xfs', 'strace', 'time']);
+const PACKAGES = ['qemu-utils', 'qemu-system-common', 'qemu-system-x86'].concat(
+  ['libnbd-bin', 'python3-libnbd', 'nbdkit', 'openssl'],
+  ['xfsprogs', 'strace', 'time'],
+);
 
 const missing = PROGRAMS.filter((name) => !onPath(name));
 if (missing.length > 0) install();

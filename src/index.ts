@@ -38,6 +38,7 @@ export type {
   FileDescription,
   ImageDescription,
   InjectErrorRule,
+  NbdDescription,
   NodeOptions,
   NullDescription,
   OverlapChecks,
@@ -71,6 +72,8 @@ export type {
   FileIdentity,
   HashName,
   Host,
+  NbdServerAddress,
+  NbdTarget,
   OpenStorageOptions,
 } from './io/host.ts';
 export type { Permission } from './io/locks.ts';

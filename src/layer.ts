@@ -42,7 +42,7 @@ export type Extent =
     };
 
 /** The driver whose guest's bytes a layer is; the formats proper are the first two. */
-export type LayerFormat = 'qcow2' | 'raw' | 'file' | 'host_device' | 'null-co' | 'blkdebug';
+export type LayerFormat = 'qcow2' | 'raw' | 'file' | 'host_device' | 'null-co' | 'blkdebug' | 'nbd';
 
 export interface GrowOptions {
   /** Bitmaps that are inconsistent (good for removal alone) stay as they are instead of refusing. */

@@ -154,7 +154,7 @@ export interface Qcow2Details {
 }
 
 /** Format of a layer; `json:{...}` names can also mean the protocols and filters that they name. */
-export type LayerFormat = 'qcow2' | 'raw' | 'file' | 'host_device' | 'null-co' | 'blkdebug';
+export type LayerFormat = 'qcow2' | 'raw' | 'file' | 'host_device' | 'null-co' | 'blkdebug' | 'nbd';
 
 /** One image of a chain. It lives as long as its chain is open. */
 export interface Layer {

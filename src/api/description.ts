@@ -47,6 +47,25 @@ export interface NullDescription extends NodeOptions {
   readonly 'latency-ns'?: number;
 }
 
+/** An export of an NBD server. TLS needs a host that has the credentials: `Host.openNbd`. */
+export interface NbdDescription extends NodeOptions {
+  readonly driver: 'nbd';
+  readonly server:
+    | { readonly type: 'unix'; readonly path: string }
+    /** `port`: a number, or the name of a service. */
+    | { readonly type: 'inet'; readonly host: string; readonly port: string };
+  /** Name of the export. Default: the empty one. */
+  readonly export?: string;
+  /** Name of the credentials for TLS. Default: nothing is encrypted. */
+  readonly 'tls-creds'?: string;
+  /** What the server's certificate has to be for. Default: the server's host. */
+  readonly 'tls-hostname'?: string;
+  /** How long requests wait for a lost connection to come back, in seconds. Default 0: they fail. */
+  readonly 'reconnect-delay'?: number;
+  /** How long opening tries to connect, in seconds. Default 0: once. */
+  readonly 'open-timeout'?: number;
+}
+
 /** Injects errors into what it stands on. */
 export interface DebugDescription extends NodeOptions {
   readonly driver: 'blkdebug';
@@ -163,6 +182,7 @@ export interface ProbedDescription extends NodeOptions {
 export type ImageDescription =
   | FileDescription
   | NullDescription
+  | NbdDescription
   | DebugDescription
   | RawDescription
   | Qcow2Description

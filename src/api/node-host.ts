@@ -2,7 +2,7 @@
 
 import { trustingHost } from '../chain/trust.ts';
 import type { Codecs, Host } from '../io/host.ts';
-import { nodeHost as thisMachine } from '../io/node-host.ts';
+import { nodeHost as thisMachine } from '../nbd/node-host.ts';
 
 /**
  * This machine as Node.js shows it: its files and devices, image locks, kernel copies and holes. Names in

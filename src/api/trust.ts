@@ -2,7 +2,7 @@
 
 import { trustingHost as engineHost } from '../chain/trust.ts';
 import type { Host } from '../io/host.ts';
-import { nodeHost as thisMachine } from '../io/node-host.ts';
+import { nodeHost as thisMachine } from '../nbd/node-host.ts';
 import { nodeHost } from './node-host.ts';
 
 /** What images may make us open: see {@link trustingHost}. */

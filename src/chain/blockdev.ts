@@ -3,14 +3,16 @@
 
 import { ImageError } from '../errors.ts';
 import type { DebugRule } from '../io/blkdebug.ts';
+import type { NbdTarget } from '../io/host.ts';
+import { type JsonValue, parseJson } from '../json/parser.ts';
 import type { StructureKind } from '../qcow2/overlap.ts';
 import { GIB } from '../units.ts';
 import { takeRules } from './debug-rules.ts';
 import { checkDriver, type Format, isProtocol, type Protocol } from './drivers.ts';
 import { hostFileOf, protocolOf, withoutProtocol } from './filename.ts';
+import { isNbdName, parseNbd } from './nbd-options.ts';
 import { type EncryptOptions, takeCommon, takeQcow2Options } from './node-options.ts';
 import { OptionDict } from './option-dict.ts';
-import { type JsonValue, parseJson } from './qemu-json.ts';
 
 /** What any node may have. */
 export interface CommonOptions {
@@ -21,7 +23,7 @@ export interface CommonOptions {
   readonly noFlush: boolean | undefined;
 }
 
-interface NodeParts {
+export interface NodeParts {
   readonly common: CommonOptions;
   /** Options that make it another node than its file name alone would, as they were given. */
   readonly strong: ReadonlyMap<string, JsonValue>;
@@ -51,6 +53,12 @@ export interface DebugNode extends NodeParts {
   readonly rules: readonly DebugRule[];
 }
 
+export interface NbdNode extends NodeParts {
+  readonly driver: 'nbd';
+  /** Its name is the one that means the same. */
+  readonly target: NbdTarget;
+}
+
 export interface RawNode extends NodeParts {
   readonly driver: 'raw';
   readonly file: BlockNode;
@@ -74,7 +82,7 @@ export interface Qcow2Node extends NodeParts {
 
 export type FormatNode = RawNode | Qcow2Node;
 /** What gives bytes; a raw image can be the file of another one. */
-export type BlockNode = FileNode | NullNode | DebugNode | FormatNode;
+export type BlockNode = FileNode | NullNode | DebugNode | NbdNode | FormatNode;
 
 /** An image whose format its content has to tell. */
 export interface UnprobedNode {
@@ -129,7 +137,7 @@ export function parseFormat(driver: string, file: BlockNode, options: OptionDict
 }
 
 /** What a `json:` name says joins the options, which win. */
-function withJson(
+export function withJson(
   filename: string | undefined,
   options: OptionDict,
 ): { readonly name: string | undefined; readonly options: OptionDict } {
@@ -154,7 +162,7 @@ function takeDriver(options: OptionDict): Format | Protocol | undefined {
   return name === undefined ? undefined : checkDriver(name);
 }
 
-function takeBacking(options: OptionDict): BackingOptions {
+export function takeBacking(options: OptionDict): BackingOptions {
   const value = options.get('backing');
   const none = value === null || value === '';
   const isEmpty = typeof value === 'object';
@@ -194,7 +202,7 @@ export function noSuchNode(name: string): ImageError {
 }
 
 /** What stands below a format or a filter: bytes, by a name or by options. */
-function parseFile(filename: string | undefined, given: OptionDict): BlockNode {
+export function parseFile(filename: string | undefined, given: OptionDict): BlockNode {
   const { name, options } = withJson(filename, given);
   const driver = takeDriver(options);
   if (driver === undefined) {
@@ -219,6 +227,7 @@ function protocolFor(name: string): Protocol | null {
   if (protocol === null) return null;
   if (protocol === 'file' || protocol === 'blkdebug' || protocol === 'null-co') return protocol;
   if (protocol === 'host_device') return protocol;
+  if (isNbdName(name)) return 'nbd';
   throw new ImageError('unsupported', `Unknown protocol '${protocol}'`);
 }
 
@@ -230,6 +239,7 @@ function parseProtocol(
   if (filename !== undefined && options.has('filename')) throw twoNames();
   if (driver === 'null-co') return parseNull(filename, options);
   if (driver === 'blkdebug') return parseDebug(filename, options);
+  if (driver === 'nbd') return parseNbd(filename, options);
   return parseFileNode(driver, filename, options);
 }
 
@@ -300,13 +310,18 @@ const LIMITS = [
 
 function parseDebug(filename: string | undefined, options: OptionDict): DebugNode {
   const named = filename === undefined ? undefined : splitDebugName(filename);
-  const strong = strongOf(options, ['config', 'inject-error.', 'set-state.', ...LIMITS]);
-  if (named?.config !== undefined) strong.set('config', named.config);
-  const common = takeCommon(options);
-  const config = named?.config ?? options.takeText('config');
-  const rules = takeRules(options);
+  if (named?.config !== undefined) options.set('config', named.config);
   const image = takeChild(options, 'image', named?.image ?? options.takeText('x-image'));
   if (image === undefined) throw invalid('A block device must be specified for "image"');
+  return parseDebugOver(image, options);
+}
+
+/** The filter over `image`. `options` are used up. */
+export function parseDebugOver(image: BlockNode, options: OptionDict): DebugNode {
+  const strong = strongOf(options, ['config', 'inject-error.', 'set-state.', ...LIMITS]);
+  const common = takeCommon(options);
+  const config = options.takeText('config');
+  const rules = takeRules(options);
   checkLimits(options);
   const unknown = options.keys()[0];
   return { driver: 'blkdebug', image, config, rules, common, strong, unknown };

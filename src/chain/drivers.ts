@@ -4,7 +4,7 @@ import { ImageError } from '../errors.ts';
 
 /** They have a place for a file below them. */
 const FORMATS = ['raw', 'qcow2'] as const;
-const PROTOCOLS = ['file', 'host_device', 'null-co', 'blkdebug'] as const;
+const PROTOCOLS = ['file', 'host_device', 'null-co', 'blkdebug', 'nbd'] as const;
 
 export type Format = (typeof FORMATS)[number];
 export type Protocol = (typeof PROTOCOLS)[number];
@@ -15,7 +15,7 @@ export const DRIVERS: readonly (Format | Protocol)[] = [...FORMATS, ...PROTOCOLS
 /** Those of QEMU that can be named where a file is opened. */
 const FOREIGN =
   'blklogwrites blkreplay blkverify bochs cloop compress copy-before-write copy-on-read dmg ftp ' +
-  'ftps gluster host_cdrom http https iscsi luks nbd nfs null-aio nvme nvme-io_uring parallels ' +
+  'ftps gluster host_cdrom http https iscsi luks nfs null-aio nvme nvme-io_uring parallels ' +
   'preallocate qcow qed quorum rbd replication ssh throttle vdi vhdx vmdk vpc vvfat';
 /** These it has beyond that. */
 const RARE =

@@ -1,8 +1,9 @@
 // The name that stands for a node and all below it: a file's name where opening that would give the
 // same tree, else its options as `json:{...}`. Pure.
 
-import type { BlockNode, DebugNode, FormatNode } from './blockdev.ts';
-import { type JsonValue, printJson } from './qemu-json.ts';
+import type { JsonValue } from '../json/parser.ts';
+import { printJson } from '../json/printer.ts';
+import type { BlockNode, DebugNode, FormatNode, NbdNode } from './blockdev.ts';
 
 export interface NodeName {
   /** Null where no plain name means the same. */
@@ -23,6 +24,11 @@ export function fileName(driver: string, filename: string): NodeName {
 export function nullName({ strong }: BlockNode): NodeName {
   const options = { ...Object.fromEntries(strong), driver: 'null-co' };
   return { exact: strong.size === 0 ? 'null-co://' : null, options, isProtocol: true };
+}
+
+export function nbdName({ target, strong }: NbdNode): NodeName {
+  const options = { ...Object.fromEntries(strong), driver: 'nbd' };
+  return { exact: target.filename, options, isProtocol: true };
 }
 
 export function debugName({ strong }: DebugNode, image: NodeName): NodeName {

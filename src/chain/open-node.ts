@@ -14,12 +14,13 @@ import type {
   CommonOptions,
   DebugNode,
   FileNode,
+  NbdNode,
   NullNode,
   Qcow2Node,
   RawNode,
 } from './blockdev.ts';
 import { parseRules } from './debug-rules.ts';
-import { debugName, fileName, formatName, type NodeName, nullName } from './node-name.ts';
+import { debugName, fileName, formatName, type NodeName, nbdName, nullName } from './node-name.ts';
 import type { Secrets } from './secrets.ts';
 
 export interface NodeContext {
@@ -42,9 +43,9 @@ export interface OpenedNode {
 
 const invalid = (message: string) => new ImageError('invalid', message);
 
-/** The file at the bottom; null where there is none. */
+/** The file at the bottom; null where there is none, on this machine. */
 export function leafOf(node: BlockNode): FileNode | null {
-  if (node.driver === 'null-co') return null;
+  if (node.driver === 'null-co' || node.driver === 'nbd') return null;
   if (node.driver === 'blkdebug') return leafOf(node.image);
   return node.driver === 'raw' || node.driver === 'qcow2' ? leafOf(node.file) : node;
 }
@@ -92,6 +93,7 @@ function cacheMode(mode: CacheMode, { direct, noFlush }: CommonOptions): CacheMo
 function openByDriver(node: BlockNode, context: NodeContext): Promise<OpenedNode> {
   if (node.driver === 'null-co') return openNull(node, context);
   if (node.driver === 'blkdebug') return openDebug(node, context);
+  if (node.driver === 'nbd') return openExport(node, context);
   if (node.driver === 'raw') return openRaw(node, context);
   if (node.driver === 'qcow2') return context.openImage(node, context);
   return openFile(node, context);
@@ -127,16 +129,32 @@ async function openNull(node: NullNode, { host, writable }: NodeContext): Promis
   return { storage, name: nullName(node), driver: 'null-co', source: WHOLE_FILE };
 }
 
+async function openExport(node: NbdNode, { host, writable }: NodeContext): Promise<OpenedNode> {
+  const { target } = node;
+  if (host.openNbd === undefined) {
+    throw new ImageError('unsupported', "Unknown protocol 'nbd'");
+  }
+  const storage = await host.openNbd(target, { writable });
+  return { storage, name: nbdName(node), driver: 'nbd', source: WHOLE_FILE };
+}
+
 async function openDebug(node: DebugNode, context: NodeContext): Promise<OpenedNode> {
-  const fromFile = node.config === undefined ? [] : await readRules(node.config, context.host);
+  const rules = await rulesOf(node, context.host);
   const { storage, name, source } = await openNode(node.image, context);
-  const rules = [...fromFile, ...node.rules];
   return {
     storage: new BlkdebugStorage(storage, rules),
     name: debugName(node, name),
     driver: 'blkdebug',
     source,
   };
+}
+
+/** Those of its file, and its own. */
+export async function rulesOf(
+  { config, rules }: DebugNode,
+  host: Host,
+): Promise<readonly DebugRule[]> {
+  return [...(config === undefined ? [] : await readRules(config, host)), ...rules];
 }
 
 /** Longer configurations are a mistake. */

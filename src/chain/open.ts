@@ -5,6 +5,8 @@ import { assert, ImageError, isMachineFault, reworded, UNTOUCHED, withState } fr
 import type { CacheMode, Host } from '../io/host.ts';
 import type { FilePart } from '../io/permissions.ts';
 import type { Storage } from '../io/storage.ts';
+import type { JsonValue } from '../json/parser.ts';
+import { inTableOrder } from '../json/printer.ts';
 import type { Layer } from '../layer.ts';
 import { whyBitmapsVoid } from '../qcow2/bitmap-directory.ts';
 import type { Checking } from '../qcow2/header.ts';
@@ -39,7 +41,6 @@ import {
 import { FileBelowError, finish, lock, openQcow2 } from './open-qcow2.ts';
 import { OptionDict } from './option-dict.ts';
 import { PROBE_BYTES, probeFormat } from './probe.ts';
-import { inTableOrder, type JsonValue } from './qemu-json.ts';
 import type { Secrets } from './secrets.ts';
 
 export type OnWarning = (message: string, advice: string) => void;

@@ -2,9 +2,9 @@
 // is left in the end nobody knows. Texts and typed values mean the same.
 
 import { ImageError } from '../errors.ts';
+import type { JsonValue } from '../json/parser.ts';
+import { inTableOrder } from '../json/printer.ts';
 import { parseSize } from '../units.ts';
-import type { JsonValue } from './qemu-json.ts';
-import { inTableOrder } from './qemu-json.ts';
 
 const invalid = (message: string) => new ImageError('invalid', message);
 

@@ -3,7 +3,7 @@
 
 import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import type { LayerFormat } from '../layer.ts';
+import type { Layer, LayerFormat } from '../layer.ts';
 import { type BackingPointer, checkBackingFits } from '../qcow2/backing.ts';
 import type { Qcow2Image } from '../qcow2/image.ts';
 import type { ChainLayer } from './chain.ts';
@@ -51,9 +51,15 @@ export async function prepareRelink(
   return { overlay, ...pointer, ...(fits && { left }) };
 }
 
-/** Rewrites the header; durable when it resolves. */
-export async function relink({ overlay, ...pointer }: Relink): Promise<void> {
-  await overlay.setBackingFile(pointer);
+/**
+ * Rewrites the header; durable when it resolves. `below`: the layer that the overlay, used meanwhile,
+ * stands on from then on. Default: the one that it has.
+ */
+export async function relink(
+  { overlay, ...pointer }: Relink,
+  below: Layer | null = overlay.backing,
+): Promise<void> {
+  await overlay.setBackingFile(pointer, below);
 }
 
 /** As base is named now, where that means the same file; else relative, absolute where it was. */

@@ -4,6 +4,7 @@
 import { ImageError } from '../errors.ts';
 import type { Host, OpenStorageOptions } from '../io/host.ts';
 import { hostFileOf, protocolOf } from './filename.ts';
+import { isNbdName } from './nbd-options.ts';
 
 /** How far images are trusted. */
 export interface Trust {
@@ -53,6 +54,8 @@ export function trustingHost(host: Host, { directories, protocols = false }: Tru
     realPath: (filename) => host.realPath(filename),
     listFiles: (directory) => host.listFiles(directory),
     freeSpace: (filename) => host.freeSpace(filename),
+    // Named by the user, or allowed by name below.
+    ...(host.openNbd !== undefined && { openNbd: host.openNbd.bind(host) }),
     fileSystem: async (filename) => await host.fileSystem?.(filename),
     async remove(filename) {
       await check(filename);
@@ -80,9 +83,9 @@ export function isPlain(name: string): boolean {
   return protocol === null || protocol === 'file';
 }
 
-/** Other protocols than `json:` are those of drivers that we don't have: refused by who opens them. */
+/** Protocols of drivers that we don't have are refused by who opens them. */
 function checkPlain(name: string): void {
-  if (protocolOf(name) !== 'json') return;
+  if (protocolOf(name) !== 'json' && !isNbdName(name)) return;
   throw new ImageError('invalid', `An image names '${name}', which is no plain file name`, {
     hint: 'If you trust the image, allow it (--allow-protocols; in the library, trustingHost).',
   });

@@ -24,6 +24,12 @@ const LONG_OPTIONS: Readonly<Record<string, readonly string[]>> = {
   rebase: ['object', 'image-opts', 'force-share'],
   resize: ['object', 'image-opts', 'preallocation', 'shrink'],
   snapshot: ['object', 'image-opts', 'force-share'],
+  'storage-daemon': ['blockdev', 'chardev', 'daemonize', 'export', 'monitor', 'nbd-server'].concat([
+    'object',
+    'pidfile',
+    'trace',
+    'version',
+  ]),
 };
 
 export function isLongOptionOfQemu(verb: string, long: string): boolean {

@@ -4,7 +4,7 @@
 import type { Chain } from '../chain/chain.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, reworded } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 import {
   addBitmap,
   type BitmapSource,
@@ -67,7 +67,7 @@ export async function runBitmap(argv: readonly string[], program: ProgramContext
       parsed((text) => granularityOf(text, program)),
     )
     .option('-f, --format <fmt>', 'format of FILENAME; without it, probed')
-    .option('--object <object>', 'define an object (secret)', objects)
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands, options } = parseVerb<Flags>(withTrust(command), argv, program);
   const { granularity = 0 } = flags;

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { type Survey, surveyChain } from '../chain/survey.ts';
 import { errnoOf, ImageError, strerror } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import { patientHost } from '../io/node-host.ts';
+import { patientHost } from '../nbd/node-host.ts';
 import { chainToJson, isBroken } from './chain-json.ts';
 import { layoutFor } from './chain-picture.ts';
 import { chainSvg, SVG_CELLS } from './chain-svg.ts';

@@ -4,8 +4,8 @@ import { hostFileOf, resolveName } from '../chain/filename.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import { patientHost } from '../io/node-host.ts';
 import { OverlayStorage } from '../io/overlay.ts';
+import { patientHost } from '../nbd/node-host.ts';
 import { type CheckResult, checkImage, type Tell } from '../qcow2/check.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Fix, repairImage } from '../qcow2/repair.ts';
@@ -61,7 +61,7 @@ export async function runCheck(argv: readonly string[], program: ProgramContext)
     .option('--dry-run', 'say what a repair (-r all, or as given) would do; write nothing')
     .option('-T, --source-cache <mode>', `cache mode: ${CACHE_MODES.join(', ')}`, 'writeback')
     .option('-U, --force-share', 'open the image although another process writes to it')
-    .option('--object <object>', 'define an object (secret)', objects)
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   const secrets = await readSecrets(flags.object);

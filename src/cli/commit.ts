@@ -4,7 +4,7 @@ import type { Secrets } from '../chain/secrets.ts';
 import { commit } from '../commit/commit.ts';
 import type { CommitOptions, CommitPlan, CommitResult } from '../commit/options.ts';
 import { ImageError } from '../errors.ts';
-import { nodeHost, patientHost } from '../io/node-host.ts';
+import { nodeHost, patientHost } from '../nbd/node-host.ts';
 import type { Command } from './command.ts';
 import { type CommitReport, JsonReport, TextReport } from './commit-report.ts';
 import { checkNotEmpty, openNamed } from './open-named.ts';
@@ -67,7 +67,7 @@ function command(program: ProgramContext): Command {
     .option('-q, --quiet', 'print errors only')
     .option('-r, --rate-limit <rate>', 'bytes per second, with suffix k, M, G, T, P or E', rate)
     .option('-t, --cache <mode>', `cache mode: ${CACHE_MODES.join(', ')}`, 'writeback')
-    .option('--object <object>', 'define an object (secret)', objects)
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', objects)
     .option('--image-opts', 'FILENAME is a list of options: driver=qcow2,file.filename=NAME')
     .option('--top <name>', 'merge from this layer down; its overlay is relinked to the base')
     .option('--overlay <file>', 'with --top: relink this image too (repeatable)', collect)

@@ -7,6 +7,7 @@ import { CompareError } from '../chain/compare-pieces.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
 import { createNodeHost } from '../io/node-host.ts';
+import { withNbd } from '../nbd/node-host.ts';
 import { KIB } from '../units.ts';
 import type { Reader } from './command.ts';
 import { openNamed, warner } from './open-named.ts';
@@ -17,7 +18,7 @@ import { StepProgress } from './step-progress.ts';
 import { type TrustFlags, trusted, withTrust } from './trust.ts';
 
 /** Small tables are there sooner than the thread pool is; data is read several pieces at once. */
-const machine = createNodeHost({ waits: 4 * KIB });
+const machine = withNbd(createNodeHost({ waits: 4 * KIB }));
 
 interface Flags extends TrustFlags {
   readonly object?: readonly string[];
@@ -49,7 +50,11 @@ export async function runCompare(
     .option('-q, --quiet', 'print errors only')
     .option('-s, --strict', 'sizes, and what is allocated, must be the same too')
     .option('-U, --force-share', 'open the images although another process writes to them')
-    .option('--object <object>', 'define an object (secret)', objectsOrExit(program))
+    .option(
+      '--object <object>',
+      'define an object (secret, tls-creds-x509)',
+      objectsOrExit(program),
+    )
     .option('--image-opts', 'each FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   let secrets: Secrets;

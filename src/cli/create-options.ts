@@ -170,13 +170,13 @@ export function formattingLine(
 }
 
 /** The options of a format by name; those of the file only where it is named. */
-export function optionsHelp(format: string, forFile: boolean): string {
+export function optionsHelp(format: string, target: 'file' | 'export' | undefined): string {
   const lines = tableOf(format)
-    .filter(({ ofFile }) => forFile || !ofFile)
+    .filter(({ ofFile }) => target === 'file' || !ofFile)
     .map(({ name, kind, about }) => `  ${`${name}=<${kind}>`.padEnd(22)} - ${about}\n`)
     .sort()
     .join('');
-  if (forFile) return `Supported options:\n${lines}`;
+  if (target !== undefined) return `Supported options:\n${lines}`;
   return (
     `Supported ${format} options:\n${lines}\n` +
     'The protocol level may support further options.\n' +

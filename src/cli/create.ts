@@ -1,12 +1,13 @@
 // qimg-ts create: a new qcow2 or raw image. Options are checked before the file is touched.
 
 import { hostFileOf, resolveName } from '../chain/filename.ts';
+import { isNbdName } from '../chain/nbd-options.ts';
 import { openChain } from '../chain/open.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, reworded, strerror } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import { nodeHost } from '../io/node-host.ts';
 import type { Storage } from '../io/storage.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 import { createImage } from '../qcow2/create.ts';
 import { createRaw } from '../raw/create.ts';
 import { toImageOptions, tooLarge, toRawOptions } from './create-checks.ts';
@@ -18,6 +19,7 @@ import {
   optionsHelp,
   parseCreateOptions,
 } from './create-options.ts';
+import { checkTarget, createTarget } from './create-target.ts';
 import { asksForHelp, isOptionList } from './option-list.ts';
 import { collected, Exit, newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
@@ -44,7 +46,7 @@ export async function runCreate(argv: readonly string[], program: ProgramContext
     .option('-u, --unsafe', 'do not look at the backing file')
     .option('-o, --option <options>', "name=value,...; '-o help' lists them", collected(checkList))
     .option('-q, --quiet', 'print errors only')
-    .option('--object <object>', 'define an object (secret)', objects);
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', objects);
   const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   const [filename, sizeText, unexpected] = operands;
   const options = flags.option ?? [];
@@ -69,8 +71,9 @@ function listOptions(
   program: ProgramContext,
 ): number {
   if (!isKnown(format)) throw new ImageError('invalid', `Unknown file format '${format}'`);
-  if (filename !== undefined) hostFileOf(filename);
-  program.out(optionsHelp(format, filename !== undefined));
+  if (filename !== undefined) checkTarget(filename);
+  const target = filename !== undefined && isNbdName(filename) ? 'export' : 'file';
+  program.out(optionsHelp(format, filename === undefined ? undefined : target));
   return 0;
 }
 
@@ -84,7 +87,7 @@ async function create(
   const fail: Fail = (message) => new ImageError('invalid', `${filename}: ${message}`);
   const { format } = flags;
   if (!isKnown(format)) throw fail(`Unknown file format '${format}'`);
-  const file = within(filename, () => hostFileOf(filename));
+  within(filename, () => checkTarget(filename));
   const options = parseCreateOptions(format, (flags.option ?? []).join(','), fail);
   addFlags(options, sizeOperand, flags, fail);
   const host = trusted(nodeHost, flags, program);
@@ -100,7 +103,6 @@ async function create(
   const target = {
     host,
     filename,
-    file,
     format,
     preallocation: options.get('preallocation') ?? 'off',
   };
@@ -212,23 +214,22 @@ interface Target {
   readonly host: Host;
   /** As the user wrote it. */
   readonly filename: string;
-  readonly file: string;
   readonly format: string;
   readonly preallocation: string;
 }
 
 /** Creates the file and fills it; one that could not be filled is of no use to anybody. */
 async function fill(
-  { host, file, filename, format, preallocation }: Target,
+  { host, filename, format, preallocation }: Target,
   work: (storage: Storage) => Promise<unknown>,
 ): Promise<void> {
   await withinAsync(filename, async () => {
-    const storage = await host.createStorage(file);
+    const storage = await createTarget(filename, host);
     try {
       await work(storage);
       await storage.flush();
     } catch (error) {
-      if (storage.resizable) await host.remove(file).catch(() => undefined);
+      if (storage.resizable) await host.remove(hostFileOf(filename)).catch(() => undefined);
       throw inCreateWords(error, format, preallocation);
     } finally {
       await storage.close();

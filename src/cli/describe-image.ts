@@ -2,8 +2,8 @@
 
 import type { ChainLayer } from '../chain/chain.ts';
 import { resolveName } from '../chain/filename.ts';
-import { inTableOrder } from '../chain/qemu-json.ts';
 import { NULL_NAME } from '../io/null.ts';
+import { inTableOrder } from '../json/printer.ts';
 import type { Layer } from '../layer.ts';
 import type { Bitmap } from '../qcow2/bitmaps.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
@@ -24,7 +24,7 @@ export async function describeImage({
   layer,
   filename: file,
   name,
-}: ChainLayer): Promise<Description> {
+}: Pick<ChainLayer, 'layer' | 'filename' | 'name'>): Promise<Description> {
   const actualSize = await layer.storage.allocatedBytes();
   const actual = actualSize !== undefined && { 'actual-size': actualSize };
   if (!(layer instanceof Qcow2Image)) {
@@ -36,7 +36,8 @@ export async function describeImage({
       format: layer.format,
       ...actual,
       // Nobody keeps one for nothing.
-      ...(layer.storage.filename !== NULL_NAME && { 'dirty-flag': below?.dirty ?? false }),
+      ...(layer.storage.filename !== NULL_NAME &&
+        actualSize !== undefined && { 'dirty-flag': below?.dirty ?? false }),
     };
   }
   const { header } = layer;

@@ -6,7 +6,7 @@ import { concernsOf } from '../chain/safety.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import { patientHost } from '../io/node-host.ts';
+import { patientHost } from '../nbd/node-host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { type Description, describeImage } from './describe-image.ts';
 import { infoText } from './info-text.ts';
@@ -35,7 +35,7 @@ export async function runInfo(argv: readonly string[], program: ProgramContext):
     .option('--output <format>', 'human or json', 'human')
     .option('--backing-chain', 'go on to the backing files')
     .option('-U, --force-share', 'open the image although another process writes to it')
-    .option('--object <object>', 'define an object (secret)', objects)
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', objects)
     .option('--safety', 'also tell what the image could reach or do')
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);

@@ -5,13 +5,10 @@ import { loadSyscalls } from '../io/syscalls.ts';
 import { usage } from './as-qemu.ts';
 import { getopt, type OptionSpec, UsageError } from './getopt.ts';
 import { Exit, HelpWanted, WholeUsage } from './options.ts';
-import { type ProgramContext, processContext, reportError } from './program.ts';
+import { type ProgramContext, processContext, reportError, STORAGE_DAEMON } from './program.ts';
 import { closest } from './suggest.ts';
-import { verbsOf } from './verbs.ts';
-
-const VERSION = '0.1.0';
-/** The release that is imitated. */
-const QEMU_VERSION = '7.2.0';
+import { VERBS, type VerbEntry, verbsOf } from './verbs.ts';
+import { QEMU_VERSION, VERSION } from './version.ts';
 
 function help(program: ProgramContext): string {
   if (program.asQemu)
@@ -75,17 +72,30 @@ function unknownVerb(name: string, program: ProgramContext): number {
 }
 
 export async function main(argv: readonly string[], program: ProgramContext): Promise<number> {
+  if (program.name === STORAGE_DAEMON) return await runVerb(VERBS['storage-daemon'], argv, program);
   const [options, [name, ...rest]] = splitAtVerb(argv, program);
   try {
     const answered = beforeVerb(options, program);
     if (answered !== undefined) return answered;
     if (name === undefined) return program.usageError('Not enough arguments');
     const verb = verbsOf(program).find(([known]) => known === name)?.[1];
-    if (verb === undefined) return unknownVerb(name, program);
+    return verb === undefined ? unknownVerb(name, program) : await runVerb(verb, rest, program);
+  } catch (error) {
+    if (error instanceof UsageError) return program.usageError(error.message);
+    throw error;
+  }
+}
+
+async function runVerb(
+  verb: VerbEntry | undefined,
+  argv: readonly string[],
+  program: ProgramContext,
+): Promise<number> {
+  try {
     (await loadSyscalls())?.limitArenas(1);
     // What is young stays little: where it may grow, a long command takes up to 100 MiB for it.
     setFlagsFromString('--semi-space-growth-factor=1');
-    return await (await verb.load())(rest, program);
+    return (await (await verb?.load())?.(argv, program)) ?? 1;
   } catch (error) {
     if (error instanceof UsageError) return program.usageError(error.message);
     if (error instanceof WholeUsage) {

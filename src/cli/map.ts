@@ -3,7 +3,7 @@
 import type { BlockStatus } from '../chain/block-status.ts';
 import type { Chain } from '../chain/chain.ts';
 import { ImageError, strerror } from '../errors.ts';
-import { patientHost } from '../io/node-host.ts';
+import { patientHost } from '../nbd/node-host.ts';
 import { KIB } from '../units.ts';
 import { emptyMapObject, MAP_HEADING, mapLine, mapObject } from './map-output.ts';
 import { openNamed, warner } from './open-named.ts';
@@ -37,7 +37,7 @@ export async function runMap(argv: readonly string[], program: ProgramContext): 
     .option('-l, --max-length <length>', 'bytes of the disk to look at', size('max length'))
     .option('--output <format>', 'human or json', 'human')
     .option('-U, --force-share', 'open the image although another process writes to it')
-    .option('--object <object>', 'define an object (secret)', objects)
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
   const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   const { startOffset: start = 0, maxLength: most = Number.POSITIVE_INFINITY } = flags;

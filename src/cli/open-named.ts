@@ -6,7 +6,7 @@ import { type OnWarning, openChain } from '../chain/open.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError } from '../errors.ts';
 import type { CacheMode, Host } from '../io/host.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 import type { Checking } from '../qcow2/header.ts';
 import type { NamedImage } from './options.ts';
 import { inOwnName, type ProgramContext } from './program.ts';

@@ -25,12 +25,21 @@ export interface ProgramContext {
   usageError(message: string): number;
 }
 
+/** The link that starts the storage daemon alone. */
+export const STORAGE_DAEMON = 'qemu-storage-daemon';
+/** Names to go by: of links, with which scripts start us in place of QEMU's. */
+const QEMU_NAMES = ['qemu-img', STORAGE_DAEMON];
+
 export function processContext(): ProgramContext {
-  const asQemu = basename(process.argv[1] ?? '').replace(/\.c?js$/, '') === 'qemu-img';
+  const started = basename(process.argv[1] ?? '').replace(/\.c?js$/, '');
+  const asQemu = QEMU_NAMES.includes(started);
   return makeContext({
     asQemu,
+    ...(asQemu && { name: started }),
     env: process.env,
-    ...(asQemu && !isTerminal(1) ? outInBlocks() : { out: (text) => writeAll(1, text) }),
+    ...(started === 'qemu-img' && !isTerminal(1)
+      ? outInBlocks()
+      : { out: (text) => writeAll(1, text) }),
     err: (text) => writeAll(2, text),
   });
 }
@@ -52,17 +61,24 @@ function outInBlocks(): Pick<ProgramContext, 'out' | 'flush'> {
 }
 
 export function makeContext(
-  parts: Pick<ProgramContext, 'asQemu' | 'env' | 'out' | 'flush' | 'err'>,
+  parts: Pick<ProgramContext, 'asQemu' | 'env' | 'out' | 'flush' | 'err'> &
+    Partial<Pick<ProgramContext, 'name'>>,
 ): ProgramContext {
-  const name = parts.asQemu ? 'qemu-img' : 'qimg-ts';
+  const name = parts.name ?? (parts.asQemu ? 'qemu-img' : 'qimg-ts');
   return {
     ...parts,
     name,
     usageError(message) {
-      parts.err(`${name}: ${message}\nTry '${name} --help' for more information\n`);
+      if (name === STORAGE_DAEMON) parts.err(`${name}: ${inWordsOfGetopt(message)}\n`);
+      else parts.err(`${name}: ${message}\nTry '${name} --help' for more information\n`);
       return 1;
     },
   };
+}
+
+/** The storage daemon leaves these to the C library. */
+function inWordsOfGetopt(message: string): string {
+  return message.replace(/^missing argument for option (.*)$/, 'option $1 requires an argument');
 }
 
 /** Whole, in order, at once: scripts read both outputs through one file. */

@@ -3,7 +3,7 @@
 import type { CommitProgress } from '../commit/progress.ts';
 import type { RebaseResult } from '../commit/rebase-options.ts';
 import { ImageError } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 import { humanBytes } from './plan-output.ts';
 import type { ProgramContext } from './program.ts';
 import { ProgressBar } from './progress-bar.ts';

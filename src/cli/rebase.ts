@@ -4,7 +4,7 @@ import type { Secrets } from '../chain/secrets.ts';
 import { rebase } from '../commit/rebase.ts';
 import type { RebaseOptions, RebaseResult } from '../commit/rebase-options.ts';
 import { ImageError } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 import type { Command } from './command.ts';
 import { checkNotEmpty, warner } from './open-named.ts';
 import {
@@ -58,7 +58,7 @@ function command(program: ProgramContext): Command {
     .option('-t, --cache <mode>', `cache mode: ${modes}`, 'writeback')
     .option('-T, --source-cache <mode>', 'the same for the new backing file', 'writeback')
     .option('-U, --force-share', 'open the new backing file although another process writes to it')
-    .option('--object <object>', 'define an object (secret)', objects)
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', objects)
     .option('--image-opts', 'FILENAME is a list of options: driver=qcow2,file.filename=NAME')
     .option('--force', 'go on in spite of a name that leads nowhere, too little space, snapshots')
     .option('--dry-run', 'show what would be copied; write nothing');

@@ -4,7 +4,7 @@
 import type { Chain } from '../chain/chain.ts';
 import { resizeTop } from '../chain/resize.ts';
 import { ImageError } from '../errors.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import type { Preallocation } from '../qcow2/preallocate.ts';
 import { TOO_LARGE } from '../qcow2/resize-image.ts';
@@ -43,7 +43,7 @@ export async function runResize(argv: readonly string[], program: ProgramContext
     )
     .option('--shrink', 'let the disk become smaller: what lies past its new end is lost')
     .option('-q, --quiet', 'print errors only')
-    .option('--object <object>', 'define an object (secret)', objects)
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
   if (!program.asQemu) command.option('--force', 'try although the space may not be enough');
   const sizeWord = argv.at(-1);

@@ -1,13 +1,13 @@
-// `--object secret,id=...`: passphrases for encrypted images, with QEMU's words for what is wrong.
+// `--object secret,id=...` and `tls-creds-x509`: passphrases for encrypted images and keys for NBD, with
+// QEMU's words for what is wrong.
 
 import { readFileSync } from 'node:fs';
-import { type JsonValue, parseJson } from '../chain/qemu-json.ts';
-import type { Secrets } from '../chain/secrets.ts';
+import { type Secrets, secretText } from '../chain/secrets.ts';
 import { errnoOf, ImageError, strerror } from '../errors.ts';
-import { splitOnce, splitOptions } from './option-list.ts';
+import type { TlsCredentials } from '../nbd/tls.ts';
+import { type ParsedCredentials, type ParsedSecret, parseObject } from './object-option.ts';
 import { collected } from './options.ts';
 
-type Members = Map<string, JsonValue>;
 /** By name; a later one can be encrypted by an earlier one. */
 type Known = Map<string, Uint8Array>;
 
@@ -16,60 +16,41 @@ const invalid = (message: string) => new ImageError('invalid', message);
 /** For options that define an object; they may be repeated. */
 export const objects = collected(parseObject);
 
-/** What the `--object` options define; only secrets are known. */
-export async function readSecrets(texts: readonly string[] = []): Promise<Secrets> {
-  const known: Known = new Map();
+/** What objects are there for. */
+export interface Objects {
+  readonly secrets: Secrets;
+  readonly credentials: ReadonlyMap<string, TlsCredentials>;
+}
+
+/** What the `--object` options define. */
+export async function readObjects(texts: readonly string[] = []): Promise<Objects> {
+  const secrets: Known = new Map();
+  const credentials = new Map<string, TlsCredentials>();
+  const names = new Set<string>();
   for (const text of texts) {
     const parsed = parseObject(text);
-    if (known.has(parsed.id)) {
+    if (names.has(parsed.id)) {
       throw invalid(
         `attempt to add duplicate property '${parsed.id}' to object (type 'container')`,
       );
     }
-    known.set(parsed.id, await secretOf(parsed, known));
+    names.add(parsed.id);
+    if (parsed.type === 'secret') secrets.set(parsed.id, await secretOf(parsed, secrets));
+    else credentials.set(parsed.id, await credentialsOf(parsed, secrets));
   }
-  return known;
+  return { secrets, credentials };
 }
 
-interface ParsedSecret {
-  readonly id: string;
-  readonly format: 'raw' | 'base64';
-  readonly keyid: string | undefined;
-  readonly iv: string | undefined;
-  readonly data: string | undefined;
-  readonly file: string | undefined;
+/** The passphrases alone. */
+export async function readSecrets(texts?: readonly string[]): Promise<Secrets> {
+  return (await readObjects(texts)).secrets;
 }
 
-const TEXTS = ['keyid', 'iv', 'data', 'file'] as const;
-
-function parseObject(text: string): ParsedSecret {
-  const members = text.startsWith('{') ? fromJson(text) : fromOptions(text);
-  const type = takeText(members, 'qom-type');
-  if (type === undefined) throw invalid("Parameter 'qom-type' is missing");
-  if (type === 'secret_keyring') {
-    throw new ImageError('unsupported', `The object type '${type}' is not supported`);
-  }
-  if (type !== 'secret') {
-    throw invalid(`Parameter 'qom-type' does not accept value '${type}'`);
-  }
-  const id = takeText(members, 'id');
-  if (id === undefined) throw invalid("Parameter 'id' is missing");
-  const loaded = takeLoaded(members);
-  const format = takeText(members, 'format') ?? 'raw';
-  if (format !== 'raw' && format !== 'base64') {
-    throw invalid(`Parameter 'format' does not accept value '${format}'`);
-  }
-  const [keyid, iv, data, file] = TEXTS.map((name) => takeText(members, name));
-  const [unexpected] = members.keys();
-  if (unexpected !== undefined) throw invalid(`Parameter '${unexpected}' is unexpected`);
-  if (!/^[a-z][a-z0-9._-]*$/i.test(id)) {
-    throw invalid(
-      "Parameter 'id' expects an identifier\n" +
-        "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",
-    );
-  }
-  if (loaded) throw invalid("Property 'secret.loaded' is not writable");
-  return { id, format, keyid, iv, data, file };
+async function credentialsOf(parsed: ParsedCredentials, secrets: Secrets): Promise<TlsCredentials> {
+  const { passwordId } = parsed;
+  const secret = passwordId === undefined ? undefined : secretText(passwordId, secrets);
+  const { loadTlsCredentials } = await import('../nbd/tls-files.ts');
+  return loadTlsCredentials({ ...parsed, passphrase: secret && new TextDecoder().decode(secret) });
 }
 
 async function secretOf(parsed: ParsedSecret, known: Known): Promise<Uint8Array> {
@@ -77,42 +58,6 @@ async function secretOf(parsed: ParsedSecret, known: Known): Promise<Uint8Array>
   const stored = load(parsed);
   if (keyid !== undefined) return await decrypt(stored, format, keyid, iv, known);
   return format === 'base64' ? fromBase64(stored) : stored;
-}
-
-function fromOptions(text: string): Members {
-  const members: Members = new Map();
-  // Doubled commas count in values alone.
-  if (/^[^,=]*,,/.test(text)) throw invalid("Invalid parameter ''");
-  for (const [i, member] of splitOptions(text).entries()) {
-    if (member.includes('=')) {
-      const [name, value] = splitOnce(member, '=');
-      if (name === '') throw invalid("Invalid parameter ''");
-      members.set(name, value);
-    } else if (i > 0) throw invalid(`Expected '=' after parameter '${member}'`);
-    else if (member !== '') members.set('qom-type', member);
-    else if (text !== '') throw invalid("Invalid parameter ''");
-  }
-  return members;
-}
-
-function fromJson(text: string): Members {
-  return new Map(Object.entries(parseJson(text) as { readonly [name: string]: JsonValue }));
-}
-
-function takeText(members: Members, name: string): string | undefined {
-  const value = members.get(name);
-  members.delete(name);
-  if (value === undefined || typeof value === 'string') return value;
-  throw invalid(`Invalid parameter type for '${name}', expected: string`);
-}
-
-/** True where it was given at all: nobody may say that a secret is loaded. */
-function takeLoaded(members: Members): boolean {
-  const value = members.get('loaded');
-  members.delete('loaded');
-  if (value === undefined || typeof value === 'boolean') return value !== undefined;
-  if (typeof value === 'string' && /^(on|off|yes|no|true|false|y|n)$/.test(value)) return true;
-  throw invalid("Parameter 'loaded' expects 'on' or 'off'");
 }
 
 function load({ data, file }: ParsedSecret): Uint8Array {

@@ -7,7 +7,7 @@ import { openChain } from '../chain/open.ts';
 import type { Secrets } from '../chain/secrets.ts';
 import { ImageError, strerror } from '../errors.ts';
 import type { Host } from '../io/host.ts';
-import { nodeHost } from '../io/node-host.ts';
+import { nodeHost } from '../nbd/node-host.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../qcow2/snapshot-changes.ts';
 import { describeSnapshot } from './describe-image.ts';
@@ -54,7 +54,7 @@ export async function runSnapshot(
     .option('-d, --delete <snapshot>', 'delete the snapshot', collect)
     .option('-q, --quiet', 'print errors only')
     .option('-U, --force-share', 'list although another process writes to the image')
-    .option('--object <object>', 'define an object (secret)', objects)
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', objects)
     .option('--image-opts', 'FILENAME is a list of options');
   // QEMU always looks at the content.
   if (!program.asQemu) {

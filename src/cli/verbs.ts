@@ -61,9 +61,19 @@ export const VERBS: Readonly<Record<string, VerbEntry>> = {
     about: 'make the disk of an image larger or smaller',
     load: async () => (await import('./resize.ts')).runResize,
   },
+  serve: {
+    about: 'serve a disk over NBD while its layers can be merged',
+    ours: true,
+    load: async () => (await import('./serve.ts')).runServe,
+  },
   snapshot: {
     about: 'list, take, go back to or delete internal snapshots',
     load: async () => (await import('./snapshot.ts')).runSnapshot,
+  },
+  'storage-daemon': {
+    about: 'serve disks over NBD, and take commands over QMP',
+    ours: true,
+    load: async () => (await import('./storage-daemon.ts')).runStorageDaemon,
   },
 };
 

@@ -210,7 +210,12 @@ function placedIn(step: PlanStep, clusterSize: number): readonly PlacedRange[] |
 }
 
 /** Where a copy that starts at `at` ends: at the step's end, or after about `most` bytes. */
-function cutAt(at: number, end: number, clusterSize: number, most: number | undefined): number {
+export function cutAt(
+  at: number,
+  end: number,
+  clusterSize: number,
+  most: number | undefined,
+): number {
   if (most === undefined) return end;
   const border = alignDown(at + most, clusterSize);
   return Math.min(end, border > at ? border : at + Math.max(most, clusterSize));

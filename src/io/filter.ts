@@ -49,6 +49,10 @@ export class FilterStorage implements Storage {
     return this.inner.resizable;
   }
 
+  get fixedKind(): string | undefined {
+    return this.inner.fixedKind;
+  }
+
   get growsZeroed(): boolean {
     return this.inner.growsZeroed;
   }

@@ -24,6 +24,34 @@ export interface OpenStorageOptions {
   readonly checkOpened?: (realPath: string) => void;
 }
 
+/** Where an NBD server is. */
+export type NbdServerAddress =
+  | { readonly type: 'unix'; readonly path: string }
+  /** `port`: a number, or the name of a service. */
+  | { readonly type: 'inet'; readonly host: string; readonly port: string };
+
+/** An export of an NBD server. */
+export interface NbdTarget {
+  /** What messages call it. */
+  readonly filename: string;
+  readonly server: NbdServerAddress;
+  /** Name of the export; it may be empty. */
+  readonly export: string;
+  /** Name of the credentials for TLS; without it and `tls`, nothing is encrypted. */
+  readonly tlsCreds?: string;
+  /** TLS without credentials that have a name. */
+  readonly tls?: {
+    /** Directory of `ca-cert.pem` and the client's own. Default: the authorities of this machine. */
+    readonly certificates?: string;
+  };
+  /** What the server's certificate has to be for. Default: the host that is connected to. */
+  readonly tlsHostname?: string;
+  /** How long requests wait for a lost connection to come back, in seconds; 0: they fail. */
+  readonly reconnectDelay: number;
+  /** How long opening tries to connect, in seconds; 0: once. */
+  readonly openTimeout: number;
+}
+
 /** The hashes that encrypted images name. */
 export type HashName = 'md5' | 'sha1' | 'sha224' | 'sha256' | 'sha384' | 'sha512' | 'ripemd160';
 
@@ -89,6 +117,11 @@ export interface Host {
     filename: string,
     options?: Pick<OpenStorageOptions, 'checkOpened'>,
   ): Promise<Storage>;
+  /**
+   * Opens an export of an NBD server. Not there: such names are not supported. Rejects with `io` where
+   * the server can't be reached or refuses, with `read-only` where it can't be written.
+   */
+  openNbd?(target: NbdTarget, options: { readonly writable: boolean }): Promise<Storage>;
   /** Undefined where there is no such file. */
   identify(filename: string): Promise<FileIdentity | undefined>;
   /** Absolute name without symbolic links; the absolute name where it can't be resolved. */

@@ -50,6 +50,8 @@ export interface Storage {
   readonly size: number;
   /** False where the length is fixed (block devices). */
   readonly resizable: boolean;
+  /** What messages call those of a fixed length. Not there: device files. */
+  readonly fixedKind?: string | undefined;
   /** True where bytes past the end appear as zeros when it grows (not so on block devices). */
   readonly growsZeroed: boolean;
 

@@ -299,16 +299,19 @@ export class Qcow2Image extends ReadableImage implements Layer {
   }
 
   /**
-   * Makes the header name another backing file, or none; durable when it resolves. What the guest
-   * sees must be the same over either: `backing`, the open layer, stays as it is.
+   * Makes the header name another backing file, or none; durable when it resolves. Requests wait
+   * meanwhile, and go on over `below`. What the guest sees must be the same over either.
    */
-  async setBackingFile(backing: BackingPointer | null): Promise<void> {
-    await this.prepareToWrite({ dataUnchanged: true });
-    await this.#writer.queue.run(async () => {
-      await this.tables.checkpoint();
+  async setBackingFile(
+    backing: BackingPointer | null,
+    below: Layer | null = this.backing,
+  ): Promise<void> {
+    await this.replaceState({ dataUnchanged: true }, async ({ tables }, reload) => {
+      await tables.checkpoint();
       if (backing === null) await removeBacking(this.storage);
       else await rewriteBacking(this.storage, backing);
-      await this.reload();
+      await reload();
+      this.backing = below;
     });
   }
 

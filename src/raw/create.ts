@@ -16,7 +16,7 @@ export async function createRaw(
     throw new ImageError('invalid', `Unsupported preallocation mode '${preallocation}'`);
   }
   if (!storage.resizable && storage.size < size) {
-    throw new ImageError('no-space', 'Cannot grow device files');
+    throw new ImageError('no-space', `Cannot grow ${storage.fixedKind ?? 'device files'}`);
   }
   if (preallocation !== 'off') await reserve(storage, 0, size, preallocation);
   else if (storage.resizable) {

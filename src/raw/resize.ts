@@ -22,7 +22,9 @@ export function refusalToResizeRaw(
   if (!storage.resizable && preallocation !== 'off') {
     return refuse(unsupportedOnDevices(preallocation));
   }
-  if (!storage.resizable && size !== storage.size) return refuse('Cannot resize device files');
+  if (!storage.resizable && size !== storage.size) {
+    return refuse(`Cannot resize ${storage.fixedKind ?? 'device files'}`);
+  }
   if (source.image !== undefined && size < storage.size) {
     return refuse(`${storage.filename}: an image inside of another one can't be made smaller`);
   }

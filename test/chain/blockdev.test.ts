@@ -6,10 +6,10 @@ import { parseImage } from '../../src/chain/blockdev.ts';
 import { parseRules } from '../../src/chain/debug-rules.ts';
 import { openChain } from '../../src/chain/open.ts';
 import { OptionDict } from '../../src/chain/option-dict.ts';
-import type { JsonValue } from '../../src/chain/qemu-json.ts';
 import { parseImageOpts } from '../../src/cli/image-opts.ts';
 import { ImageError } from '../../src/errors.ts';
 import { MemoryHost } from '../../src/io/memory-host.ts';
+import type { JsonValue } from '../../src/json/parser.ts';
 import { createImage } from '../../src/qcow2/create.ts';
 import { STRUCTURE_KINDS } from '../../src/qcow2/overlap.ts';
 

@@ -86,7 +86,7 @@ test.each<[string, (images: Images) => void | Promise<void>, readonly string[][]
   [
     'a protocol that is not followed',
     (i) => i.qemuImg('rebase', '-u', '-F', 'raw', '-b', 'nbd:unix:/none', 'mid.qcow2'),
-    [[], [], ['unsupported']],
+    [[], [], ['unreadable']],
     1,
   ],
 ])('%s: told with what to do, the rest is drawn', async (_, breakIt, expected, code) => {

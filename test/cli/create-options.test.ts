@@ -162,14 +162,14 @@ test('the line that says what is made has the options in their order', () => {
 });
 
 test('the list of options has those of the file only where one is named', () => {
-  expect(optionsHelp('raw', false)).toContain('size=<size>            - Virtual disk size');
-  expect(optionsHelp('raw', false)).not.toContain('nocow');
-  expect(optionsHelp('raw', true)).toContain('nocow=<bool (on/off)>  - ');
+  expect(optionsHelp('raw', undefined)).toContain('size=<size>            - Virtual disk size');
+  expect(optionsHelp('raw', undefined)).not.toContain('nocow');
+  expect(optionsHelp('raw', 'file')).toContain('nocow=<bool (on/off)>  - ');
 });
 
 test('options of every feature are listed', () => {
-  expect(optionsHelp('qcow2', true)).toContain('encrypt.format=<str>');
-  expect(optionsHelp('qcow2', true)).toContain('extended_l2');
+  expect(optionsHelp('qcow2', 'file')).toContain('encrypt.format=<str>');
+  expect(optionsHelp('qcow2', 'file')).toContain('extended_l2');
 });
 
 test.each([

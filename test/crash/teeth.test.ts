@@ -10,6 +10,7 @@ import {
   DIRTY_ORDER,
   EMPTYING,
   IDENTICAL_ORDER,
+  LIVE_ORDER,
   REBASE_ORDER,
   RECLAIMING,
   RELINKING,
@@ -27,6 +28,7 @@ import { type Mutant, mutated } from '../support/mutants.ts';
 const ORDERS: readonly (readonly [string, readonly Mutant[], RegExp])[] = [
   ['a checkpoint', CHECKPOINT, /^guest: refcounts of 64/],
   ['a commit', COMMIT_ORDER, /^small commit: (default|-b --relink|--top)/],
+  ['a live commit', LIVE_ORDER, /^live commit: (a layer|version 2)/],
   ['emptying', EMPTYING, /^commit: .* tables that were moved$/],
   ['bitmaps', BITMAP_ORDER, /^bitmap: (recording|add)/],
   ['snapshots', SNAPSHOT_ORDER, /^snapshot: delete$/],

@@ -119,7 +119,6 @@ foo -h
 `);
 
 testDifferences([
-  ['info nbd:x', 'protocols that we do not have'],
   ['-T foo info b.qcow2', 'there is no tracing, so no event can be unknown'],
   ['amend', 'commands that we do not have'],
 ]);

@@ -4,7 +4,7 @@
 import { posix } from 'node:path';
 
 /** Rooms are the folders of src/ and the single files beside them. Below each: what it may enter. */
-const FLOOR = ['errors', 'units'];
+const FLOOR = ['errors', 'units', 'json'];
 const BYTES = ['layer', 'io', ...FLOOR];
 const IMAGES = ['qcow2', 'raw', ...BYTES];
 const ENGINE_ABOVE = ['commit', 'chain', ...IMAGES];
@@ -12,6 +12,7 @@ const PROTOCOLS = ['nbd', 'qmp', 'hmp'];
 const MAY_ENTER: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   units: ['errors'],
+  json: ['errors'],
   io: FLOOR,
   layer: ['io', ...FLOOR],
   qcow2: BYTES,
@@ -21,7 +22,8 @@ const MAY_ENTER: Readonly<Record<string, readonly string[]>> = {
   nbd: BYTES,
   qmp: BYTES,
   hmp: BYTES,
-  api: ENGINE_ABOVE,
+  // This machine reaches NBD servers.
+  api: ['nbd', ...ENGINE_ABOVE],
   daemon: [...PROTOCOLS, ...ENGINE_ABOVE],
   cli: ['daemon', ...PROTOCOLS, ...ENGINE_ABOVE],
   // What is published is the API and what it is made over: nothing of the engine.
@@ -30,7 +32,7 @@ const MAY_ENTER: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Runs without Node.js: over any byte-range store, in a browser. */
-const ENGINE = new Set(['qcow2', 'raw', 'chain', 'commit', 'layer', 'errors', 'units']);
+const ENGINE = new Set(['qcow2', 'raw', 'chain', 'commit', 'layer', 'json', 'errors', 'units']);
 /** All that the engine may know of io/. */
 const SEAM = new Set(
   [

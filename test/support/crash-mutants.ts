@@ -83,6 +83,41 @@ export const CHECKPOINT: readonly Mutant[] = [
 ];
 
 /** Base durable, then relinked, then emptied or removed. */
+export const LIVE_ORDER: readonly Mutant[] = [
+  {
+    name: 'relinked before base is durable',
+    file: 'commit/live.ts',
+    changes: [
+      ['if (!(await this.#control.turn())) return false;\n    await base.flush();\n', ''],
+      ['  await base.flush();\n  for (const each of relinks)', '  for (const each of relinks)'],
+    ],
+  },
+  {
+    name: 'relinked before base is filled',
+    file: 'daemon/commit-work.ts',
+    changes: [
+      [
+        'return fillBase(this.#source, control);',
+        `return this.#overlays().then(async (overlays) => {
+          const relinks = overlays.map(({ relink }) => relink);
+          for (const { overlay, ...pointer } of relinks) await overlay.setBackingFile(pointer);
+          return await fillBase(this.#source, control);
+        });`,
+      ],
+    ],
+  },
+  {
+    name: 'what the guest has written is lost with the old tables',
+    file: 'qcow2/image.ts',
+    changes: [
+      [
+        '      await tables.checkpoint();\n      if (backing === null)',
+        '      if (backing === null)',
+      ],
+    ],
+  },
+];
+
 export const COMMIT_ORDER: readonly Mutant[] = [
   {
     name: 'relinked and emptied before base is durable',

@@ -10,6 +10,7 @@ import { COMMIT_SIBLINGS } from './commit-siblings.ts';
 import { COMMIT_SMALL } from './commit-small.ts';
 import { ENCRYPTED } from './encrypted.ts';
 import { GUEST } from './guest.ts';
+import { LIVE } from './live.ts';
 import { REBASES } from './rebase.ts';
 import { REPAIRS } from './repair.ts';
 import { RESIZES } from './resize.ts';
@@ -28,6 +29,7 @@ export const CRASH_OPERATIONS: readonly CrashOperation[] = [
   ...COMMIT_IDENTICAL,
   ...COMMIT_SIBLINGS,
   ...COMMIT_CLONED,
+  ...LIVE,
   ...REBASES,
   ...RESIZES,
   ...REPAIRS,

@@ -1,28 +1,34 @@
-// JSON as QEMU reads it in `json:{...}` names: strings in either quotes, each key once. And with
-// its words for what is wrong.
+// JSON as QEMU reads it: strings in either quotes, each key once. And with its words for what is wrong.
 
 import { ImageError } from '../errors.ts';
 
-export type JsonValue =
+/** A value whose numbers are of type `N`. */
+export type JsonOf<N> =
   | string
-  | number
   | boolean
   | null
-  | readonly JsonValue[]
-  | { readonly [key: string]: JsonValue };
+  | N
+  | readonly JsonOf<N>[]
+  | { readonly [key: string]: JsonOf<N> };
+export type JsonValue = JsonOf<number>;
 
 /** Deeper nesting is taken for an attack. */
 const MAX_DEPTH = 1024;
 
-interface Token {
-  readonly kind: 'mark' | 'word' | 'string' | 'number' | 'end';
+export interface Token {
+  /** `bytes`: a string that is no text. */
+  readonly kind: 'mark' | 'word' | 'string' | 'bytes' | 'number' | 'end';
   readonly text: string;
 }
 
 /** Throws `invalid`. */
 export function parseJson(text: string): JsonValue {
-  const parser = new Parser(tokensOf(text));
-  return parser.whole();
+  return parseTokens(tokensOf(text), Number);
+}
+
+/** One value, whose numbers are read by `toNumber`. Throws `invalid`. */
+export function parseTokens<N>(tokens: Iterator<Token>, toNumber: (text: string) => N): JsonOf<N> {
+  return new Parser(tokens, toNumber).whole();
 }
 
 const fail = (message: string) => new ImageError('invalid', message);
@@ -58,12 +64,14 @@ function strayIn(rest: string): string {
   return /^-?(?:0\d|\d+(?:\.\d*)?(?:[eE][+-]?)?[\s\S]?)/.exec(rest)?.[0] ?? rest.slice(0, 1);
 }
 
-class Parser {
+class Parser<N> {
   readonly #tokens: Iterator<Token>;
+  readonly #toNumber: (text: string) => N;
   #next: Token;
 
-  constructor(tokens: Iterator<Token>) {
+  constructor(tokens: Iterator<Token>, toNumber: (text: string) => N) {
     this.#tokens = tokens;
+    this.#toNumber = toNumber;
     this.#next = this.#pull();
   }
 
@@ -72,7 +80,7 @@ class Parser {
     return done ? { kind: 'end', text: '' } : (value as Token);
   }
 
-  whole(): JsonValue {
+  whole(): JsonOf<N> {
     if (this.#atEnd) throw fail('Expecting a JSON value');
     const value = this.#value(0);
     if (!this.#atEnd) throw fail('Expecting at most one JSON value');
@@ -101,20 +109,21 @@ class Parser {
     if (kind !== 'mark' || text !== mark) throw parseError(otherwise);
   }
 
-  #value(depth: number): JsonValue {
+  #value(depth: number): JsonOf<N> {
     if (depth > MAX_DEPTH) throw parseError('nesting too deep');
     const { kind, text } = this.#take();
     if (kind === 'string') return unquote(text);
-    if (kind === 'number') return Number(text);
+    if (kind === 'bytes') throw parseError('invalid UTF-8 sequence in string');
+    if (kind === 'number') return this.#toNumber(text);
     if (kind === 'word') return keyword(text);
     if (text === '{') return this.#object(depth);
     if (text === '[') return this.#array(depth);
     throw parseError('expecting value');
   }
 
-  #object(depth: number): JsonValue {
+  #object(depth: number): JsonOf<N> {
     // A Map first: a key may be `__proto__`.
-    const members = new Map<string, JsonValue>();
+    const members = new Map<string, JsonOf<N>>();
     if (this.#accepts('}')) return {};
     do {
       if (this.#next.kind === 'mark') throw parseError('expecting value');
@@ -129,8 +138,8 @@ class Parser {
     return Object.fromEntries(members);
   }
 
-  #array(depth: number): JsonValue {
-    const items: JsonValue[] = [];
+  #array(depth: number): JsonOf<N> {
+    const items: JsonOf<N>[] = [];
     if (this.#accepts(']')) return items;
     do items.push(this.#value(depth + 1));
     while (this.#accepts(','));
@@ -139,7 +148,7 @@ class Parser {
   }
 }
 
-function keyword(word: string): JsonValue {
+function keyword(word: string): boolean | null {
   if (word === 'true') return true;
   if (word === 'false') return false;
   if (word === 'null') return null;
@@ -154,59 +163,38 @@ const ESCAPES: Readonly<Record<string, string>> = {
   t: '\t',
 };
 
+/** One escape; with the next one, where only both together are a character. */
+const ESCAPE = /\\(?:(u[dD][89abAB][\da-fA-F]{2}(?:\\u[\s\S]{0,4})?|u[\s\S]{0,4})|([\s\S]))/g;
+
 function unquote(quoted: string): string {
-  const text = quoted.slice(1, -1).replace(/\\(u[\s\S]{0,4}|.)/g, (all, sequence: string) => {
-    if (sequence.startsWith('u')) return unicode(all);
-    if (/["'\\/]/.test(sequence)) return sequence;
-    const char = ESCAPES[sequence];
-    if (char === undefined) throw parseError('invalid escape sequence in string');
-    return char;
+  return quoted.slice(1, -1).replace(ESCAPE, (all, unicode?: string, char = '') => {
+    if (unicode !== undefined) return character(all);
+    if (/["'\\/]/.test(char)) return char;
+    const meant = ESCAPES[char];
+    if (meant === undefined) throw parseError('invalid escape sequence in string');
+    return meant;
   });
-  const lone = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/.exec(text);
-  if (lone !== null) throw notUnicode(`\\u${lone[0].charCodeAt(0).toString(16)}`);
-  return text;
+}
+
+const SECOND_HALF = /^[\udc00-\udfff]$/;
+/** Codes that Unicode keeps free of characters. */
+const NO_CHARACTER = /\p{Noncharacter_Code_Point}|\p{Surrogate}/u;
+
+function character(sequence: string): string {
+  const [own, next] = [sequence.slice(0, 6), sequence.slice(6)];
+  const [first, second] = [codeUnit(own), next === '' ? '' : codeUnit(next)];
+  // What is told of a pair names its first half alone, where the second is none.
+  const isPair = second !== undefined && SECOND_HALF.test(second);
+  const read = `${first}${second}`;
+  if (first === undefined || (next !== '' && !isPair)) throw notUnicode(own);
+  if (NO_CHARACTER.test(read)) throw notUnicode(sequence);
+  return read;
 }
 
 const notUnicode = (sequence: string) => parseError(`${sequence} is not a valid Unicode character`);
 
-function unicode(sequence: string): string {
+/** Undefined where it is not made of four digits. */
+function codeUnit(sequence: string): string | undefined {
   const code = /^\\u([0-9a-fA-F]{4})$/.exec(sequence)?.[1];
-  if (code === undefined) throw notUnicode(sequence);
-  return String.fromCharCode(Number.parseInt(code, 16));
-}
-
-/** As QEMU prints a value into a `json:` name: one line, members in the order of its tables. */
-export function printJson(value: JsonValue): string {
-  if (typeof value === 'string') return printString(value);
-  if (typeof value !== 'object' || value === null) return String(value);
-  if (Array.isArray(value)) return `[${value.map(printJson).join(', ')}]`;
-  const members = Object.entries(value as { readonly [key: string]: JsonValue });
-  const sorted = inTableOrder(members.map(([key]) => key));
-  const of = new Map(members);
-  return `{${sorted.map((key) => `${printString(key)}: ${printJson(of.get(key) ?? null)}`).join(', ')}}`;
-}
-
-function printString(text: string): string {
-  return JSON.stringify(text).replace(
-    /[\u007f-\uffff]/g,
-    (char) => `\\u${char.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}`,
-  );
-}
-
-const BUCKETS = 512;
-
-/** Keys in the order in which QEMU walks a dictionary: a hash table of fixed size. */
-export function inTableOrder(keys: readonly string[]): readonly string[] {
-  const placed = keys.map((key, i) => ({ key, i, bucket: bucketOf(key) }));
-  return placed.sort((a, b) => a.bucket - b.bucket || a.i - b.i).map(({ key }) => key);
-}
-
-/** The hash of the Trivial Database, in 32 bits. */
-function bucketOf(key: string): number {
-  const bytes = new TextEncoder().encode(key);
-  let value = Math.imul(0x238f13af, bytes.length) >>> 0;
-  bytes.forEach((byte, i) => {
-    value = (value + (byte << ((i * 5) % 24))) >>> 0;
-  });
-  return ((Math.imul(1_103_515_243, value) + 12_345) >>> 0) % BUCKETS;
+  return code === undefined ? undefined : String.fromCharCode(Number.parseInt(code, 16));
 }

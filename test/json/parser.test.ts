@@ -2,8 +2,9 @@
 
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { inTableOrder, type JsonValue, parseJson, printJson } from '../../src/chain/qemu-json.ts';
 import { ImageError } from '../../src/errors.ts';
+import { type JsonValue, parseJson } from '../../src/json/parser.ts';
+import { inTableOrder, printJson } from '../../src/json/printer.ts';
 
 test('what JSON.stringify writes is read as JSON.parse reads it', () =>
   fc.assert(
@@ -29,7 +30,7 @@ test('any text gives a value or an ImageError', () =>
 test('what is printed is read as the same value', () =>
   fc.assert(
     fc.property(fc.jsonValue({ maxDepth: 3 }), (value) => {
-      expect(parseJson(printJson(value as JsonValue))).toEqual(JSON.parse(JSON.stringify(value)));
+      expect(parseJson(printJson(value as JsonValue))).toEqual(value);
     }),
   ));
 

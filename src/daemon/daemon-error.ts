@@ -1,0 +1,30 @@
+// What a command of the daemon was refused with: an error class of QMP, and words.
+
+import { ImageError } from '../errors.ts';
+
+/** The error classes that QMP knows. */
+export type ErrorClass =
+  | 'GenericError'
+  | 'CommandNotFound'
+  | 'DeviceNotActive'
+  | 'DeviceNotFound'
+  | 'DeviceInUse'
+  | 'NotSupported'
+  | 'InvalidParameter';
+
+export class DaemonError extends Error {
+  override readonly name = 'DaemonError';
+  readonly errorClass: ErrorClass;
+
+  constructor(message: string, errorClass: ErrorClass = 'GenericError', cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.errorClass = errorClass;
+  }
+}
+
+/** The refusal that a failure of the engine is for a client; what is neither is thrown on. */
+export function asDaemonError(error: unknown): DaemonError {
+  if (error instanceof DaemonError) return error;
+  if (error instanceof ImageError) return new DaemonError(error.message, 'GenericError', error);
+  throw error;
+}
