@@ -142,5 +142,6 @@ test.each(COMMIT_CLONED)('$name: extents are shared', async (operation) => {
   const { files, clones = false, run } = await operation.prepare(randomFrom(1));
   const host = new CrashHost(files, { ...CODECS, clones });
   await run(host);
-  expect(host.counts.clone).toBeGreaterThan(2);
+  // Neighbours go in one piece.
+  expect(host.counts.clone).toBeGreaterThan(1);
 });

@@ -156,10 +156,7 @@ export const COMMIT_ORDER: readonly Mutant[] = [
         'for (const each of relinks) await relink(each);',
         'await removeDead(prepared, options);\n    for (const each of relinks) await relink(each);',
       ],
-      [
-        '  await removeDead(prepared, options);\n  return { ...plan, identicalBytes };',
-        '  return { ...plan, identicalBytes };',
-      ],
+      ['  await removeDead({ chain: left ?? chain, plan }, options);\n', ''],
     ],
   },
   {
@@ -259,8 +256,8 @@ export const RECLAIMING: readonly Mutant[] = [
     file: 'commit/commit.ts',
     changes: [
       [
-        'await carryOut([window.steps], base.layer, intoBase);',
-        'await reclaim.letGo(window);\n      await carryOut([window.steps], base.layer, intoBase);',
+        'await carryOut(left([window.steps]), base.layer, intoBase);',
+        'await reclaim.letGo(window);\n      await carryOut(left([window.steps]), base.layer, intoBase);',
       ],
     ],
   },
