@@ -2,6 +2,7 @@
 
 import type { ChainLayer } from '../chain/chain.ts';
 import { resolveName } from '../chain/filename.ts';
+import { isNbdName } from '../chain/nbd-options.ts';
 import { NULL_NAME } from '../io/null.ts';
 import { inTableOrder } from '../json/printer.ts';
 import type { Layer } from '../layer.ts';
@@ -35,9 +36,9 @@ export async function describeImage({
       ...(below !== null && { 'cluster-size': below.clusterSize }),
       format: layer.format,
       ...actual,
-      // Nobody keeps one for nothing.
+      // Nobody keeps one for nothing, and servers tell of none.
       ...(layer.storage.filename !== NULL_NAME &&
-        actualSize !== undefined && { 'dirty-flag': below?.dirty ?? false }),
+        !isNbdName(layer.storage.filename) && { 'dirty-flag': below?.dirty ?? false }),
     };
   }
   const { header } = layer;
