@@ -3,14 +3,15 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { openChain } from '../../../src/chain/open.ts';
+import { type Description, openChain } from '../../../src/chain/open.ts';
+import type { Secrets } from '../../../src/chain/secrets.ts';
 import { nodeCodecs } from '../../../src/io/codecs.ts';
 import { MemoryHost } from '../../../src/io/memory-host.ts';
 import { addBitmap } from '../../../src/qcow2/bitmap-edit.ts';
 import { type CreateOptions, createImage } from '../../../src/qcow2/create.ts';
 import type { Qcow2Image } from '../../../src/qcow2/image.ts';
 import { createSnapshot } from '../../../src/qcow2/snapshot-changes.ts';
-import { aes, luks, quickHost } from '../encrypted.ts';
+import { aes, luks, quickHost, utf8 } from '../encrypted.ts';
 import { pattern } from '../storage-contract.ts';
 
 const FIXTURES = join(import.meta.dirname, '..', '..', '..', 'fixtures');
@@ -21,8 +22,13 @@ export interface Specimen {
   readonly name: string;
   readonly files: ReadonlyMap<string, Uint8Array>;
   readonly top: string;
+  /** Where layers are encrypted: the chain with the names of their keys. */
+  readonly keyed?: Description;
   readonly targets: readonly string[];
 }
+
+/** What opens encrypted specimens. */
+export const SECRETS: Secrets = new Map([['key', utf8('geheim')]]);
 
 type Fill = (image: Qcow2Image) => Promise<void>;
 
@@ -115,7 +121,18 @@ async function make(recipe: Recipe): Promise<Specimen> {
   if (base?.dataFile !== undefined) names.push('/data.raw');
   const files = new Map(names.map((name) => [name, host.fileBytes(name) ?? new Uint8Array()]));
   const targets = names.filter((name) => name !== '/data.raw' && !(raw && name === '/base'));
-  return { name: recipe.name, files, top: '/top', targets };
+  const keyed = (top?.encryption ?? base?.encryption) && keyedChain(recipe);
+  return { name: recipe.name, files, top: '/top', ...(keyed && { keyed }), targets };
+}
+
+function keyedChain({ base, top }: Recipe): Description {
+  const key = { 'key-secret': 'key' };
+  return {
+    driver: 'qcow2',
+    file: { driver: 'file', filename: '/top' },
+    ...(top?.encryption && { encrypt: key }),
+    ...(base?.encryption && { backing: { encrypt: key } }),
+  };
 }
 
 let seed = 1;
