@@ -27,6 +27,8 @@ export interface Specimen {
   readonly targets: readonly string[];
 }
 
+const KEY = { 'key-secret': 'key' };
+
 /** What opens encrypted specimens. */
 export const SECRETS: Secrets = new Map([['key', utf8('geheim')]]);
 
@@ -86,6 +88,13 @@ const RECIPES: readonly Recipe[] = [
   { name: 'data file', base: { ...SMALL, dataFile: 'data.raw' }, top: SMALL },
   { name: 'AES', base: { ...SMALL, encryption: aes() }, top: SMALL },
   { name: 'LUKS', base: { ...SMALL, encryption: luks() }, top: SMALL },
+  {
+    name: 'AES over AES',
+    base: { ...SMALL, encryption: aes() },
+    top: { ...SMALL, encryption: aes() },
+    more: snapshots,
+  },
+  { name: 'LUKS over a raw file', raw: true, top: { clusterSize: 4096, encryption: luks() } },
 ];
 
 /** Images by QEMU that our engine does not make: alone, or without the file below. */
@@ -116,22 +125,21 @@ async function make(recipe: Recipe): Promise<Specimen> {
     names.push('/middle');
   }
   const above = { backingFile: middle ? 'middle' : 'base', backingFormat: raw ? 'raw' : 'qcow2' };
-  await add(host, '/top', { ...top, ...above }, undefined, recipe.more);
+  const keyed = (top?.encryption ?? base?.encryption) && keyedChain(recipe);
+  await add(host, '/top', { ...top, ...above }, undefined, recipe.more, keyed);
   names.push('/top');
   if (base?.dataFile !== undefined) names.push('/data.raw');
   const files = new Map(names.map((name) => [name, host.fileBytes(name) ?? new Uint8Array()]));
   const targets = names.filter((name) => name !== '/data.raw' && !(raw && name === '/base'));
-  const keyed = (top?.encryption ?? base?.encryption) && keyedChain(recipe);
   return { name: recipe.name, files, top: '/top', ...(keyed && { keyed }), targets };
 }
 
 function keyedChain({ base, top }: Recipe): Description {
-  const key = { 'key-secret': 'key' };
   return {
     driver: 'qcow2',
     file: { driver: 'file', filename: '/top' },
-    ...(top?.encryption && { encrypt: key }),
-    ...(base?.encryption && { backing: { encrypt: key } }),
+    ...(top?.encryption && { encrypt: KEY }),
+    ...(base?.encryption && { backing: { encrypt: KEY } }),
   };
 }
 
@@ -143,6 +151,7 @@ async function add(
   options: Partial<CreateOptions> = {},
   backing?: string,
   more?: Fill,
+  keyed?: Description,
 ): Promise<void> {
   const data = options.dataFile;
   const dataFile = data === undefined ? undefined : await host.createStorage(`/${data}`);
@@ -155,17 +164,12 @@ async function add(
     return;
   }
   await created.close();
-  await using chain = await openChain(name, {
-    host,
-    writable: true,
-    format: 'qcow2',
-    locked: true,
-  });
+  const opening = { host, writable: true, secrets: SECRETS };
+  await using chain = await openChain(keyed ?? name, opening);
   await fill(chain.top as Qcow2Image, more);
 }
 
 async function fill(image: Qcow2Image, more: Fill | undefined): Promise<void> {
-  // Over an encrypted base nothing can be copied up: whole clusters then.
   const { clusterSize } = image;
   await image.write(0, pattern(2 * clusterSize, seed++));
   await image.write(5 * clusterSize, pattern(clusterSize, seed++));
