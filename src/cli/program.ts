@@ -143,11 +143,15 @@ export function reportError(thrown: unknown, program: ProgramContext): number {
   const ofQemu = hint !== undefined && QEMU_HINTS.test(hint);
   if (ofQemu) {
     const prefix = WITH_NAME.test(hint) ? `${program.name}: ` : '';
-    program.err(`${prefix}${hint}\n`);
+    program.err(`${prefix}${program.asQemu ? hint : visibleHint(hint)}\n`);
   }
   if (program.asQemu || (ofQemu && error.code !== 'busy')) return 1;
   const advice = ofQemu ? hintFor(error) : (hint ?? hintFor(error));
-  // Its own line breaks stay.
-  if (advice !== undefined) program.err(`${advice.split('\n').map(visible).join('\n')}\n`);
+  if (advice !== undefined) program.err(`${visibleHint(advice)}\n`);
   return 1;
+}
+
+/** The line breaks of a hint are its own, but for one that is QEMU's question with a name in it. */
+function visibleHint(hint: string): string {
+  return hint.startsWith('Is another') ? visible(hint) : hint.split('\n').map(visible).join('\n');
 }

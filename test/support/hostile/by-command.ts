@@ -8,7 +8,7 @@ import { confined } from '../limited.ts';
 import { SECRETS } from './corpus.ts';
 import type { Input } from './inputs.ts';
 
-const READING = [
+export const READING = [
   ['info'],
   ['info', '--safety', '--output=json'],
   ['check'],
@@ -22,6 +22,9 @@ const CODES: readonly number[] = [0, 1, 2, 3, 4, 63];
 /** What only a mistake of ours prints. */
 const TRACE = /\n {4}at |RangeError|TypeError|internal error:/;
 
+/** What moves a cursor, or hides other text. */
+export const STEERS = /(?![\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
+
 /** Returns what went wrong. `directory` is made, and removed again. */
 export async function judgeByCommand(input: Input, directory: string): Promise<readonly string[]> {
   rmSync(directory, { recursive: true, force: true });
@@ -33,6 +36,7 @@ export async function judgeByCommand(input: Input, directory: string): Promise<r
     try {
       const { code, stdout, stderr } = await confined(args, directory);
       if (!CODES.includes(code)) findings.push(`${args.join(' ')}: ends with ${code}: ${stderr}`);
+      if (STEERS.test(stdout + stderr)) findings.push(`${args.join(' ')}: raw control characters`);
       if (TRACE.test(`\n${stderr}${stdout}`)) findings.push(`${args.join(' ')}: ${stderr}`);
     } catch (error) {
       findings.push(`${args.join(' ')}: ${error instanceof Error ? error.message : error}`);
