@@ -126,6 +126,17 @@ export function inOwnName(advice: string, { asQemu }: ProgramContext): string {
   return asQemu ? advice : advice.replaceAll('qemu-img check -r', 'qimg-ts check -r');
 }
 
+/** One whose words end with a line of QEMU's own; the names in it have none. */
+export class TrailedError extends ImageError {
+  readonly trail: string;
+
+  constructor(message: string, trail: string, cause: ImageError) {
+    const { hint } = cause;
+    super('invalid', message, { cause, ...(hint !== undefined && { hint }) });
+    this.trail = trail;
+  }
+}
+
 /** How Node.js says that it got none: where an image is too large for the limits that we run under. */
 function isOutOfMemory(error: unknown): boolean {
   return error instanceof RangeError && /allocation failed/.test(error.message);
@@ -138,7 +149,8 @@ export function reportError(thrown: unknown, program: ProgramContext): number {
   reportCorruption(error, program);
   if (error instanceof TwoLineError) program.err(`${program.name}: ${error.first}\n`);
   const shown = program.asQemu ? error.message : visible(error.message);
-  program.err(`${program.name}: ${shown}\n`);
+  const trail = error instanceof TrailedError ? `\n${error.trail}` : '';
+  program.err(`${program.name}: ${shown}${trail}\n`);
   const hint = error.hint === undefined ? undefined : inOwnName(error.hint, program);
   const ofQemu = hint !== undefined && QEMU_HINTS.test(hint);
   if (ofQemu) {
