@@ -39,6 +39,7 @@ const TABLE: readonly (readonly [line: string, Readonly<Record<string, Bytes>>])
     'rebase -u -b base.qcow2 -F qcow2 top.qcow2',
     { 'top.qcow2': WRITES, 'mid.qcow2': NONE, 'base.qcow2': NONE },
   ],
+  ['snapshot -l mid.qcow2', { 'mid.qcow2': READS, 'base.qcow2': READS }],
   ['commit top.qcow2', { 'top.qcow2': WRITES, 'mid.qcow2': WRITES, 'base.qcow2': READS }],
   ['commit -d mid.qcow2', { 'mid.qcow2': WRITES, 'base.qcow2': WRITES }],
   [
