@@ -101,7 +101,16 @@ export function reworded(error: ImageError, message: string): ImageError {
 export function machineWords(error: Error): string {
   let found = error;
   while (found.cause instanceof ImageError) found = found.cause;
-  return found.message;
+  return onOneLine(found.message);
+}
+
+/**
+ * Text out of an image as a part of a hint, whose lines are ours.
+ *
+ * @internal
+ */
+export function onOneLine(text: string): string {
+  return text.replaceAll('\n', '\\n').replaceAll('\r', '\\r');
 }
 
 const PASSING = new Set<string | undefined>(['EIO', 'EINTR', 'ENOMEM', 'EMFILE', 'ENFILE']);

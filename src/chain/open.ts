@@ -12,6 +12,7 @@ import { whyBitmapsVoid } from '../qcow2/bitmap-directory.ts';
 import type { Checking } from '../qcow2/header.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { RawImage } from '../raw/raw.ts';
+import { whichLayer } from './advice.ts';
 import {
   type BackingOptions,
   type BlockNode,
@@ -112,7 +113,7 @@ function describe(error: unknown, filename: string, opened: readonly ChainLayer[
   const { code, errno } = error;
   return new ImageError(code, message, {
     cause: error,
-    hint: `That is '${name}', the backing file of '${above?.filename}'.`,
+    hint: whichLayer(name, above?.filename),
     ...(errno !== undefined && { errno }),
   });
 }

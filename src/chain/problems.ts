@@ -1,6 +1,6 @@
 // What can be wrong with a layer of a chain: in words, and what to do next.
 
-import type { ImageError } from '../errors.ts';
+import { type ImageError, onOneLine } from '../errors.ts';
 import type { Layer } from '../layer.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { rebaseCommand, shellWord } from './advice.ts';
@@ -164,7 +164,7 @@ function stateProblems(layer: Layer, filename: string): readonly Problem[] {
       kind: 'unreadable',
       severity: 'error',
       message: `'${filename}' keeps its data in another file: ${refusal.message}`,
-      hint: `Bring back the data file${layer.header.dataFile === null ? '' : ` '${layer.header.dataFile}'`}.`,
+      hint: `Bring back the data file${layer.header.dataFile === null ? '' : ` '${onOneLine(layer.header.dataFile)}'`}.`,
     });
   }
   const feature = layer.locked ? null : layer.unsupportedForReading;

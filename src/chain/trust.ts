@@ -1,7 +1,7 @@
 // What the header of an image may make us open. An image that came from elsewhere names files of this
 // machine, and says how they are to be opened: that is followed as far as it is trusted.
 
-import { ImageError } from '../errors.ts';
+import { ImageError, onOneLine } from '../errors.ts';
 import type { Host, OpenStorageOptions } from '../io/host.ts';
 import { hostFileOf, protocolOf } from './filename.ts';
 import { isNbdName } from './nbd-options.ts';
@@ -30,7 +30,7 @@ export function trustingHost(host: Host, { directories, protocols = false }: Tru
   const checkPath = (filename: string, path: string, trusted: readonly string[]): void => {
     if (directories === undefined || trusted.some((each) => isBelow(path, each))) return;
     throw new ImageError('invalid', `'${filename}' is outside of the trusted directories`, {
-      hint: `It is '${path}'; trusted: ${directories.map((each) => `'${each}'`).join(', ')}.`,
+      hint: onOneLine(`It is '${path}'; trusted: ${directories.map((d) => `'${d}'`).join(', ')}.`),
     });
   };
   /** Looks at the path, and gives what looks at the file that was opened: links change. */

@@ -22,7 +22,7 @@ import {
 import { checkTarget, createTarget } from './create-target.ts';
 import { asksForHelp, isOptionList } from './option-list.ts';
 import { collected, Exit, newCommand, parseVerb } from './options.ts';
-import type { ProgramContext } from './program.ts';
+import { type ProgramContext, TrailedError } from './program.ts';
 import { objects, readSecrets } from './secrets.ts';
 import { sizeArgument } from './size.ts';
 import { type TrustFlags, trusted, withTrust } from './trust.ts';
@@ -206,7 +206,7 @@ async function openBacking(
     const message = error.message.startsWith(outer)
       ? error.message.slice(outer.length)
       : error.message;
-    throw new ImageError('invalid', `${filename}: ${message}\nCould not open backing image.`);
+    throw new TrailedError(`${filename}: ${message}`, 'Could not open backing image.', error);
   }
 }
 

@@ -142,6 +142,17 @@ export function inOwnName(advice: string, { asQemu }: ProgramContext): string {
   return asQemu ? advice : advice.replaceAll('qemu-img check -r', 'qimg-ts check -r');
 }
 
+/** One whose words end with a line of QEMU's own; the names in it have none. */
+export class TrailedError extends ImageError {
+  readonly trail: string;
+
+  constructor(message: string, trail: string, cause: ImageError) {
+    const { hint } = cause;
+    super('invalid', message, { cause, ...(hint !== undefined && { hint }) });
+    this.trail = trail;
+  }
+}
+
 /** How Node.js says that it got none: where an image is too large for the limits that we run under. */
 function isOutOfMemory(error: unknown): boolean {
   return error instanceof RangeError && /allocation failed/.test(error.message);
@@ -154,16 +165,21 @@ export function reportError(thrown: unknown, program: ProgramContext): number {
   reportCorruption(error, program);
   if (error instanceof TwoLineError) program.err(`${program.name}: ${error.first}\n`);
   const shown = program.asQemu ? error.message : visible(error.message);
-  program.err(`${program.name}: ${shown}\n`);
+  const trail = error instanceof TrailedError ? `\n${error.trail}` : '';
+  program.err(`${program.name}: ${shown}${trail}\n`);
   const hint = error.hint === undefined ? undefined : inOwnName(error.hint, program);
   const ofQemu = hint !== undefined && QEMU_HINTS.test(hint);
   if (ofQemu) {
     const prefix = WITH_NAME.test(hint) ? `${program.name}: ` : '';
-    program.err(`${prefix}${hint}\n`);
+    program.err(`${prefix}${program.asQemu ? hint : visibleHint(hint)}\n`);
   }
   if (program.asQemu || (ofQemu && error.code !== 'busy')) return 1;
   const advice = ofQemu ? hintFor(error) : (hint ?? hintFor(error));
-  // Its own line breaks stay.
-  if (advice !== undefined) program.err(`${advice.split('\n').map(visible).join('\n')}\n`);
+  if (advice !== undefined) program.err(`${visibleHint(advice)}\n`);
   return 1;
+}
+
+/** The line breaks of a hint are its own, but for one that is QEMU's question with a name in it. */
+function visibleHint(hint: string): string {
+  return hint.startsWith('Is another') ? visible(hint) : hint.split('\n').map(visible).join('\n');
 }

@@ -38,15 +38,20 @@ export class OverlayStorage extends FilterStorage {
 
   override async write(offset: number, source: Uint8Array): Promise<void> {
     for (const [at, from, to] of pieces(offset, source.length)) {
-      let piece = this.#pieces.get(at);
-      if (piece === undefined) {
-        piece = new Uint8Array(PIECE);
-        await this.read(at, piece);
-        this.#pieces.set(at, piece);
-      }
+      const piece = this.#pieces.get(at) ?? (await this.#keep(at));
       piece.set(source.subarray(from - offset, to - offset), from - at);
     }
     this.#size = Math.max(this.#size, offset + source.length);
+  }
+
+  /** A piece as it is, from now on in memory. */
+  async #keep(at: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(PIECE);
+    await this.read(at, bytes);
+    // Another write to the same piece may have come first.
+    const piece = this.#pieces.get(at) ?? bytes;
+    this.#pieces.set(at, piece);
+    return piece;
   }
 
   override async zero(offset: number, length: number): Promise<void> {

@@ -51,9 +51,7 @@ export async function repairImage(storage: Storage, fix: Fix, tell: Tell): Promi
 
 async function repair(storage: Storage, fix: Fix, tell: Tell): Promise<RepairResult> {
   const table = new Findings(tell);
-  const found = await readState(storage);
-  checkClusterCount(found);
-  await checkRoomForRepair(found);
+  await checkSizes(storage);
   await patchHeader(storage, ({ autoclearFeatures }) => ({
     autoclearFeatures: autoclearFeatures & KNOWN_AUTOCLEAR,
   }));
@@ -77,6 +75,13 @@ async function repair(storage: Storage, fix: Fix, tell: Tell): Promise<RepairRes
     corruptionsFixed: round.findings.corruptionsFixed + table.corruptionsFixed,
     leaksFixed: round.findings.leaksFixed,
   };
+}
+
+/** What was read for it is not kept: 65,536 snapshots take some 70 MB. */
+async function checkSizes(storage: Storage): Promise<void> {
+  const found = await readState(storage);
+  checkClusterCount(found);
+  await checkRoomForRepair(found);
 }
 
 /** Moves what has to, and puts right what that brought up; returns the last round. */

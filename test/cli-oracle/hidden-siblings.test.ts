@@ -92,3 +92,16 @@ test('what can not be understood is told, and no reason to refuse', async () => 
     "qimg-ts: warning: 'future.qcow2' could not be read: it may depend on the base, too\n",
   );
 });
+
+test('chain tells of neighbours that could not be read, the first ten by name', async () => {
+  const images = await stack(TWO);
+  const future = Buffer.from('QFI\xfb\0\0\0\x09', 'latin1');
+  writeFileSync(images.path('future\n1.qcow2'), future);
+  const run = async () => (await limited(['chain', 'top.qcow2'], images.dir)).stdout;
+  const start = '  note: could not be read, and may depend on these: ';
+  expect(await run()).toContain(`${start}'future\u{fffd}1.qcow2'\n`);
+  for (let i = 10; i < 21; i++) writeFileSync(images.path(`f${i}`), future);
+  const text = (await run()).replace(/\n +/g, ' ');
+  const names = Array.from({ length: 10 }, (_, i) => `'f${10 + i}'`).join(', ');
+  expect(text).toContain(`${start.trimStart()}${names} and 2 more\n`);
+});

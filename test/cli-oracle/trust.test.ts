@@ -85,7 +85,10 @@ test('a new image does not look through a backing file that leads elsewhere', as
   for (const [name] of REFUSED) {
     const { code, stderr } = await over(name, '--trust', 'in');
     expect([name, code, stderr]).toEqual([name, 1, expect.stringMatching(words)]);
+    expect(stderr).toContain('\nCould not open backing image.\n');
   }
+  const { stderr: advice } = await over('linked', '--trust', 'in');
+  expect(advice).toMatch(/\nIt is '.*out\/base'; trusted: 'in'\.\n$/);
   expect(contentOf(`${dir}/in`)).not.toHaveProperty('new');
   const outside = await qimg(['create', '-q', '--trust', 'in', 'out/new', '1M'], dir);
   expect([outside.code, outside.stderr]).toEqual([1, expect.stringContaining('outside of the')]);

@@ -23,7 +23,7 @@ async function judged(
   if (specimen === undefined) throw new Error(`no specimen '${name}'`);
   const bytes = (specimen.files.get(specimen.top) ?? new Uint8Array()).slice();
   const top = lie(bytes, viewOf(bytes)) ?? bytes;
-  return judge(new Map([...specimen.files, [specimen.top, top]]), specimen.top);
+  return judge(new Map([...specimen.files, [specimen.top, top]]), specimen.top, specimen.keyed);
 }
 
 /** Where the first L2 table has an entry that says nothing. */

@@ -33,6 +33,13 @@ const TABLE: readonly (readonly [line: string, Readonly<Record<string, Bytes>>])
   ['compare mid.qcow2 other.qcow2', { 'mid.qcow2': READS, 'other.qcow2': READS }],
   ['snapshot -c s mid.qcow2', { 'mid.qcow2': WRITES, 'base.qcow2': READS }],
   ['bitmap --add mid.qcow2 b', { 'mid.qcow2': WRITES, 'base.qcow2': NONE }],
+  ['check -r all mid.qcow2', { 'mid.qcow2': WRITES, 'base.qcow2': READS }],
+  ['resize -q mid.qcow2 9M', { 'mid.qcow2': WRITES, 'base.qcow2': READS }],
+  [
+    'rebase -u -b base.qcow2 -F qcow2 top.qcow2',
+    { 'top.qcow2': WRITES, 'mid.qcow2': NONE, 'base.qcow2': NONE },
+  ],
+  ['snapshot -l mid.qcow2', { 'mid.qcow2': READS, 'base.qcow2': READS }],
   ['commit top.qcow2', { 'top.qcow2': WRITES, 'mid.qcow2': WRITES, 'base.qcow2': READS }],
   ['commit -d mid.qcow2', { 'mid.qcow2': WRITES, 'base.qcow2': WRITES }],
   [

@@ -3,14 +3,15 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { openChain } from '../../../src/chain/open.ts';
+import { type Description, openChain } from '../../../src/chain/open.ts';
+import type { Secrets } from '../../../src/chain/secrets.ts';
 import { nodeCodecs } from '../../../src/io/codecs.ts';
 import { MemoryHost } from '../../../src/io/memory-host.ts';
 import { addBitmap } from '../../../src/qcow2/bitmap-edit.ts';
 import { type CreateOptions, createImage } from '../../../src/qcow2/create.ts';
 import type { Qcow2Image } from '../../../src/qcow2/image.ts';
 import { createSnapshot } from '../../../src/qcow2/snapshot-changes.ts';
-import { aes, luks, quickHost } from '../encrypted.ts';
+import { aes, luks, quickHost, utf8 } from '../encrypted.ts';
 import { pattern } from '../storage-contract.ts';
 
 const FIXTURES = join(import.meta.dirname, '..', '..', '..', 'fixtures');
@@ -21,8 +22,15 @@ export interface Specimen {
   readonly name: string;
   readonly files: ReadonlyMap<string, Uint8Array>;
   readonly top: string;
+  /** Where layers are encrypted: the chain with the names of their keys. */
+  readonly keyed?: Description;
   readonly targets: readonly string[];
 }
+
+const KEY = { 'key-secret': 'key' };
+
+/** What opens encrypted specimens. */
+export const SECRETS: Secrets = new Map([['key', utf8('geheim')]]);
 
 type Fill = (image: Qcow2Image) => Promise<void>;
 
@@ -60,6 +68,10 @@ const compressed: Fill = async (image) => {
 };
 
 const SMALL = { clusterSize: 512 };
+/** Short keys: their material is read and decrypted whenever an image is opened. */
+const XTS = luks('geheim', { cipher: 'aes-128' });
+const ESSIV = { ivgen: 'essiv', ivgenHash: 'sha256' } as const;
+const CBC = luks('geheim', { cipher: 'aes-128', mode: 'cbc', ...ESSIV });
 const RECIPES: readonly Recipe[] = [
   { name: 'version 3', base: SMALL, top: SMALL },
   { name: 'version 2', base: { ...SMALL, version: 2 }, top: { ...SMALL, version: 2 } },
@@ -79,7 +91,14 @@ const RECIPES: readonly Recipe[] = [
   { name: 'smaller base', base: { ...SMALL, size: 100 * 512 }, top: SMALL },
   { name: 'data file', base: { ...SMALL, dataFile: 'data.raw' }, top: SMALL },
   { name: 'AES', base: { ...SMALL, encryption: aes() }, top: SMALL },
-  { name: 'LUKS', base: { ...SMALL, encryption: luks() }, top: SMALL },
+  { name: 'LUKS', base: { ...SMALL, encryption: XTS }, top: SMALL },
+  {
+    name: 'AES over AES',
+    base: { ...SMALL, encryption: aes() },
+    top: { ...SMALL, encryption: aes() },
+    more: snapshots,
+  },
+  { name: 'LUKS over a raw file', raw: true, top: { clusterSize: 4096, encryption: CBC } },
 ];
 
 /** Images by QEMU that our engine does not make: alone, or without the file below. */
@@ -110,12 +129,22 @@ async function make(recipe: Recipe): Promise<Specimen> {
     names.push('/middle');
   }
   const above = { backingFile: middle ? 'middle' : 'base', backingFormat: raw ? 'raw' : 'qcow2' };
-  await add(host, '/top', { ...top, ...above }, undefined, recipe.more);
+  const keyed = (top?.encryption ?? base?.encryption) && keyedChain(recipe);
+  await add(host, '/top', { ...top, ...above }, undefined, recipe.more, keyed);
   names.push('/top');
   if (base?.dataFile !== undefined) names.push('/data.raw');
   const files = new Map(names.map((name) => [name, host.fileBytes(name) ?? new Uint8Array()]));
   const targets = names.filter((name) => name !== '/data.raw' && !(raw && name === '/base'));
-  return { name: recipe.name, files, top: '/top', targets };
+  return { name: recipe.name, files, top: '/top', ...(keyed && { keyed }), targets };
+}
+
+function keyedChain({ base, top }: Recipe): Description {
+  return {
+    driver: 'qcow2',
+    file: { driver: 'file', filename: '/top' },
+    ...(top?.encryption && { encrypt: KEY }),
+    ...(base?.encryption && { backing: { encrypt: KEY } }),
+  };
 }
 
 let seed = 1;
@@ -126,6 +155,7 @@ async function add(
   options: Partial<CreateOptions> = {},
   backing?: string,
   more?: Fill,
+  keyed?: Description,
 ): Promise<void> {
   const data = options.dataFile;
   const dataFile = data === undefined ? undefined : await host.createStorage(`/${data}`);
@@ -138,17 +168,12 @@ async function add(
     return;
   }
   await created.close();
-  await using chain = await openChain(name, {
-    host,
-    writable: true,
-    format: 'qcow2',
-    locked: true,
-  });
+  const opening = { host, writable: true, secrets: SECRETS };
+  await using chain = await openChain(keyed ?? name, opening);
   await fill(chain.top as Qcow2Image, more);
 }
 
 async function fill(image: Qcow2Image, more: Fill | undefined): Promise<void> {
-  // Over an encrypted base nothing can be copied up: whole clusters then.
   const { clusterSize } = image;
   await image.write(0, pattern(2 * clusterSize, seed++));
   await image.write(5 * clusterSize, pattern(clusterSize, seed++));

@@ -1,5 +1,6 @@
 // Input n of a seed: a sound chain of which one image lies, judged.
 
+import type { Description } from '../../../src/chain/open.ts';
 import { makeCorpus, type Specimen } from './corpus.ts';
 import { type Judgement, judge } from './judge.ts';
 import { type Anatomy, anatomyOf, mutate } from './mutate.ts';
@@ -14,6 +15,8 @@ export interface Input {
   readonly about: string;
   readonly files: ReadonlyMap<string, Uint8Array>;
   readonly top: string;
+  /** As in {@link Specimen}. */
+  readonly keyed?: Description;
 }
 
 export interface Judged extends Judgement {
@@ -31,18 +34,18 @@ export async function inputSource(): Promise<InputSource> {
   }));
   return (seed, number) => {
     const random = new Random(seed, number);
-    const { name, files, top, targets, anatomies } = random.pick(corpus);
+    const { name, files, top, keyed, targets, anatomies } = random.pick(corpus);
     const target = random.pick(targets);
     const sound = files.get(target) as Uint8Array;
     const { bytes, lies } = mutate(sound, anatomies.get(target) as Anatomy, random);
     const about = `seed ${seed}, input ${number}: ${name}, ${target}: ${lies.join('; ')}`;
-    return { about, files: new Map([...files, [target, bytes]]), top };
+    return { about, files: new Map([...files, [target, bytes]]), top, ...(keyed && { keyed }) };
   };
 }
 
 export async function judgeInput(source: InputSource, seed: number, n: number): Promise<Judged> {
-  const { about, files, top } = source(seed, n);
-  return { about, ...(await judge(files, top)) };
+  const { about, files, top, keyed } = source(seed, n);
+  return { about, ...(await judge(files, top, keyed)) };
 }
 
 /** Judges the first inputs of a seed; throws with all that was found. */

@@ -3,7 +3,7 @@
 // or be refused before the first write.
 
 import { compareChains } from '../../../src/chain/compare.ts';
-import { openChain } from '../../../src/chain/open.ts';
+import { type ChainTarget, type Description, openChain } from '../../../src/chain/open.ts';
 import { surveyChain } from '../../../src/chain/survey.ts';
 import { describeImage } from '../../../src/cli/describe-image.ts';
 import { infoText } from '../../../src/cli/info-text.ts';
@@ -11,8 +11,11 @@ import { qemuJson } from '../../../src/cli/json.ts';
 import { commit } from '../../../src/commit/commit.ts';
 import { ImageError } from '../../../src/errors.ts';
 import { nodeCodecs } from '../../../src/io/codecs.ts';
+import { nodeCrypto } from '../../../src/io/crypto.ts';
+import type { Codecs } from '../../../src/io/host.ts';
 import { checkImage } from '../../../src/qcow2/check.ts';
 import { Qcow2Image } from '../../../src/qcow2/image.ts';
+import { SECRETS } from './corpus.ts';
 import { MeteredHost, OutOfBudget } from './metered-host.ts';
 
 const BUDGET = { requests: 150_000, bytes: 512 * 1024 * 1024 };
@@ -27,17 +30,36 @@ export interface Judgement {
 
 type Files = ReadonlyMap<string, Uint8Array>;
 
+/** A passphrase that would cost minutes is none of what is tried here. */
+const MAX_ITERATIONS = 100_000;
+
+const codecs: Codecs = {
+  ...nodeCodecs,
+  async loadCrypto() {
+    return {
+      ...nodeCrypto,
+      async pbkdf2(name, password, salt, iterations, length) {
+        if (iterations > MAX_ITERATIONS) throw new ImageError('unsupported', 'slow passphrase');
+        return nodeCrypto.pbkdf2(name, password, salt, iterations, length);
+      },
+    };
+  },
+};
+
 class Judge {
-  readonly host = new MeteredHost(BUDGET, { codecs: nodeCodecs });
+  readonly host = new MeteredHost(BUDGET, { codecs });
   readonly findings: string[] = [];
   readonly #files: Files;
   readonly #top: string;
+  /** With the keys, where there are any: for what needs data. */
+  readonly #chain: ChainTarget;
   /** Before anything was written. */
   readonly #corruptions = new Map<string, number>();
 
-  constructor(files: Files, top: string) {
+  constructor(files: Files, top: string, keyed?: Description) {
     this.#files = files;
     this.#top = top;
+    this.#chain = keyed ?? top;
     for (const [name, bytes] of files) this.host.addFile(name, bytes);
   }
 
@@ -83,9 +105,9 @@ class Judge {
     });
     await this.reading('chain', () => surveyChain(top, { host, cells: () => 60 }));
     await this.reading('compare', async () => {
-      await using chain = await openChain(top, { host });
+      await using chain = await this.open();
       if (chain.size > MAX_VIEW) return;
-      await using other = await openChain(top, { host });
+      await using other = await this.open();
       const { result } = await compareChains(chain, other, { strict: true });
       if (result !== 'identical') this.findings.push(`compare: differs from itself: ${result}`);
     });
@@ -104,8 +126,12 @@ class Judge {
     return await checkImage(chain.top, () => undefined);
   }
 
+  open(): ReturnType<typeof openChain> {
+    return openChain(this.#chain, { host: this.host, secrets: SECRETS });
+  }
+
   async view(): Promise<Uint8Array> {
-    await using chain = await openChain(this.#top, { host: this.host });
+    await using chain = await this.open();
     const bytes = new Uint8Array(Math.min(chain.size, MAX_VIEW));
     await chain.read(0, bytes);
     return bytes;
@@ -138,7 +164,7 @@ class Judge {
   }
 
   #commit(dryRun: boolean): ReturnType<typeof commit> {
-    return commit(this.#top, { host: this.host, dryRun });
+    return commit(this.#chain, { host: this.host, secrets: SECRETS, dryRun });
   }
 
   /** The layer that received, and the one that was emptied. */
@@ -161,8 +187,9 @@ function outOfBudget(error: unknown): OutOfBudget | undefined {
   return undefined;
 }
 
-export async function judge(files: Files, top: string): Promise<Judgement> {
-  const one = new Judge(files, top);
+/** `keyed`: the chain with the names of its keys, where layers are encrypted. */
+export async function judge(files: Files, top: string, keyed?: Description): Promise<Judgement> {
+  const one = new Judge(files, top, keyed);
   const opens = await one.read();
   const outcome = opens ? await one.commit() : 'refused';
   return { findings: one.findings, outcome };
