@@ -1,19 +1,13 @@
 // One virtual disk of a chain, whatever its format: the interface that chain and commit work with.
 
 import { ImageError } from './errors.ts';
+import type { PlacedRanges } from './io/placed-ranges.ts';
 import type { Storage } from './io/storage.ts';
 
 /** Where the bytes of a range lie as they are: uncompressed, in one piece, in a host file. */
 export interface HostRange {
   readonly storage: Storage;
   readonly offset: number;
-}
-
-/** A range of the guest's disk whose bytes lie, as they are, in a host file. */
-export interface PlacedRange {
-  readonly offset: number;
-  readonly length: number;
-  readonly host: HostRange;
 }
 
 /** What a layer itself says about a range of the guest's disk. */
@@ -80,7 +74,7 @@ export interface Layer {
    * extents are shared where they can be. Resolves to how many of them are done, from the first on;
    * of the others, parts may be. Rejects when nothing is under way any more.
    */
-  moveRanges?(ranges: readonly PlacedRange[], watch?: MoveWatch): Promise<number>;
+  moveRanges?(ranges: PlacedRanges, watch?: MoveWatch): Promise<number>;
   /** Grows the virtual disk; the new area reads as zeros, even where a backing file is longer. */
   grow(size: number, options?: GrowOptions): Promise<void>;
   /** Everything written before is durable when this resolves. */

@@ -14,7 +14,7 @@ export type SourceExtent =
       readonly host: HostRange | null;
     };
 
-const BATCH = 2048;
+const BATCH = 256;
 
 /**
  * The ranges in `offset .. offset + length` that any of `layers` (top first, neighbours in a chain)

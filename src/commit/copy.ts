@@ -1,10 +1,12 @@
 // Carries a plan out: reads from the layers, writes into base, several steps at once, within the
 // rate, stopping between steps.
 
+import type { PlacedRanges } from '../io/placed-ranges.ts';
 import type { RateLimit } from '../io/throttle.ts';
-import type { Layer, PlacedRange } from '../layer.ts';
+import type { Layer } from '../layer.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { alignDown, MIB } from '../units.ts';
+import { GatheredSteps, type PlacedPiece } from './gathered.ts';
 import { type Piece, type PlanStep, split } from './plan.ts';
 import { Pool } from './pool.ts';
 import type { Meter } from './progress.ts';
@@ -22,7 +24,7 @@ const IN_FLIGHT = 8;
 /** With a rate limit copies go in small pieces, so that the rate holds within each second. */
 const LIMITED_PIECE = MIB / 2;
 /** What moves in one go: the more, the longer are the pieces that lie together in their files. */
-const MOVED_TOGETHER = 16_384;
+const MOVED_TOGETHER = 65_536;
 const MOVED_BYTES = 1024 * MIB;
 /** So many refusals in a row, and nobody asks any more: base, or the file systems, can't. */
 const MAX_REFUSALS = 3;
@@ -59,10 +61,7 @@ class Carrier {
   readonly #stop: AbortSignal;
   #refusals = 0;
   #hasMoved = false;
-  #gathered: { readonly step: PlanStep; readonly placed: readonly PlacedRange[] }[] = [];
-  /** Of all that is gathered. */
-  #ranges = 0;
-  #bytes = 0;
+  #gathered = new GatheredSteps();
 
   constructor(base: Layer, options: CopyOptions) {
     this.#base = base;
@@ -81,11 +80,10 @@ class Carrier {
   async take(step: PlanStep): Promise<void> {
     const placed = this.#mayMove ? placedIn(step, this.#base.clusterSize) : undefined;
     if (placed === undefined) return this.#issue(step);
-    this.#gathered.push({ step, placed });
-    this.#ranges += placed.length;
-    this.#bytes += step.length;
+    this.#gathered.add(placed);
     const most = this.#hasMoved ? MOVED_TOGETHER : 1;
-    if (this.#ranges >= most || this.#bytes >= MOVED_BYTES) await this.moveGathered();
+    const { ranges, bytes } = this.#gathered;
+    if (ranges.length >= most || bytes >= MOVED_BYTES) await this.moveGathered();
   }
 
   get #mayMove(): boolean {
@@ -96,39 +94,28 @@ class Carrier {
   /** Moves what waits, all at once; what base does not take so goes step by step. */
   async moveGathered(): Promise<void> {
     const gathered = this.#gathered;
-    if (gathered.length === 0) return;
-    this.#gathered = [];
-    this.#ranges = 0;
-    this.#bytes = 0;
+    if (gathered.ranges.length === 0) return;
+    this.#gathered = new GatheredSteps();
     const { meter } = this.#options;
     let untold = 0;
     const moved = (bytes: number): void => {
       untold -= bytes;
       meter.add(bytes);
     };
-    let left = await this.#moveAll(
-      gathered.flatMap(({ placed }) => placed),
-      moved,
-    );
-    let done = 0;
-    for (const { step, placed } of gathered) {
-      left -= placed.length;
-      if (left < 0) break;
-      done++;
-      untold += step.length;
-    }
-    this.#refusals = done === 0 ? this.#refusals + 1 : 0;
-    this.#hasMoved ||= done > 0;
+    const { bytes, rest } = gathered.after(await this.#moveAll(gathered.ranges, moved));
+    untold += bytes;
+    this.#refusals = bytes === 0 ? this.#refusals + 1 : 0;
+    this.#hasMoved ||= bytes > 0;
     if (untold > 0) meter.add(untold);
     // What is done of a step that is not whole is done again with it.
-    for (const { step } of gathered.slice(done)) await this.#issue(step);
+    for (const step of rest) await this.#issue(step);
   }
 
   /** How many of the ranges are done, from the first on; base may take them in parts. */
-  async #moveAll(ranges: readonly PlacedRange[], moved: (bytes: number) => void): Promise<number> {
+  async #moveAll(ranges: PlacedRanges, moved: (bytes: number) => void): Promise<number> {
     for (let done = 0; ; ) {
       this.#stop.throwIfAborted();
-      const rest = ranges.slice(done);
+      const rest = done === 0 ? ranges : ranges.slice(done);
       const more = (await this.#base.moveRanges?.(rest, { signal: this.#stop, moved })) ?? 0;
       done += more;
       if (more === 0 || done === ranges.length) return done;
@@ -199,9 +186,9 @@ export async function fill(piece: Piece, target: Uint8Array): Promise<void> {
 }
 
 /** The pieces of a step, if all lie as they are in files and are whole clusters of base. */
-function placedIn(step: PlanStep, clusterSize: number): readonly PlacedRange[] | undefined {
+function placedIn(step: PlanStep, clusterSize: number): readonly PlacedPiece[] | undefined {
   if (step.kind !== 'copy') return undefined;
-  const isPlaced = (piece: Piece): piece is Piece & PlacedRange =>
+  const isPlaced = (piece: Piece): piece is PlacedPiece =>
     piece.kind === 'data' &&
     piece.host !== null &&
     piece.offset % clusterSize === 0 &&

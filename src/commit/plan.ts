@@ -70,10 +70,13 @@ export async function* untilAborted<T>(
   }
 }
 
+/** Nobody adds to it. */
+const NONE: Piece[] = [];
+
 class Planner {
   readonly #shape: PlanShape;
   #steps: PlanStep[] = [];
-  #pieces: Piece[] = [];
+  #pieces: Piece[] = NONE;
 
   constructor(shape: PlanShape) {
     this.#shape = shape;
@@ -149,7 +152,10 @@ class Planner {
         alignDown(start, clusterSize) + clusterSize,
       );
       const room: number = limit - rest.offset;
-      this.#pieces.push(slice(rest, 0, Math.min(room, rest.length)));
+      const part = slice(rest, 0, Math.min(room, rest.length));
+      // Most copies have one piece; an array that grows has room for many more.
+      if (this.#pieces.length === 0) this.#pieces = [part];
+      else this.#pieces.push(part);
       if (rest.length < room) return;
       this.finish();
       rest = rest.length > room ? slice(rest, room, rest.length - room) : undefined;
@@ -160,7 +166,7 @@ class Planner {
   finish(): void {
     if (this.#pieces.length === 0) return;
     this.#push(this.#pieces);
-    this.#pieces = [];
+    this.#pieces = NONE;
   }
 
   #push(pieces: readonly Piece[]): void {

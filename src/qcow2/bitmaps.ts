@@ -124,7 +124,7 @@ export class Bitmaps {
   /** Called before stretches are written, by who does not hold the queue. */
   async noteWrites(
     queue: Mutex,
-    stretches: readonly { offset: number; length: number }[],
+    stretches: Iterable<{ readonly offset: number; readonly length: number }>,
   ): Promise<void> {
     while (!this.#recording) await queue.run(() => this.#begin());
     for (const { offset, length } of stretches) {

@@ -3,6 +3,7 @@
 
 import { assert, ImageError } from '../errors.ts';
 import type { Codecs } from '../io/host.ts';
+import type { PlacedRanges } from '../io/placed-ranges.ts';
 import type { Storage } from '../io/storage.ts';
 import {
   checkRange,
@@ -10,7 +11,6 @@ import {
   type HostRange,
   type Layer,
   type MoveWatch,
-  type PlacedRange,
 } from '../layer.ts';
 import { type BackingPointer, removeBacking, rewriteBacking } from './backing.ts';
 import { BitmapGrowth, type GrowingBitmap } from './bitmap-growth.ts';
@@ -149,7 +149,7 @@ export class Qcow2Image extends ReadableImage implements Layer {
     );
   }
 
-  async moveRanges(ranges: readonly PlacedRange[], watch: MoveWatch = {}): Promise<number> {
+  async moveRanges(ranges: PlacedRanges, watch: MoveWatch = {}): Promise<number> {
     for (const { offset, length } of ranges) checkRange(this, offset, length);
     const together = ranges.slice(0, countMovable(this.context, ranges));
     if (together.length === 0) return 0;

@@ -34,7 +34,7 @@ export interface MapRun {
 const NOWHERE = -1;
 
 /** One answer covers at most so many runs or tables; the caller asks on. Keeps memory bounded. */
-const MAX_RUNS = 8192;
+const MAX_RUNS = 256;
 const MAX_TABLES = 64;
 
 export interface MapContext {

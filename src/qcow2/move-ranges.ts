@@ -3,23 +3,21 @@
 // for all, and what lies together in its source moves in one piece: extents are shared where they can
 // be, the rest is copied.
 
+import type { PlacedRanges } from '../io/placed-ranges.ts';
 import type { CloneRange } from '../io/storage.ts';
-import type { MoveWatch, PlacedRange } from '../layer.ts';
+import type { MoveWatch } from '../layer.ts';
 import { MIB } from '../units.ts';
 import { movePieces } from './move-pieces.ts';
 import { type PlaceContext, type Placement, place } from './place.ts';
 import { publish } from './publish.ts';
-import { inSourceOrder } from './source-order.ts';
+import { SourceOrder } from './source-order.ts';
 import { giveUp, type Writer } from './writer.ts';
 
 /** L2 tables that are changed in one go, in bytes: all of them are in memory at once. */
 const TABLES_TOGETHER = 8 * MIB;
 
 /** How many of `ranges`, from the first on, whole clusters of the disk in its order, can go together. */
-export function countMovable(
-  { data, geometry }: PlaceContext,
-  ranges: readonly PlacedRange[],
-): number {
+export function countMovable({ data, geometry }: PlaceContext, ranges: PlacedRanges): number {
   // Who listens to events wants to hear of each range by itself.
   if (data.opaque || data.storage.event !== undefined) return 0;
   const { clusterSize, l2Coverage } = geometry;
@@ -45,48 +43,52 @@ export function countMovable(
 export function moveRanges(
   writer: Writer,
   context: PlaceContext,
-  ranges: readonly PlacedRange[],
+  ranges: PlacedRanges,
   watch: MoveWatch,
 ): Promise<void> {
-  const [first, last] = [ranges[0], ranges.at(-1)];
+  const [first, last] = [ranges.at(0), ranges.at(ranges.length - 1)];
   if (first === undefined || last === undefined) return Promise.resolve();
   const { clusterSize } = context.geometry;
   return writer.ranges.exclusive(first.offset, last.offset + last.length, async () => {
-    const placed: Placement[][] = [];
-    let left: readonly Placement[] | undefined;
+    const order = new SourceOrder(clusterSize);
+    /** What was taken and is not in use. */
+    let unused = () => [...order.taken()];
     try {
       await writer.queue.run(async () => {
-        for (const { offset, length } of ranges) placed.push(await place(context, offset, length));
+        for (const range of ranges) {
+          order.add(range, await place(context, range.offset, range.length));
+        }
       });
-      const { places, pieces } = inSourceOrder(ranges, placed, clusterSize);
-      const outcome = await movePieces(context.data.storage, pieces, watch);
-      const { whole, missing } = partsOf(places, outcome.left, clusterSize);
+      const outcome = await movePieces(context.data.storage, order.pieces(), watch);
+      const { whole, missing } = partsOf(order, outcome.left, clusterSize);
       await writer.queue.run(async () => {
+        // The map may point to them from here on: where it fails half-way, they are lost.
+        unused = () => missing;
         await publish(context, whole, false);
-        left = missing;
         await writer.checkpointIfFull();
       });
       if (outcome.failure !== undefined) throw outcome.failure.reason;
     } finally {
-      const unused = left ?? placed.flat();
-      if (unused.length > 0) await writer.queue.run(() => giveUp(context, unused));
+      const left = unused();
+      if (left.length > 0) await writer.queue.run(() => giveUp(context, left));
     }
   });
 }
 
 /** Places that are whole, and those to which anything is still to be moved. */
 function partsOf(
-  places: readonly Placement[],
+  order: SourceOrder,
   left: readonly CloneRange[],
   clusterSize: number,
-): { readonly whole: readonly Placement[]; readonly missing: readonly Placement[] } {
-  if (left.length === 0) return { whole: places, missing: [] };
+): { readonly whole: Iterable<Placement>; readonly missing: Placement[] } {
+  if (left.length === 0) return { whole: order.places(), missing: [] };
   const hosts = new Set<number>();
   for (const { to, length } of left) {
     for (let host = to; host < to + length; host += clusterSize) hosts.add(host);
   }
   const isMissing = ({ host, clusters }: Placement): boolean =>
     Array.from({ length: clusters }, (_, n) => host + n * clusterSize).some((at) => hosts.has(at));
+  const places = [...order.places()];
   return {
     whole: places.filter((each) => !isMissing(each)),
     missing: places.filter(isMissing),

@@ -124,7 +124,10 @@ export function within({ clusterSize }: Geometry, guest: number, start: number, 
 }
 
 /** Gives back what `place` took, when the bytes could not be moved. */
-export function abandon(context: PlaceContext, placements: readonly Placement[]): void {
+export function abandon(
+  context: PlaceContext,
+  placements: readonly Pick<Placement, 'host' | 'clusters' | 'taken'>[],
+): void {
   for (const { host, clusters, taken } of placements) {
     if (taken) context.tables.free(clusterIndexOf(host, context.geometry), clusters);
   }

@@ -22,7 +22,7 @@ import type { Table } from './table-cache.ts';
  */
 export async function publish(
   context: PlaceContext,
-  placements: readonly Placement[],
+  placements: Iterable<Placement>,
   zero: boolean,
 ): Promise<void> {
   const { geometry, tables } = context;

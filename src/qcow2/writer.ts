@@ -38,7 +38,7 @@ const ZEROS = MIB;
  */
 export async function giveUp(
   context: PlaceContext,
-  placements: readonly Placement[],
+  placements: readonly Pick<Placement, 'host' | 'clusters' | 'taken'>[],
 ): Promise<void> {
   abandon(context, placements);
   for (const { host, clusters, taken } of placements) {

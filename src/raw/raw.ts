@@ -2,15 +2,9 @@
 
 import { ImageError } from '../errors.ts';
 import { copyBytes } from '../io/copy.ts';
+import type { PlacedRanges } from '../io/placed-ranges.ts';
 import type { Storage } from '../io/storage.ts';
-import {
-  checkRange,
-  type Extent,
-  type HostRange,
-  type Layer,
-  type LayerFormat,
-  type PlacedRange,
-} from '../layer.ts';
+import { checkRange, type Extent, type HostRange, type Layer, type LayerFormat } from '../layer.ts';
 import { alignUp, SECTOR } from '../units.ts';
 
 /** Holes are asked for one by one; an answer covers at most so many. */
@@ -106,9 +100,9 @@ export class RawImage implements Layer {
     await copyBytes(source, 0, { storage: this.storage, offset }, length);
   }
 
-  async moveRanges(ranges: readonly PlacedRange[]): Promise<number> {
+  async moveRanges(ranges: PlacedRanges): Promise<number> {
     for (const { offset, length } of ranges) checkRange(this, offset, length);
-    const wanted = ranges.map(({ offset, length, host }) => {
+    const wanted = Array.from(ranges, ({ offset, length, host }) => {
       return { source: host.storage, from: host.offset, to: offset, length };
     });
     return (await this.storage.cloneFrom?.(wanted)) ?? 0;

@@ -5,8 +5,8 @@
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import { MemoryStorage } from '../../src/io/memory.ts';
+import { type PlacedRange, PlacedRanges } from '../../src/io/placed-ranges.ts';
 import type { CloneRange, Storage } from '../../src/io/storage.ts';
-import type { PlacedRange } from '../../src/layer.ts';
 import { createImage } from '../../src/qcow2/create.ts';
 import { Qcow2Image } from '../../src/qcow2/image.ts';
 import { RawImage } from '../../src/raw/raw.ts';
@@ -152,7 +152,7 @@ async function clone({ image, model }: World, op: RangeOperation, seed: number):
     cluster += length / clusterSize + (n % 3);
     from += length;
   }
-  const done = await image.moveRanges(ranges);
+  const done = await image.moveRanges(PlacedRanges.of(ranges));
   for (const [i, { offset, length, host }] of ranges.entries()) {
     const moved = bytes.subarray(host.offset, host.offset + length);
     // Those that are not done may be so in part: the caller writes them otherwise.

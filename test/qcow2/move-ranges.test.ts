@@ -2,8 +2,9 @@
 
 import { describe, expect, test } from 'vitest';
 import { MemoryStorage } from '../../src/io/memory.ts';
+import { type PlacedRange, PlacedRanges } from '../../src/io/placed-ranges.ts';
 import type { Storage, WriteKind } from '../../src/io/storage.ts';
-import type { MoveWatch, PlacedRange } from '../../src/layer.ts';
+import type { MoveWatch } from '../../src/layer.ts';
 import { GuardedStorage } from '../../src/qcow2/guarded-storage.ts';
 import type { Qcow2Image } from '../../src/qcow2/image.ts';
 import { expectSound, imageIn, viewOf } from '../support/memory-images.ts';
@@ -39,7 +40,7 @@ function scattered(source: Storage): PlacedRange[] {
 
 async function moved(image: Qcow2Image, watch?: MoveWatch): Promise<Uint8Array> {
   const ranges = scattered(new MemoryStorage(BYTES));
-  expect(await image.moveRanges(ranges, watch)).toBe(COUNT);
+  expect(await image.moveRanges(PlacedRanges.of(ranges), watch)).toBe(COUNT);
   const disk = new Uint8Array(image.size);
   for (const { offset, host } of ranges) {
     disk.set(BYTES.subarray(host.offset, host.offset + CLUSTER), offset);
@@ -82,7 +83,9 @@ describe('clusters of many places on the disk', () => {
   test('where one fails, what has moved is kept and the rest given back', async () => {
     const { storage, image } = await emptyImage();
     storage.failsFrom = 3;
-    await expect(image.moveRanges(scattered(new MemoryStorage(BYTES)))).rejects.toThrow('no more');
+    await expect(
+      image.moveRanges(PlacedRanges.of(scattered(new MemoryStorage(BYTES)))),
+    ).rejects.toThrow('no more');
     storage.failsFrom = Number.POSITIVE_INFINITY;
     await image.flush();
     const extents = await image.extents(0, image.size);
@@ -97,7 +100,7 @@ describe('clusters of many places on the disk', () => {
   test('stop with the reason of the signal before the next piece', async () => {
     const { storage, image } = await emptyImage();
     const signal = AbortSignal.abort('enough');
-    const move = image.moveRanges(scattered(new MemoryStorage(BYTES)), { signal });
+    const move = image.moveRanges(PlacedRanges.of(scattered(new MemoryStorage(BYTES))), { signal });
     await expect(move).rejects.toBe('enough');
     expect(storage.requests).toBe(0);
     await image.flush();

@@ -47,7 +47,7 @@ const SEAM = new Set(
     'events',
     'filter',
   ]
-    .concat(['blkdebug', 'null', 'reserve', 'slice'])
+    .concat(['blkdebug', 'null', 'placed-ranges', 'reserve', 'slice'])
     .map((f) => `io/${f}.ts`),
 );
 /** In io/, but as free of Node.js as the engine. */
