@@ -2,7 +2,7 @@
 
 import { ImageError } from '../errors.ts';
 import type { Extent } from '../layer.ts';
-import { alignDown, MIB } from '../units.ts';
+import { alignDown, KIB } from '../units.ts';
 import { hex } from './corruption.ts';
 import type { DataStore } from './data-store.ts';
 import type { Geometry } from './geometry.ts';
@@ -39,7 +39,7 @@ const NOWHERE = -1;
  */
 const MAX_RUNS = 8192;
 const MAX_TABLES = 64;
-const MAX_TABLE_BYTES = 4 * MIB;
+const MAX_TABLE_BYTES = 512 * KIB;
 
 export interface MapContext {
   readonly filename: string;

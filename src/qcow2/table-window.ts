@@ -16,11 +16,11 @@ interface Slot extends ScannedTable {
   offset: number;
 }
 
-/** What a read costs at least, whatever it brings. */
-const FIRST_BYTES = 4 * KIB;
+/** What is read at least: no file system has less at hand. */
+const LEAST_BYTES = 4 * KIB;
+/** A read costs about as much by itself as so many bytes that it brings. */
+const READ_COST = 32 * KIB;
 export const WINDOW_BYTES = MIB;
-/** A window grows while so much of it was looked at, as one in so many tables. */
-const SELDOM = 4;
 
 /** An aligned part of the file, larger while neighbours are asked for and smaller when not. */
 export class TableWindow {
@@ -44,7 +44,7 @@ export class TableWindow {
     this.#storage = storage;
     this.#tableSize = tableSize;
     this.#most = Math.max(tableSize, 2 ** Math.floor(Math.log2(mostBytes)));
-    this.#least = Math.min(this.#most, Math.max(tableSize, FIRST_BYTES));
+    this.#least = Math.min(this.#most, Math.max(tableSize, LEAST_BYTES));
     this.#size = this.#least;
   }
 
@@ -88,9 +88,9 @@ export class TableWindow {
 
   #adapt(offset: number): void {
     const isNear = offset < this.#end + this.#size && offset >= this.#from - this.#size;
-    const isDense = this.#used * this.#tableSize * SELDOM >= this.#end - this.#from;
-    if (isNear && isDense) this.#size = Math.min(this.#size * 2, this.#most);
-    else if (!isNear) this.#size = Math.max(this.#size / 2, this.#least);
+    const isCheaper = this.#used * (this.#tableSize + READ_COST) >= this.#end - this.#from;
+    if (isNear && isCheaper) this.#size = Math.min(this.#size * 2, this.#most);
+    else this.#size = Math.max(this.#size / 2, this.#least);
   }
 
   #room(): Uint8Array {
