@@ -29,9 +29,6 @@ export interface StatusStep extends BlockStatus {
 interface StepOptions {
   /** What no layer has a table for is one step, however long. */
   readonly whole: boolean;
-  /** What lies behind the end of a file that was cut short is told as the tables have it. */
-  readonly lenient?: boolean;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -43,12 +40,11 @@ export async function* statusSteps(
   layers: readonly Layer[],
   offset: number,
   length: number,
-  { whole, lenient = false, signal }: StepOptions = { whole: false },
+  { whole }: StepOptions = { whole: false },
 ): AsyncGenerator<StatusStep> {
-  const cursors = layers.map((layer) => new LayerCursor(layer, lenient));
+  const cursors = layers.map((layer) => new LayerCursor(layer, false));
   const end = offset + length;
   for (let at = offset; at < end; ) {
-    signal?.throwIfAborted();
     const step = await stepAt(cursors, at, end, whole);
     yield step;
     at += step.length;
@@ -140,8 +136,12 @@ export async function* blockStatus(
 ): AsyncGenerator<BlockStatus> {
   let last: BlockStatus | undefined;
   // As QEMU's map tells it.
-  const options = { whole: true, lenient: true, signal };
-  for await (const step of statusSteps(layers, offset, length, options)) {
+  const cursors = layers.map((layer) => new LayerCursor(layer, true));
+  const end = offset + length;
+  for (let at = offset; at < end; ) {
+    signal?.throwIfAborted();
+    const step = await stepAt(cursors, at, end, true);
+    at += step.length;
     if (last !== undefined && mergeable(last, step)) {
       last = { ...last, length: last.length + step.length };
       continue;

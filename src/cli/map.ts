@@ -69,45 +69,55 @@ type Print = (chain: Chain, start: number, end: number, program: ProgramContext)
 
 const printHuman: Print = async (chain, start, end, program) => {
   const output = new Output(program, MAP_HEADING);
-  for await (const status of statusOf(chain, start, end, output)) {
+  const isWhole = await eachStatus(chain, start, end, output, (status) => {
     const { fileName } = chain.at(status.depth);
     const line = mapLine(status, program.asQemu ? fileName : visible(fileName));
-    if (line === undefined) {
-      output.flush();
-      throw new ImageError(
-        'unsupported',
-        'File contains external, encrypted or compressed clusters.',
-        { hint: "'--output=json' shows them." },
-      );
-    }
-    output.add(line);
-  }
+    if (line !== undefined) output.add(line);
+    return line !== undefined;
+  });
   output.flush();
+  if (!isWhole) {
+    throw new ImageError(
+      'unsupported',
+      'File contains external, encrypted or compressed clusters.',
+      { hint: "'--output=json' shows them." },
+    );
+  }
   return 0;
 };
 
 const printJson: Print = async (chain, start, end, program) => {
   const output = new Output(program, '[');
   let separator = '';
-  for await (const status of statusOf(chain, start, end, output)) {
+  await eachStatus(chain, start, end, output, (status) => {
     output.add(`${separator}${mapObject(status)}`);
     separator = ',\n';
-  }
+    return true;
+  });
   if (separator === '') output.add(emptyMapObject(start));
   output.add(']\n');
   output.flush();
   return 0;
 };
 
-async function* statusOf(
+/**
+ * Until one can't be told: then false. What was made of those before is printed where the map breaks
+ * off.
+ */
+async function eachStatus(
   chain: Chain,
   start: number,
   end: number,
   output: Output,
-): AsyncGenerator<BlockStatus> {
-  if (start >= end) return;
+  tell: (status: BlockStatus) => boolean,
+): Promise<boolean> {
+  if (start >= end) return true;
+  const statuses = chain.status(start, end - start);
   try {
-    yield* chain.status(start, end - start);
+    for await (const status of statuses) {
+      if (!tell(status)) return false;
+    }
+    return true;
   } catch (error) {
     output.flush();
     throw error instanceof ImageError ? inMapWords(error) : error;

@@ -11,6 +11,7 @@ import { entriesInFile, entryHex, readTable } from './reference-walk.ts';
 import type { ReferencedImage } from './references.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, INCOMPATIBLE, ZERO_LOW } from './spec.ts';
 import type { StoredRefcounts } from './stored-refcounts.ts';
+import { TableWindow } from './table-window.ts';
 import { WalkBudget } from './walk-budget.ts';
 
 /** So often the errors of one L2 table are told, should many L1 entries point to it. */
@@ -29,13 +30,15 @@ export class CopiedCheck {
   readonly #findings: Findings;
   readonly #writer: FlagWriter | undefined;
   readonly #hasDataFile: boolean;
+  readonly #window: TableWindow;
+  /** For a table that has to be read by itself. */
   readonly #table: Uint8Array;
   readonly #holes: Holes;
   readonly #budget = new WalkBudget();
   /** How often L2 tables were met. */
   readonly #met = new OffsetCounts();
   /** Offset of an L2 table -> errors that are left in it. */
-  readonly #errors = new Map<number, number>();
+  readonly #errors = new OffsetCounts();
 
   /** With a `writer` the flags are put right. */
   constructor(
@@ -50,6 +53,7 @@ export class CopiedCheck {
     this.#writer = writer;
     const { incompatibleFeatures } = image.header;
     this.#hasDataFile = (incompatibleFeatures & INCOMPATIBLE.externalDataFile) !== 0n;
+    this.#window = new TableWindow(image.storage, image.geometry.clusterSize);
     this.#table = new Uint8Array(image.geometry.clusterSize);
     this.#holes = new Holes(image.storage);
   }
@@ -79,8 +83,10 @@ export class CopiedCheck {
         this.#flip(l1, index * 8);
         changed.add(Math.floor((index * 8) / SECTOR));
       }
-      const isHole = this.#holes.has(offset, geometry.clusterSize);
-      if (isHole === true || (isHole !== false && (await isHole))) continue;
+      if (this.#window.at(offset) === undefined) {
+        const isHole = this.#holes.has(offset, geometry.clusterSize);
+        if (isHole === true || (isHole !== false && (await isHole))) continue;
+      }
       if (this.#isNew(offset)) await this.#meet(offset);
     }
     if (changed.size > 0) await this.#writer?.l1(bytes, changed);
@@ -102,7 +108,7 @@ export class CopiedCheck {
   /** Meets a table; false where there is nothing more to tell of it, but the number of its errors. */
   #isNew(offset: number): boolean {
     const times = this.#met.add(offset);
-    const known = this.#errors.get(offset) ?? 0;
+    const known = this.#errors.get(offset);
     // What was right once is right again, and so is what was put right.
     if (times === 1 || (known > 0 && times <= TELLINGS && this.#mayTellAgain())) return true;
     this.#findings.corrupt(null, known);
@@ -111,7 +117,8 @@ export class CopiedCheck {
 
   async #meet(offset: number): Promise<void> {
     const errors = await this.#l2(offset);
-    if (errors > 0 || this.#errors.has(offset)) this.#errors.set(offset, errors);
+    const known = this.#errors.get(offset);
+    if (errors !== known) this.#errors.add(offset, errors - known);
   }
 
   #mayTellAgain(): boolean {
@@ -121,8 +128,9 @@ export class CopiedCheck {
   /** Returns how many errors are left in a table. */
   async #l2(offset: number): Promise<number> {
     const { storage, geometry } = this.#image;
-    await storage.read(offset, this.#table);
-    const view = viewOf(this.#table);
+    const ahead = this.#window.at(offset) ?? (await this.#window.fetch(offset));
+    if (ahead === undefined) await storage.read(offset, this.#table);
+    const view = ahead?.view ?? viewOf(this.#table);
     let errors = 0;
     for (let at = 0; at < geometry.clusterSize; at += geometry.l2EntryBytes) {
       const high = view.getUint32(at);
@@ -143,7 +151,7 @@ export class CopiedCheck {
       this.#flip(view, at);
     }
     if (errors === 0 || this.#writer === undefined) return errors;
-    await this.#writer.l2(offset, this.#table);
+    await this.#writer.l2(offset, ahead?.bytes ?? this.#table);
     return 0;
   }
 

@@ -2,7 +2,7 @@
 
 import { ImageError } from '../errors.ts';
 import type { Extent } from '../layer.ts';
-import { alignDown } from '../units.ts';
+import { alignDown, KIB } from '../units.ts';
 import { hex } from './corruption.ts';
 import type { DataStore } from './data-store.ts';
 import type { Geometry } from './geometry.ts';
@@ -13,7 +13,7 @@ import { checkExternal, type L2Entry, misplaced } from './l2-entry.ts';
 import { l2EntryAt } from './l2-table.ts';
 import { ZERO_LOW } from './spec.ts';
 import { alikeFrom, allocatedAt, zeroedAt } from './subclusters.ts';
-import type { Table } from './table-cache.ts';
+import type { ScannedTable } from './table-window.ts';
 import type { Tables } from './tables.ts';
 
 /** Neighbouring guest bytes of one kind; those with a place in the file also lie together. */
@@ -33,9 +33,13 @@ export interface MapRun {
 /** Not 0, where an external data file has the first cluster. */
 const NOWHERE = -1;
 
-/** One answer covers at most so many runs or tables; the caller asks on. Keeps memory bounded. */
+/**
+ * One answer covers at most so many runs, and tables or bytes of tables, what is more; the caller
+ * asks on. Keeps memory bounded.
+ */
 const MAX_RUNS = 256;
 const MAX_TABLES = 64;
+const MAX_TABLE_BYTES = 512 * KIB;
 
 export interface MapContext {
   readonly filename: string;
@@ -58,8 +62,9 @@ export async function mapRuns(
   const { geometry, tables } = context;
   const end = offset + length;
   const runs: MapRun[] = [];
+  const mostTables = Math.max(MAX_TABLES, MAX_TABLE_BYTES / geometry.clusterSize);
   let position = offset;
-  for (let loaded = 0; position < end && runs.length < MAX_RUNS && loaded < MAX_TABLES; ) {
+  for (let loaded = 0; position < end && runs.length < MAX_RUNS && loaded < mostTables; ) {
     const l1Index = l1IndexOf(position, geometry);
     const l1End = Math.min(tables.l1Entries, l1IndexOf(end - 1, geometry) + 1);
     const next = tables.nextL2(l1Index, Math.max(l1Index, l1End));
@@ -72,6 +77,12 @@ export async function mapRuns(
     }
     const { offset: l2 } = tables.l1Entry(next);
     const stop = Math.min(end, (next + 1) * geometry.l2Coverage);
+    const ahead = tables.l2Scans.ahead(l2);
+    if (ahead !== undefined) {
+      loaded++;
+      position = scanInto(context, ahead, position, stop, runs);
+      continue;
+    }
     const isHole = context.holes.hides(l2, geometry.clusterSize);
     if (isHole === true || (isHole !== false && (await isHole))) {
       append(runs, 'unallocated', position, stop - position, NOWHERE);
@@ -80,8 +91,8 @@ export async function mapRuns(
     }
     loaded++;
     const [from, isWhole] = [position, position === tableStart && stop < end];
-    const look = (table: Table) => scanInto(context, table, from, stop, runs);
-    position = isWhole ? await tables.scanL2(l2, look) : look(await tables.l2Table(l2));
+    const look = (table: ScannedTable) => scanInto(context, table, from, stop, runs);
+    position = isWhole ? await tables.l2Scans.scan(l2, 'l2', look) : look(await tables.l2Table(l2));
   }
   return runs;
 }
@@ -105,7 +116,7 @@ export function extentOf({ kind, offset, length, host }: MapRun, data: DataStore
 /** Returns where it stopped. */
 function scanInto(
   context: MapContext,
-  table: Table,
+  table: ScannedTable,
   from: number,
   to: number,
   runs: MapRun[],
@@ -117,21 +128,18 @@ function scanInto(
 
 function scanTable(
   context: MapContext,
-  table: Table,
+  table: ScannedTable,
   from: number,
   to: number,
   runs: MapRun[],
 ): void {
   const { geometry, tables } = context;
   const { clusterSize } = geometry;
-  const { bytes } = table;
-  // Zero is zero in any order of its bytes.
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
   for (let position = from; position < to; ) {
     const index = l2IndexOf(position, geometry);
     const within = position % clusterSize;
     const last = index + Math.ceil((within + (to - position)) / clusterSize);
-    const empty = emptyFrom(words, index, last);
+    const empty = emptyFrom(table.view, index, last);
     const length = Math.min(Math.max(1, empty) * clusterSize - within, to - position);
     if (empty > 0) append(runs, 'unallocated', position, length, NOWHERE);
     else {
@@ -152,11 +160,11 @@ function scanTable(
 }
 
 /** How many entries from there on, before `end`, are all zeros. */
-function emptyFrom(words: Uint32Array, first: number, end: number): number {
-  let word = first * 2;
-  const stop = end * 2;
-  while (word < stop && words[word] === 0 && words[word + 1] === 0) word += 2;
-  return word / 2 - first;
+function emptyFrom(view: DataView, first: number, end: number): number {
+  let at = first * 8;
+  const stop = end * 8;
+  while (at < stop && view.getUint32(at) === 0 && view.getUint32(at + 4) === 0) at += 8;
+  return at / 8 - first;
 }
 
 /**
@@ -165,7 +173,7 @@ function emptyFrom(words: Uint32Array, first: number, end: number): number {
  */
 function scanExtended(
   context: MapContext,
-  table: Table,
+  table: ScannedTable,
   from: number,
   to: number,
   runs: MapRun[],
@@ -225,7 +233,12 @@ function compressedRun(
   return { kind: 'compressed', offset, length, host, compressedBytes: lengthBytes };
 }
 
-function decodeAt(context: MapContext, table: Table, index: number, position: number): L2Entry {
+function decodeAt(
+  context: MapContext,
+  table: ScannedTable,
+  index: number,
+  position: number,
+): L2Entry {
   const { geometry, version, tables } = context;
   try {
     const entry = l2EntryAt(table, index, geometry, version);

@@ -19,6 +19,7 @@ import {
   OFFSET_LOW,
   ZERO_LOW,
 } from './spec.ts';
+import { type ScannedTable, TableWindow } from './table-window.ts';
 import { WalkBudget } from './walk-budget.ts';
 
 /** So often one L2 table is walked by itself. */
@@ -85,8 +86,11 @@ export class MapWalk {
   readonly #counts: ReferenceCounts;
   readonly #visitor: ReferenceVisitor;
   readonly #hasDataFile: boolean;
+  readonly #window: TableWindow;
+  /** For a table that has to be read by itself. */
   readonly #table: Uint8Array;
-  readonly #view: DataView;
+  /** Of the table that is looked at. */
+  #view: DataView;
   readonly #active = new Met();
   readonly #inSnapshots = new Met();
   readonly #budget = new WalkBudget();
@@ -97,6 +101,7 @@ export class MapWalk {
     this.#visitor = visitor;
     const { incompatibleFeatures } = image.header;
     this.#hasDataFile = (incompatibleFeatures & INCOMPATIBLE.externalDataFile) !== 0n;
+    this.#window = new TableWindow(image.storage, image.geometry.clusterSize);
     this.#table = new Uint8Array(image.geometry.clusterSize);
     this.#view = viewOf(this.#table);
   }
@@ -127,14 +132,18 @@ export class MapWalk {
         );
       }
       teller.l2Table?.(l2);
-      // There is nothing in a hole, and nothing to remember.
-      const isHole = holes.has(l2, clusterSize);
       // Waiting for what is known takes longer than all the rest, millions of times.
-      if (isHole === true || (isHole !== false && (await isHole))) continue;
+      const ahead = this.#window.at(l2);
+      if (ahead === undefined) {
+        // There is nothing in a hole, and nothing to remember.
+        const isHole = holes.has(l2, clusterSize);
+        if (isHole === true || (isHole !== false && (await isHole))) continue;
+      }
       const times = met.times.add(l2);
       if (!this.#mayWalk(l2, times)) continue;
       if (!this.#isFirst(l2, times)) met.again.add(l2);
-      await this.#l2(l2, teller);
+      if (ahead !== undefined) this.#look(ahead, teller);
+      else await this.#l2(l2, teller);
     }
   }
 
@@ -191,10 +200,15 @@ export class MapWalk {
   }
 
   async #l2(offset: number, teller: Teller): Promise<void> {
-    const { storage, geometry } = this.#image;
-    const { clusterSize, l2EntryBytes } = geometry;
-    await storage.read(offset, this.#table);
-    const view = this.#view;
+    const ahead = this.#window.at(offset) ?? (await this.#window.fetch(offset));
+    if (ahead !== undefined) return this.#look(ahead, teller);
+    await this.#image.storage.read(offset, this.#table);
+    this.#look({ offset, bytes: this.#table, view: viewOf(this.#table) }, teller);
+  }
+
+  #look({ offset, view }: ScannedTable, teller: Teller): void {
+    const { clusterSize, l2EntryBytes } = this.#image.geometry;
+    this.#view = view;
     const isPlain =
       l2EntryBytes === 8 && !this.#hasDataFile && teller.times === 1 && !teller.cluster;
     let last: number | null = null;

@@ -5,12 +5,10 @@ import type { Storage } from '../io/storage.ts';
 import { CorruptionError } from './corruption.ts';
 import { pastEnd } from './directory.ts';
 import { viewOf } from './fields.ts';
+import { type ScannedTable, TableWindow, WINDOW_BYTES } from './table-window.ts';
 
-export interface Table {
-  readonly offset: number;
+export interface Table extends ScannedTable {
   readonly kind: 'l2' | 'refcount-block';
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
   /** Nothing durable points to it yet. */
   fresh: boolean;
   /** L2 tables: their refcount was found to be one, so they may be written in place. */
@@ -55,11 +53,13 @@ export class TableCache {
   readonly #dirty = new Set<Table>();
   /** Memory for tables that are looked at once. */
   readonly #scratch: Uint8Array[] = [];
+  readonly #window: TableWindow;
 
   constructor(storage: Storage, tableSize: number, boundBytes: number) {
     this.#storage = storage;
     this.#tableSize = tableSize;
     this.#bound = Math.max(boundBytes, MINIMUM_TABLES * tableSize);
+    this.#window = new TableWindow(storage, tableSize, Math.min(WINDOW_BYTES, this.#bound / 8));
   }
 
   get dirtyBytes(): number {
@@ -92,11 +92,19 @@ export class TableCache {
     return table;
   }
 
+  /** One that was read ahead, to be looked at before anybody waits. */
+  ahead(offset: number): ScannedTable | undefined {
+    return this.#tables.has(offset) ? undefined : this.#window.at(offset);
+  }
+
   /**
-   * `look` at a table as a whole, once: where the cache is full it stays as it is, and the memory is
-   * used again. `look` keeps nothing of it, and does not wait.
+   * `look` at a table as a whole, once: the cache stays as it is where it is full or neighbours are
+   * read ahead, and memory is used again. `look` keeps nothing of it, and does not wait.
    */
-  async scan<T>(offset: number, kind: Table['kind'], look: (table: Table) => T): Promise<T> {
+  async scan<T>(offset: number, kind: Table['kind'], look: (table: ScannedTable) => T): Promise<T> {
+    const isKnown = this.#tables.has(offset) || this.#loading.has(offset);
+    const ahead = isKnown ? undefined : await this.#window.fetch(offset);
+    if (ahead !== undefined) return look(this.#tables.get(offset) ?? ahead);
     const isFull = (this.#tables.size + 1) * this.#tableSize > this.#bound;
     if (!isFull || this.#tables.has(offset) || this.#loading.has(offset)) {
       return look(await this.load(offset, kind));

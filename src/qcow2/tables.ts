@@ -166,9 +166,9 @@ export class Tables {
     return this.#cache.load(offset, 'l2');
   }
 
-  /** Looks at an L2 table once, as a whole; see TableCache. */
-  scanL2<T>(offset: number, look: (table: Table) => T): Promise<T> {
-    return this.#cache.scan(offset, 'l2', look);
+  /** Looks at L2 tables once, as a whole. */
+  get l2Scans(): Pick<TableCache, 'ahead' | 'scan'> {
+    return this.#cache;
   }
 
   /** An L2 table in a cluster just taken; it becomes reachable in step (c) at the earliest. */
