@@ -21,6 +21,8 @@ import { serveHmp, serveQmp } from './monitors.ts';
 
 export interface DaemonOptions {
   readonly host: Host;
+  /** How far what images name is followed: makes a host that opens that alone. */
+  readonly trusting: (host: Host) => Host;
   readonly version: Greeting;
   readonly describeImage: DescribeImage;
   /** Commands by their older names, too: `block_job_cancel`. */
@@ -68,7 +70,7 @@ export class Daemon {
       this.#becomeReady = resolve;
     });
     const host = withNbd(options.host, async (id) => this.#credentialsOf(id));
-    this.graph = new Graph({ host, secrets: this.secrets });
+    this.graph = new Graph({ host: options.trusting(host), secrets: this.secrets });
     this.jobs = new Jobs(options.host, (name, data) => this.events.emit(name, data), options.warn);
     this.exports = new Exports(
       this.graph,
