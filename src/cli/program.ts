@@ -100,6 +100,7 @@ function writeAll(fd: number, data: string | Uint8Array): void {
 /** Hints that QEMU prints too. */
 const QEMU_HINTS =
   /^(Is another process using the image|You can force-remove|Try block-dirty-bitmap-remove|kilobytes, megabytes|Check failed|warning: Shrinking)/;
+export const isHintOfQemu = (hint: string) => QEMU_HINTS.test(hint);
 /** Those that it prints as a message of their own. */
 const WITH_NAME = /^(kilobytes|Check failed|warning: Shrinking)/;
 
@@ -168,7 +169,7 @@ export function reportError(thrown: unknown, program: ProgramContext): number {
   const trail = error instanceof TrailedError ? `\n${error.trail}` : '';
   program.err(`${program.name}: ${shown}${trail}\n`);
   const hint = error.hint === undefined ? undefined : inOwnName(error.hint, program);
-  const ofQemu = hint !== undefined && QEMU_HINTS.test(hint);
+  const ofQemu = hint !== undefined && isHintOfQemu(hint);
   if (ofQemu) {
     const prefix = WITH_NAME.test(hint) ? `${program.name}: ` : '';
     program.err(`${prefix}${program.asQemu ? hint : visibleHint(hint)}\n`);

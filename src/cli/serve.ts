@@ -4,17 +4,17 @@ import { OptionDict } from '../chain/option-dict.ts';
 import type { Daemon } from '../daemon/daemon.ts';
 import { newCommand, parseVerb } from './options.ts';
 import type { ProgramContext } from './program.ts';
-import { objects, readSecrets } from './secrets.ts';
+import { objects, readObjects } from './secrets.ts';
 import { newDaemon, refusal, runUntilStopped } from './start-daemon.ts';
+import { type TrustFlags, withTrust } from './trust.ts';
 
-interface Flags {
+interface Flags extends TrustFlags {
   readonly format?: string;
   readonly socket?: string;
   readonly qmp?: string;
   readonly hmp?: string;
   readonly id: string;
   readonly readOnly?: boolean;
-  readonly object?: readonly string[];
 }
 
 export async function runServe(argv: readonly string[], program: ProgramContext): Promise<number> {
@@ -26,21 +26,22 @@ export async function runServe(argv: readonly string[], program: ProgramContext)
     .option('--hmp <path>', 'socket for commands of people')
     .option('--id <name>', 'name of the device, for commands', 'disk')
     .option('-r, --read-only', 'nobody writes')
-    .option('--object <object>', 'define an object (secret)', objects);
-  const { flags, operands } = parseVerb<Flags>(command, argv, program);
+    .option('--object <object>', 'define an object (secret, tls-creds-x509)', objects);
+  const { flags, operands } = parseVerb<Flags>(withTrust(command), argv, program);
   const [filename] = operands;
   if (filename === undefined || operands.length > 1) {
     return program.usageError('Expecting one image file name');
   }
   const { socket } = flags;
   if (socket === undefined) return program.usageError('--socket is missing: where to serve it');
-  const secrets = await readSecrets(flags.object);
-  const daemon = newDaemon(program);
+  const { secrets, credentials } = await readObjects(flags.object);
+  const daemon = newDaemon(program, flags);
   for (const [id, secret] of secrets) daemon.secrets.set(id, secret);
+  for (const [id, each] of credentials) daemon.credentials.set(id, each);
   try {
     await start(daemon, filename, socket, flags);
   } catch (error) {
-    program.err(`${program.name}: ${refusal(error)}\n`);
+    program.err(`${program.name}: ${refusal(error, program)}\n`);
     await daemon.stop();
     return 1;
   }

@@ -7,13 +7,17 @@ import { nodeHost } from '../io/node-host.ts';
 import { QmpError } from '../qmp/errors.ts';
 import { type Description, describeImage } from './describe-image.ts';
 import { infoText } from './info-text.ts';
-import type { ProgramContext } from './program.ts';
+import { isHintOfQemu, type ProgramContext } from './program.ts';
+import { type Trusting, trusted } from './trust.ts';
 import { QEMU_VERSION, VERSION } from './version.ts';
 
-export function newDaemon({ asQemu }: ProgramContext): Daemon {
+export function newDaemon(program: ProgramContext, { trust, allowProtocols }: Trusting): Daemon {
+  const { asQemu } = program;
+  const trusting = { ...(trust && { trust }), ...(allowProtocols && { allowProtocols }) };
   const [major = 0, minor = 0, micro = 0] = QEMU_VERSION.split('.').map(Number);
   return new Daemon({
     host: nodeHost,
+    trusting: (host) => trusted(host, trusting, program),
     olderNames: !asQemu,
     asQemu,
     warn: (message) => process.stderr.write(`qimg-ts: warning: ${message}\n`),
@@ -39,8 +43,11 @@ export async function runUntilStopped(daemon: Daemon): Promise<void> {
 }
 
 /** The words of a refusal; anything else is a mistake of ours and is thrown on. */
-export function refusal(error: unknown): string {
+export function refusal(error: unknown, { asQemu }: ProgramContext): string {
   const told = [ImageError, DaemonError, QmpError].some((kind) => error instanceof kind);
   if (!told) throw error;
-  return (error as Error).message;
+  const { message } = error as Error;
+  const hint = error instanceof ImageError ? error.hint : undefined;
+  const shown = hint !== undefined && (!asQemu || isHintOfQemu(hint));
+  return shown ? `${message}\n${hint}` : message;
 }

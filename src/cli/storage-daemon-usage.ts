@@ -37,7 +37,7 @@ Disks served while they are merged, by qimg-ts under the name of the QEMU storag
            [,writable=on|off][,bitmaps.0=<name>][,allocation-depth=on|off]
                          serve a block node over NBD (requires --nbd-server)
 
-  --monitor [chardev=]name[,mode=control|readline][,pretty[=on|off]]
+  --monitor [chardev=]name[,mode=control][,pretty[=on|off]]
                          take commands on a character device
 
   --nbd-server addr.type=inet,addr.host=<host>,addr.port=<port>

@@ -23,8 +23,9 @@ import { type ProgramContext, STORAGE_DAEMON } from './program.ts';
 import { readObjects } from './secrets.ts';
 import { newDaemon, refusal, runUntilStopped } from './start-daemon.ts';
 import { usageText, versionText } from './storage-daemon-usage.ts';
+import { type Trusting, withTrust } from './trust.ts';
 
-interface Flags {
+interface Flags extends Trusting {
   readonly daemonize?: boolean;
   readonly pidfile?: string;
   readonly version?: boolean;
@@ -50,7 +51,7 @@ export async function runStorageDaemon(
     return 1;
   }
   if (flags.daemonize && !isDaemon(program)) return await daemonize(argv, program);
-  const daemon = newDaemon(program);
+  const daemon = newDaemon(program, flags);
   let pidFile: PidFile | undefined;
   try {
     const started = await startAll(daemon, options, program);
@@ -78,7 +79,7 @@ function answered(argv: readonly string[], program: ProgramContext): string | un
 }
 
 function definition(program: ProgramContext): Command {
-  return newCommand(program, 'storage-daemon', '')
+  const command = newCommand(program, 'storage-daemon', '')
     .description(
       'Open disks, serve them over NBD, and take commands over QMP: merge layers while they are used.',
     )
@@ -93,6 +94,7 @@ function definition(program: ProgramContext): Command {
     .option('--daemonize', 'go to the background once all has started')
     .option('-T, --trace <pattern>', 'taken for compatibility; there is no tracing')
     .option('-V, --version', 'print the version');
+  return program.asQemu ? command : withTrust(command);
 }
 
 /** False where something could not be started; it is told then. */
@@ -108,7 +110,7 @@ async function startAll(
     try {
       await start(starting, value);
     } catch (error) {
-      program.err(`${program.name}: --${long} ${value}: ${refusal(error)}\n`);
+      program.err(`${program.name}: --${long} ${value}: ${refusal(error, program)}\n`);
       return false;
     }
   }
@@ -119,7 +121,7 @@ function writePid({ pidfile }: Flags, program: ProgramContext): PidFile | undefi
   try {
     return PidFile.write(pidfile);
   } catch (error) {
-    program.err(`${program.name}: cannot create PID file: ${refusal(error)}\n`);
+    program.err(`${program.name}: cannot create PID file: ${refusal(error, program)}\n`);
     return undefined;
   }
 }

@@ -9,11 +9,14 @@ import { collect } from './options.ts';
 import type { ProgramContext } from './program.ts';
 import { readObjects } from './secrets.ts';
 
-export interface TrustFlags {
-  /** What NBD servers are reached with. */
-  readonly object?: readonly string[];
+export interface Trusting {
   readonly trust?: readonly string[];
   readonly allowProtocols?: boolean;
+}
+
+export interface TrustFlags extends Trusting {
+  /** What NBD servers are reached with. */
+  readonly object?: readonly string[];
 }
 
 export function withTrust(command: Command): Command {

@@ -50,7 +50,11 @@ export async function blockCommit(
 }
 
 /** Who stands on a layer below top would show something else as soon as base is written. */
-function checkSiblings({ nodes, topIndex, baseIndex }: CommitRange): void {
+export function checkSiblings({
+  nodes,
+  topIndex,
+  baseIndex,
+}: Pick<CommitRange, 'nodes' | 'topIndex' | 'baseIndex'>): void {
   for (const node of nodes.slice(topIndex + 1, baseIndex + 1)) {
     const others = node.users.flatMap(({ above }) => (above?.role === 'backing' ? above.node : []));
     const sibling = others.find((each) => !nodes.includes(each));

@@ -14,6 +14,7 @@ import type { BlockCommitArguments, CommitRange } from './commit-range.ts';
 import { DaemonError } from './daemon-error.ts';
 import type { Graph } from './graph.ts';
 import type { Attachment, GraphChanges } from './graph-changes.ts';
+import { holdAbove } from './hold.ts';
 import type { Job, JobWork } from './job.ts';
 import { BlockNode, type User } from './node.ts';
 
@@ -156,13 +157,13 @@ export class CommitWork implements JobWork {
           if (edge !== undefined) moved.push(edge);
         });
       } finally {
-        const resume = await holdAll(moved);
+        const resume = await holdAbove(moved.flatMap(({ above }) => above?.node ?? []));
         try {
           changes.move(moved, this.#base);
           if (moved.length === overlays.length) await this.#moveReaders(changes);
           await this.#release(changes);
         } finally {
-          for (const each of resume) each();
+          resume();
         }
       }
     });
@@ -237,22 +238,6 @@ export class CommitWork implements JobWork {
     await checkBackingFits(overlay.storage, { name, format });
     return { overlay, name, format };
   }
-}
-
-/** Nothing reads through them, or through what stands on them, until each is called. */
-async function holdAll(edges: readonly User[]): Promise<readonly (() => void)[]> {
-  const resume: (() => void)[] = [];
-  const seen = new Set<BlockNode>();
-  const visit = async (node: BlockNode): Promise<void> => {
-    if (seen.has(node)) return;
-    seen.add(node);
-    for (const { above, hold } of node.users) {
-      if (hold !== undefined) resume.push(await hold());
-      if (above !== undefined) await visit(above.node);
-    }
-  };
-  for (const { above } of edges) if (above !== undefined) await visit(above.node);
-  return resume;
 }
 
 function nodeAt({ nodes }: CommitRange, index: number): BlockNode {

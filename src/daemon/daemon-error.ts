@@ -1,6 +1,6 @@
 // What a command of the daemon was refused with: an error class of QMP, and words.
 
-import { ImageError } from '../errors.ts';
+import { ImageError, strerror } from '../errors.ts';
 
 /** The error classes that QMP knows. */
 export type ErrorClass =
@@ -20,6 +20,14 @@ export class DaemonError extends Error {
     super(message, cause === undefined ? undefined : { cause });
     this.errorClass = errorClass;
   }
+}
+
+/** In a word of the machine's, where it has one. */
+export function wordsOf(error: unknown): string {
+  if (error instanceof ImageError) {
+    return error.errno === undefined ? error.message : strerror(error.errno);
+  }
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** The refusal that a failure of the engine is for a client; what is neither is thrown on. */

@@ -5,6 +5,7 @@ import type { HmpSessionOptions } from '../hmp/session.ts';
 import type { Host } from '../io/host.ts';
 import { noCredentials, withNbd } from '../nbd/node-host.ts';
 import type { TlsCredentials } from '../nbd/tls.ts';
+import type { OnMistake } from '../nbd/transmission.ts';
 import { Mutex } from '../qcow2/mutex.ts';
 import { errorReply } from '../qmp/errors.ts';
 import type { Greeting, SessionOptions } from '../qmp/session.ts';
@@ -21,6 +22,8 @@ import { serveHmp, serveQmp } from './monitors.ts';
 
 export interface DaemonOptions {
   readonly host: Host;
+  /** How far what images name is followed: makes a host that opens that alone. */
+  readonly trusting: (host: Host) => Host;
   readonly version: Greeting;
   readonly describeImage: DescribeImage;
   /** Commands by their older names, too: `block_job_cancel`. */
@@ -68,14 +71,15 @@ export class Daemon {
       this.#becomeReady = resolve;
     });
     const host = withNbd(options.host, async (id) => this.#credentialsOf(id));
-    this.graph = new Graph({ host, secrets: this.secrets });
+    this.graph = new Graph({ host: options.trusting(host), secrets: this.secrets });
     this.jobs = new Jobs(options.host, (name, data) => this.events.emit(name, data), options.warn);
-    this.exports = new Exports(
-      this.graph,
-      this.events,
-      (id) => this.#credentialsOf(id),
-      this.#ready,
-    );
+    this.exports = new Exports({
+      graph: this.graph,
+      events: this.events,
+      credentialsOf: (id) => this.#credentialsOf(id),
+      ready: this.#ready,
+      onMistake: oncePerKind((words) => options.warn(`NBD server: ${words}`)),
+    });
     this.interpreter = new Interpreter({
       commands: hmpCommands(this),
       errorText: (error) => `Error: ${errorReply(error).desc}\n`,
@@ -104,6 +108,7 @@ export class Daemon {
   addMonitor({ chardev: id, mode, pretty }: MonitorSettings): void {
     const chardev = this.#chardevs.get(id);
     if (chardev === undefined) throw new DaemonError(`chardev "${id}" not found`);
+    if (this.asQemu && mode === 'readline') throw new DaemonError('Only QMP is supported');
     if (chardev.taken) throw new DaemonError(`Device '${id}' is in use`);
     const inTurn = <T>(run: () => Promise<T>) => this.#turns.run(run);
     chardev.take();
@@ -115,7 +120,8 @@ export class Daemon {
 
   #hmp(inTurn: HmpSessionOptions['inTurn']): HmpSessionOptions {
     const { major, minor, micro } = this.options.version.qemu;
-    return { version: `${major}.${minor}.${micro}`, interpreter: this.interpreter, inTurn };
+    const ends = () => this.#stopped !== undefined;
+    return { version: `${major}.${minor}.${micro}`, interpreter: this.interpreter, inTurn, ends };
   }
 
   #qmp(inTurn: SessionOptions['inTurn'], pretty: boolean): SessionOptions {
@@ -161,4 +167,18 @@ export class Daemon {
     await graph.close().catch(note);
     if (errors.length > 0) throw errors[0];
   }
+}
+
+const MOST_MISTAKES = 100;
+
+/** Tells of mistakes of ours, each kind of them once; it is what there is to report of it. */
+function oncePerKind(tell: (words: string) => void): OnMistake {
+  const told = new Set<string>();
+  return (error) => {
+    const words = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    // Should each be of its own kind, a few will do.
+    if (told.has(words) || told.size >= MOST_MISTAKES) return;
+    told.add(words);
+    tell(`internal error: ${words}`);
+  };
 }

@@ -4,6 +4,7 @@ import type { Permission } from '../io/locks.ts';
 import type { NbdDisk, NbdExport, NbdExports } from '../nbd/export.ts';
 import type { StartTls } from '../nbd/negotiation.ts';
 import type { TlsCredentials } from '../nbd/tls.ts';
+import type { OnMistake } from '../nbd/transmission.ts';
 import { Qcow2Image } from '../qcow2/image.ts';
 import { DaemonError } from './daemon-error.ts';
 import { Disk } from './disk.ts';
@@ -44,25 +45,26 @@ export type RemoveMode = 'safe' | 'hard';
 
 const MAX_NAME = 4096;
 
+export interface ExportsContext {
+  readonly graph: Graph;
+  readonly events: Events;
+  readonly credentialsOf: (id: string) => TlsCredentials;
+  /** Clients are served from then on. */
+  readonly ready: Promise<void>;
+  /** Hears of mistakes of ours, which cost a client an answer or its connection. */
+  readonly onMistake: OnMistake;
+}
+
 export class Exports {
+  readonly #context: ExportsContext;
   readonly #graph: Graph;
-  readonly #events: Events;
-  readonly #ready: Promise<void>;
-  readonly #credentialsOf: (id: string) => TlsCredentials;
   /** In the order in which they came. */
   readonly #entries: Entry[] = [];
   #server: NbdServer | undefined;
 
-  constructor(
-    graph: Graph,
-    events: Events,
-    credentialsOf: (id: string) => TlsCredentials,
-    ready: Promise<void>,
-  ) {
-    this.#graph = graph;
-    this.#events = events;
-    this.#credentialsOf = credentialsOf;
-    this.#ready = ready;
+  constructor(context: ExportsContext) {
+    this.#context = context;
+    this.#graph = context.graph;
   }
 
   async startServer({ address, tlsCreds, maxConnections }: ServerSettings): Promise<void> {
@@ -71,18 +73,20 @@ export class Exports {
       find: (name) => this.#entries.find(({ served }) => served.name === name)?.served,
       list: () => this.#entries.map(({ served }) => served),
     };
+    const { ready, onMistake } = this.#context;
     const startTls = tlsCreds === undefined ? undefined : await this.#tls(tlsCreds);
     this.#server = await NbdServer.start({
       address,
       exports,
-      ready: this.#ready,
+      ready,
+      onMistake,
       ...(startTls !== undefined && { startTls }),
       ...(maxConnections !== undefined && { maxConnections }),
     });
   }
 
   async #tls(id: string): Promise<StartTls> {
-    const credentials = this.#credentialsOf(id);
+    const credentials = this.#context.credentialsOf(id);
     if (credentials.endpoint !== 'server') {
       throw new DaemonError('Expected TLS credentials for a server endpoint');
     }
@@ -183,7 +187,7 @@ export class Exports {
     await this.#server?.disconnect(entry.served);
     this.#entries.splice(this.#entries.indexOf(entry), 1);
     await this.#graph.detach(entry.user);
-    this.#events.emit('BLOCK_EXPORT_DELETED', { id: entry.id });
+    this.#context.events.emit('BLOCK_EXPORT_DELETED', { id: entry.id });
   }
 
   /** The latest first. */

@@ -2,6 +2,8 @@
 
 import type { Argument, Given, HmpCommand } from '../hmp/command.ts';
 import type { CommitContext } from './block-commit.ts';
+import { commitDevice } from './commit-device.ts';
+import { asDaemonError } from './daemon-error.ts';
 import type { Jobs } from './jobs.ts';
 import { redhatBlockCommit } from './redhat-commit.ts';
 
@@ -9,9 +11,31 @@ const DEVICE: Argument = { name: 'device', kind: 'device' };
 const textOf = (value: Given[string]) => (typeof value === 'string' ? value : undefined);
 
 export function hmpJobCommands(context: CommitContext): readonly HmpCommand[] {
-  return [redhatCommand(context), cancelCommand(context), speedCommand(context)].concat(
-    orders(context),
-  );
+  return [
+    commitCommand(context),
+    redhatCommand(context),
+    cancelCommand(context),
+    speedCommand(context),
+    ...orders(context),
+  ];
+}
+
+function commitCommand(context: CommitContext): HmpCommand {
+  return {
+    name: 'commit',
+    arguments: [DEVICE],
+    shown: 'device|all',
+    about: 'commit changes to the disk images (if -snapshot is used) or backing files',
+    run: async ({ device }) => {
+      try {
+        await commitDevice(context, String(device));
+        return '';
+      } catch (error) {
+        // Told without a prefix.
+        return `${asDaemonError(error).message}\n`;
+      }
+    },
+  };
 }
 
 function redhatCommand(context: CommitContext): HmpCommand {

@@ -14,10 +14,10 @@ import {
   wantsPause,
 } from '../commit/job.ts';
 import type { LiveControl } from '../commit/live.ts';
-import { ImageError, strerror } from '../errors.ts';
+import type { ImageError } from '../errors.ts';
 import type { Host } from '../io/host.ts';
 import { charge, INITIAL, type ThrottleState } from '../io/throttle.ts';
-import { DaemonError } from './daemon-error.ts';
+import { DaemonError, wordsOf } from './daemon-error.ts';
 import { type EventSink, eventOf } from './job-events.ts';
 
 /** What a job does. */
@@ -278,11 +278,4 @@ export class Job implements LiveControl {
     }
     if (this.#state.status === 'null') this.#machine.onGone(this);
   }
-}
-
-function wordsOf(error: unknown): string {
-  if (error instanceof ImageError) {
-    return error.errno === undefined ? error.message : strerror(error.errno);
-  }
-  return error instanceof Error ? error.message : String(error);
 }

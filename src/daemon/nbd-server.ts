@@ -4,6 +4,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { Connection } from '../nbd/connection.ts';
 import type { NbdExport, NbdExports } from '../nbd/export.ts';
 import type { StartTls } from '../nbd/negotiation.ts';
+import type { OnMistake } from '../nbd/transmission.ts';
 import { listenAt, type SocketAddress } from './listening.ts';
 
 export interface NbdServerOptions {
@@ -13,6 +14,8 @@ export interface NbdServerOptions {
   readonly startTls?: StartTls;
   /** Clients at once; more wait to be accepted. 0: any number. Default 0. */
   readonly maxConnections?: number;
+  /** Hears of mistakes of ours, which cost a client an answer or its connection. */
+  readonly onMistake?: OnMistake;
   /** Clients wait until then. Default: they don't. */
   readonly ready?: Promise<void>;
   /** For a client to choose an export, in milliseconds; then it is dropped. Default 10000. */
@@ -103,8 +106,11 @@ export class NbdServer {
 
   #serve(socket: Socket): void {
     socket.setNoDelay(true);
-    const { exports, startTls, handshakeTimeout = 10_000 } = this.#options;
-    const connection = new Connection(socket, exports, startTls && { startTls });
+    const { exports, startTls, onMistake, handshakeTimeout = 10_000 } = this.#options;
+    const connection = new Connection(socket, exports, {
+      ...(startTls && { startTls }),
+      ...(onMistake && { onMistake }),
+    });
     const timer = setTimeout(() => {
       if (connection.served === undefined) connection.destroy();
     }, handshakeTimeout);

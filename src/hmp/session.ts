@@ -16,6 +16,8 @@ export interface HmpSessionOptions {
   readonly version: string;
   readonly interpreter: Interpreter;
   readonly inTurn: <T>(run: () => Promise<T>) => Promise<T>;
+  /** Whether all ends, so that there is nothing more to ask for. */
+  readonly ends?: () => boolean;
 }
 
 /** Keys that are taken before it is asked whether there is room for what they draw. */
@@ -81,9 +83,9 @@ export class HmpSession {
     const line = this.#entered;
     if (line === undefined || this.#closed) return;
     this.#entered = undefined;
-    const { interpreter, inTurn } = this.#options;
+    const { interpreter, inTurn, ends } = this.#options;
     this.#print(await inTurn(() => interpreter.run(line)));
-    this.#editor.start();
+    if (ends?.() !== true) this.#editor.start();
   }
 
   #print(text: string): void {

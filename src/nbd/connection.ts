@@ -5,20 +5,28 @@ import type { NbdExport, NbdExports } from './export.ts';
 import { type Negotiated, Negotiation, type StartTls } from './negotiation.ts';
 import { ProtocolError } from './options.ts';
 import { EndOfStream } from './stream-reader.ts';
-import { transmit } from './transmission.ts';
+import { type OnMistake, transmit } from './transmission.ts';
 
 export interface ConnectionOptions {
   /** Required of the client, where it is given. */
   readonly startTls?: StartTls;
+  /** Hears of mistakes of ours: what is neither a client's fault nor a disk's. */
+  readonly onMistake?: OnMistake;
 }
 
 export class Connection {
   readonly #stream: Duplex;
   readonly #negotiation: Negotiation;
+  readonly #onMistake: OnMistake;
   #negotiated: Negotiated | undefined;
 
-  constructor(stream: Duplex, exports: NbdExports, { startTls }: ConnectionOptions = {}) {
+  constructor(
+    stream: Duplex,
+    exports: NbdExports,
+    { startTls, onMistake = () => undefined }: ConnectionOptions = {},
+  ) {
     this.#stream = stream;
+    this.#onMistake = onMistake;
     // What goes wrong with it, the reader notices.
     stream.on('error', () => undefined);
     this.#negotiation = new Negotiation(stream, exports, startTls);
@@ -36,13 +44,12 @@ export class Connection {
   async serve(): Promise<void> {
     try {
       this.#negotiated = await this.#negotiation.run();
-      if (this.#negotiated !== undefined) await transmit(this.#negotiated);
+      if (this.#negotiated !== undefined) await transmit(this.#negotiated, this.#onMistake);
       await endStream(this.#negotiated?.stream ?? this.#stream);
     } catch (error) {
       // The client is at fault, or gone: others go on.
       if (!(error instanceof ProtocolError || error instanceof EndOfStream)) {
-        this.#stream.destroy();
-        return;
+        this.#onMistake(error);
       }
     } finally {
       this.#negotiated?.stream.destroy();

@@ -17,8 +17,13 @@ const MOST_BYTES = MAX_PAYLOAD;
 /** What a request without data counts, in bytes. */
 const LEAST_BYTES = MOST_BYTES / MOST_REQUESTS;
 
-/** Serves until the client leaves, or `connection.reader` is stopped. Throws `ProtocolError`. */
-export async function transmit(connection: Negotiated): Promise<void> {
+export type OnMistake = (error: unknown) => void;
+
+/**
+ * Serves until the client leaves, or `connection.reader` is stopped. Throws `ProtocolError`.
+ * `onMistake` hears what a request was answered `EIO` for that is no failure of its disk.
+ */
+export async function transmit(connection: Negotiated, onMistake: OnMistake): Promise<void> {
   const { reader, writer } = connection;
   const budget = new Budget(MOST_BYTES);
   const replies = new Replies(connection);
@@ -33,7 +38,8 @@ export async function transmit(connection: Negotiated): Promise<void> {
       if (!budget.tryTake(cost)) await budget.take(cost);
       const payload = await payloadOf(request, connection);
       // Given back when the reply has left: a client that does not read its replies waits.
-      const work = answer(request, payload, connection, replies, () => budget.give(cost));
+      const sent = () => budget.give(cost);
+      const work = answer({ request, payload, connection, replies, sent, onMistake });
       running.add(work);
       void work.then(() => running.delete(work));
     }
@@ -65,18 +71,23 @@ async function payloadOf(
   return undefined;
 }
 
+interface Asked {
+  readonly request: Request;
+  readonly payload: Uint8Array | undefined;
+  readonly connection: Negotiated;
+  readonly replies: Replies;
+  readonly sent: () => void;
+  readonly onMistake: OnMistake;
+}
+
 /** Never rejects. */
-async function answer(
-  request: Request,
-  payload: Uint8Array | undefined,
-  connection: Negotiated,
-  replies: Replies,
-  sent: () => void,
-): Promise<void> {
+async function answer(asked: Asked): Promise<void> {
+  const { request, payload, connection, replies, sent, onMistake } = asked;
   try {
     checkRequest(request, connection);
     await carryOut(request, payload, connection, replies, sent);
   } catch (error) {
+    if (!(error instanceof Refusal || error instanceof ImageError)) onMistake(error);
     const { errno, message } = refusalOf(error);
     replies.error(request, errno, message, sent);
   }

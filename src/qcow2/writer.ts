@@ -4,7 +4,7 @@
 import type { Storage } from '../io/storage.ts';
 import type { Layer } from '../layer.ts';
 import { alignDown, alignUp, divideUp, MIB } from '../units.ts';
-import { mapRuns } from './mapping.ts';
+import { type MapRun, mapRuns } from './mapping.ts';
 import { Mutex, RangeLocks } from './mutex.ts';
 import { abandon, type PlaceContext, type Placement, place } from './place.ts';
 import { publish, unmap, zeroPart } from './publish.ts';
@@ -122,19 +122,37 @@ export class Writer {
     // A data file has no more than the disk, whose last cluster may be one in part.
     const to = data.external ? Math.min(end, Math.max(this.#image.size(), diskEnd)) : end;
     if (from >= to) return;
-    const bytes = new Uint8Array(to - from);
     const size = this.#image.size();
     const onDisk = Math.max(0, Math.min(to, size, diskEnd) - from);
     const { storage } = this.#image;
-    if (onDisk > 0) {
-      storage.event?.('cow_read');
-      await this.#image.readHeld(from, bytes.subarray(0, onDisk));
-    }
+    if (onDisk > 0) storage.event?.('cow_read');
+    const isZero = await this.#isZeroByMap(from, from + onDisk);
     // Zeros that were encrypted are none.
-    if (placement.zeroed && !data.opaque && bytes.every((byte) => byte === 0)) return;
+    const needsNone = placement.zeroed && !data.opaque;
+    if (isZero && needsNone) return;
+    const bytes = new Uint8Array(to - from);
+    if (!isZero) {
+      await this.#image.readHeld(from, bytes.subarray(0, onDisk));
+      if (needsNone && onlyZeros(bytes)) return;
+    }
     const host = placement.host + (from - placement.guest);
     storage.event?.('cow_write');
     await data.write(host, from, bytes);
+  }
+
+  /** The range, of a cluster at most, reads as zeros, and that is known without reading it. */
+  async #isZeroByMap(start: number, end: number): Promise<boolean> {
+    let at = start;
+    for (const run of at < end ? await mapRuns(this.#image.context(), at, end - at) : []) {
+      if (!this.#isZero(run)) return false;
+      at = run.offset + run.length;
+    }
+    return at >= end;
+  }
+
+  #isZero({ kind, offset }: MapRun): boolean {
+    const backed = offset < (this.#image.backing()?.size ?? 0);
+    return kind === 'zero' || (kind === 'unallocated' && !backed);
   }
 
   /** Makes a range read as zeros, by the map where whole subclusters allow it. */
@@ -207,9 +225,7 @@ export class Writer {
     for (let at = start; at < end; ) {
       const runs = await mapRuns(this.#image.context(), at, end - at);
       for (const run of runs) {
-        const backed = run.offset < (this.#image.backing()?.size ?? 0);
-        const isZero = run.kind === 'zero' || (run.kind === 'unallocated' && !backed);
-        if (!isZero) await this.#writeZeroData(run.offset, run.length, diskEnd);
+        if (!this.#isZero(run)) await this.#writeZeroData(run.offset, run.length, diskEnd);
         at += run.length;
       }
     }
@@ -275,4 +291,13 @@ export class Writer {
     const { tables } = this.#image.context();
     if (tables.full) await tables.checkpoint();
   }
+}
+
+/** `bytes` begin where their buffer does. */
+function onlyZeros(bytes: Uint8Array): boolean {
+  const words = Math.floor(bytes.length / 4);
+  const view = new Int32Array(bytes.buffer, bytes.byteOffset, words);
+  for (let i = 0; i < words; i++) if (view[i] !== 0) return false;
+  for (let i = words * 4; i < bytes.length; i++) if (bytes[i] !== 0) return false;
+  return true;
 }

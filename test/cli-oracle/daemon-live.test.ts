@@ -183,3 +183,33 @@ test('over TLS both ways: a disk that another of our daemons serves', async () =
   const plain = await run('nbdinfo', ['nbd+unix:///disk?socket=nbd.sock'], { cwd: dir });
   expect(plain.code).not.toBe(0);
 });
+
+test('who comes when as many are connected as may be waits until one leaves', async () => {
+  const dir = tempDir();
+  const at = 'addr.type=unix,addr.path=nbd.sock,max-connections=2';
+  const options = ['--blockdev', 'null-co,node-name=n,size=1048576', '--nbd-server', at];
+  const daemon = startDaemon(
+    'ours',
+    [...MONITOR, ...options, '--export', 'nbd,id=n,node-name=n'],
+    dir,
+  );
+  const client = await Client.open(join(dir, 'qmp.sock'));
+  const [first] = [await greeted(dir), await greeted(dir)];
+  const third = await Client.connect(join(dir, 'nbd.sock'));
+  let isServed = false;
+  const served = third.textUntil(/IHAVEOPT/).then(() => {
+    isServed = true;
+  });
+  for (let i = 0; i < 20; i++) await client.run('query-block-exports');
+  expect(isServed).toBe(false);
+  first.socket.destroy();
+  await served;
+  client.send('{"execute": "quit"}\n');
+  expect(await daemon.ended).toMatchObject({ code: 0, stderr: '' });
+});
+
+async function greeted(dir: string): Promise<Client> {
+  const client = await Client.connect(join(dir, 'nbd.sock'));
+  await client.textUntil(/IHAVEOPT/);
+  return client;
+}

@@ -2,7 +2,14 @@
 
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { Client, MONITOR, type RunningDaemon, startDaemon } from '../support/daemon.ts';
+import { CLI } from '../support/cli.ts';
+import {
+  Client,
+  MONITOR,
+  type RunningDaemon,
+  startDaemon,
+  startProgram,
+} from '../support/daemon.ts';
 import { mustIn } from '../support/qemu.ts';
 import { tempDir } from '../support/temp.ts';
 
@@ -10,10 +17,25 @@ const SECOND = ['--chardev', 'socket,id=more,path=more.sock,server=on,wait=off']
   ...['--monitor', 'chardev=more'],
 ]);
 
-async function start(...options: readonly string[]): Promise<{
+interface Started {
   readonly dir: string;
   readonly running: RunningDaemon;
-}> {
+}
+
+async function start(...options: readonly string[]): Promise<Started> {
+  return await startAs((args, dir) => startDaemon('ours', args, dir), options);
+}
+
+/** By its own name, which has monitors for people. */
+async function startOwn(...options: readonly string[]): Promise<Started> {
+  const program = [process.execPath, CLI, 'storage-daemon'];
+  return await startAs((args, dir) => startProgram([...program, ...args], dir), options);
+}
+
+async function startAs(
+  daemon: (args: readonly string[], dir: string) => RunningDaemon,
+  options: readonly string[],
+): Promise<Started> {
   const dir = tempDir();
   const create = ['create', '-q', '-f', 'qcow2'];
   await mustIn(dir, 'qemu-img', ...create, 'base.qcow2', '8M');
@@ -26,7 +48,7 @@ async function start(...options: readonly string[]): Promise<{
     'qcow2,node-name=mid,file=fm,backing=base',
     'qcow2,node-name=top,file=ft,backing=mid',
   ].flatMap((each) => ['--blockdev', each]);
-  const running = startDaemon('ours', [...MONITOR, ...options, ...nodes], dir);
+  const running = daemon([...MONITOR, ...options, ...nodes], dir);
   return { dir, running };
 }
 
@@ -103,7 +125,7 @@ test('any bytes: the daemon goes on, and so does the next client', async () => {
 });
 
 test('people and programs at the same time; what people see is as in QEMU', async () => {
-  const { dir } = await start(
+  const { dir, running } = await startOwn(
     ...['--chardev', 'socket,id=people,path=hmp.sock,server=on,wait=off'],
     ...['--monitor', 'chardev=people,mode=readline'],
   );
@@ -128,4 +150,8 @@ test('people and programs at the same time; what people see is as in QEMU', asyn
   );
   people.send('block_job_cancel j\n');
   await client.event('BLOCK_JOB_CANCELLED');
+  people.send('quit\n');
+  // No prompt: nobody would read what is typed there.
+  expect((await people.rest()).endsWith('quit\x1b[K\r\n')).toBe(true);
+  expect(await running.ended).toMatchObject({ code: 0, stderr: '' });
 });

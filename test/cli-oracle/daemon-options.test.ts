@@ -38,7 +38,9 @@ const WRONG: readonly (readonly string[])[] = [
   ['--chardev', 'socket,id=c,path=none'],
   ['--chardev', 'socket,id=c,path=x,server=on,wait=off,bla=1'],
   ...['foo', 'chardev=c', ''].map((value) => ['--monitor', value]),
-  [...CHARDEV, '--monitor', 'c,mode=foo'],
+  ...['c,mode=foo', 'c,mode=readline', 'd,mode=readline'].map((value) => [
+    ...[...CHARDEV, '--monitor', value],
+  ]),
   [...CHARDEV, '--monitor', 'c', '--monitor', 'c'],
   [...CHARDEV, '--monitor', '{"chardev":"c","pretty":true,"zz":1}'],
   ...['nbd', 'nbd,id=e,node-name=x', 'type=foo,id=e,node-name=x'].map((value) => [

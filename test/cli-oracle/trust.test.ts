@@ -121,3 +121,37 @@ test('under the name of qemu-img, all is followed and the options are not there'
     ours.remove();
   }
 });
+
+describe('a daemon that opens an image that names', () => {
+  const drive = (name: string) => ['--drive', `file=in/${name},format=qcow2,id=d`];
+  const options = (name: string) =>
+    `driver=qcow2,node-name=n,file.driver=file,file.filename=in/${name}`;
+
+  test.each(REFUSED)('%s does not follow it', async (name, words) => {
+    const verbs = [
+      ['serve', `in/${name}`, '--socket', 'never.sock'],
+      ['storage-daemon', ...drive(name)],
+      ['storage-daemon', '--blockdev', options(name)],
+    ];
+    for (const verb of verbs) {
+      const { code, stderr } = await qimg([...verb, '--trust', 'in'], dir);
+      expect([code, stderr]).toEqual([1, expect.stringMatching(words)]);
+    }
+  });
+
+  test('what the user names, and what is allowed, is followed', async () => {
+    // It ends right behind the opening.
+    const stop = ['--chardev', 'nothing,id=c'];
+    const other = 'backing.driver=raw,backing.file.driver=file,backing.file.filename=in/plain';
+    const opens: readonly (readonly string[])[] = [
+      [...drive('sound')],
+      [...drive('described'), '--allow-protocols'],
+      ['--blockdev', `${options('device')},${other}`],
+      ['--blockdev', 'raw,node-name=n,file.driver=file,file.filename=out/base'],
+    ];
+    for (const args of opens) {
+      const { code, stderr } = await qimg(['storage-daemon', ...args, ...stop], dir);
+      expect([code, stderr]).toEqual([1, expect.stringMatching(/^qimg-ts: --chardev nothing/)]);
+    }
+  });
+});

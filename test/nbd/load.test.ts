@@ -2,7 +2,6 @@
 // afterwards.
 
 import { readdirSync } from 'node:fs';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { u32s } from '../../src/nbd/bytes.ts';
@@ -10,6 +9,7 @@ import { EndOfStream } from '../../src/nbd/stream-reader.ts';
 import { serveFile } from '../support/nbd.ts';
 import { RawClient } from '../support/nbd-bytes.ts';
 import { type Load, loadSize, runLoad } from '../support/nbd-load.ts';
+import { raveNbd } from '../support/noise.ts';
 import { randomFrom } from '../support/power-cut.ts';
 import { qemuImg } from '../support/qemu.ts';
 import { tempDir } from '../support/temp.ts';
@@ -58,7 +58,7 @@ describe('mad clients', () => {
     const { socket, server } = await serveLoad();
     const random = randomFrom(seed);
     const mad = async () => {
-      for (let i = 0; i < 12; i++) await rave(socket, random);
+      for (let i = 0; i < 12; i++) await raveNbd(socket, random);
     };
     await Promise.all([runLoad(socket, { ...LOAD, connections: 8, requests: 200 }), mad(), mad()]);
     await settled(server);
@@ -85,30 +85,5 @@ async function readyInTime(socket: string): Promise<RawClient> {
     } catch (error) {
       if (!(error instanceof EndOfStream)) throw error;
     }
-  }
-}
-
-/** Random bytes at a random point of a conversation, perhaps cut off. */
-async function rave(socket: string, random: (limit: number) => number): Promise<void> {
-  const noise = Uint8Array.from({ length: random(5000) }, () => random(256));
-  const point = random(4);
-  if (point === 0) {
-    const client = connect({ path: socket });
-    client.on('error', () => undefined);
-    client.end(noise);
-    await new Promise((resolve) => client.resume().once('close', resolve));
-    return;
-  }
-  const client = point === 1 ? await RawClient.greeted(socket) : await RawClient.ready(socket);
-  // A request that is right but for what it asks; noise as what follows.
-  if (point === 3) {
-    // Behind the part of the others.
-    const offset = 2 ** 40 + random(1000);
-    client.request(random(12), offset, random(2 ** 26), { flags: random(64), payload: noise });
-  } else client.send(noise);
-  if (random(2) === 0) client.socket.end();
-  else {
-    await new Promise((resolve) => setTimeout(resolve, random(5)));
-    client.socket.destroy();
   }
 }

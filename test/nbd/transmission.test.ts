@@ -164,6 +164,19 @@ describe('structured replies', () => {
     client.request(spec.NBD_CMD_BLOCK_STATUS, 0, 512);
     expect(await client.error()).toEqual({ error: 5, message: 'broken' });
   });
+
+  test('failing by a mistake of ours is an I/O error for the client, and told', async () => {
+    const disk: NbdDisk = Object.assign(new SlowDisk(), {
+      read: () => Promise.reject(new TypeError('a bug')),
+    });
+    const told: unknown[] = [];
+    const onMistake = (error: unknown) => told.push(error);
+    const { socket } = await serveExports([{ name: '', disk, writable: true }], { onMistake });
+    const client = await RawClient.ready(socket);
+    client.request(spec.NBD_CMD_READ, 0, 512);
+    expect(await client.error()).toEqual({ error: 5, message: 'a bug' });
+    expect(told).toEqual([new TypeError('a bug')]);
+  });
 });
 
 describe('a request that makes no sense is refused, and the next one heard', () => {

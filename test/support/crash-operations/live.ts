@@ -4,11 +4,12 @@
 import { openChain } from '../../../src/chain/open.ts';
 import { OptionDict } from '../../../src/chain/option-dict.ts';
 import { blockCommit } from '../../../src/daemon/block-commit.ts';
+import { commitDevice } from '../../../src/daemon/commit-device.ts';
 import { DaemonError } from '../../../src/daemon/daemon-error.ts';
+import { Disk } from '../../../src/daemon/disk.ts';
 import { Graph } from '../../../src/daemon/graph.ts';
 import { Jobs } from '../../../src/daemon/jobs.ts';
 import type { MemoryHost } from '../../../src/io/memory-host.ts';
-import type { Layer } from '../../../src/layer.ts';
 import { pattern } from '../../../src/testing.ts';
 import { CrashHost, type Random } from '../crash.ts';
 import { buildLayers, type LayerSpec, SECTOR } from './layers.ts';
@@ -22,6 +23,8 @@ interface LiveCase {
   readonly base: string;
   /** The job is cancelled after so many of the guest's steps. */
   readonly cancelAfter?: number;
+  /** No job: the device is committed, all at once, after so many of the guest's steps. */
+  readonly commitAfter?: number;
 }
 
 type Step =
@@ -55,10 +58,10 @@ const sectorsOf = (bytes: Uint8Array): string[] =>
 class Guest {
   #last: string[];
   #possible: Set<string>[];
-  readonly #disk: Layer;
+  readonly #disk: Disk;
   readonly #note: (possible: Possible) => void;
 
-  constructor(disk: Layer, view: Uint8Array, note: (possible: Possible) => void) {
+  constructor(disk: Disk, view: Uint8Array, note: (possible: Possible) => void) {
     this.#disk = disk;
     this.#last = sectorsOf(view);
     this.#possible = this.#last.map((each) => new Set([each]));
@@ -106,7 +109,7 @@ const turns = async (count: number) => {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
 };
 
-function live({ name, layers, top, base, cancelAfter }: LiveCase): CrashOperation {
+function live({ name, layers, top, base, cancelAfter, commitAfter }: LiveCase): CrashOperation {
   const active = layers.at(-1)?.name ?? '';
 
   /** Opens the chain, commits, and has the guest at it; all is closed when it resolves. */
@@ -120,15 +123,24 @@ function live({ name, layers, top, base, cancelAfter }: LiveCase): CrashOperatio
     const jobs = new Jobs(host, () => undefined);
     const options = new OptionDict([['driver', 'qcow2']]);
     const { node } = await graph.addDevice('d', { filename: active, options });
-    const guest = new Guest(node.layer, view, note);
-    await blockCommit({ graph, jobs, pieceBytes: 2048 }, { device: 'd', top, base });
+    const disk = new Disk(node.layer);
+    const use = ['consistent read', 'write'] as const;
+    await graph.attach(node, { use, hold: () => disk.hold() });
+    const guest = new Guest(disk, view, note);
+    const context = { graph, jobs, pieceBytes: 2048 };
+    const first = Math.min(commitAfter ?? 0, steps.length);
+    let all: Promise<void> = Promise.resolve();
+    if (commitAfter === undefined) await blockCommit(context, { device: 'd', top, base });
     const [job] = jobs.all;
     for (const [i, step] of steps.entries()) {
+      if (commitAfter === i) all = commitDevice(context, 'd');
       await guest.act(step, 500 + i);
       await turns(step.turns);
       if (cancelAfter === i && job?.state.status === 'running') await job.cancel();
     }
     while (jobs.all.length > 0) await turns(1);
+    if (steps.length === first && commitAfter !== undefined) all = commitDevice(context, 'd');
+    await all;
     await guest.act({ kind: 'write', at: 0, count: 2, turns: 0 }, 600);
     await jobs.endAll();
     await graph.close();
@@ -231,5 +243,23 @@ export const LIVE: readonly CrashOperation[] = [
     name: 'cancelled half-way',
     layers: [small('/base'), small('/mid', { writes: 5 }), small('/top')],
     ...{ top: '/mid', base: '/base', cancelAfter: 3 },
+  }),
+  live({
+    name: 'the whole device, emptied, base grows',
+    layers: [small('/deep'), small('/base', { sectors: 20 }), small('/top')],
+    ...{ top: '/top', base: '/base', commitAfter: 4 },
+  }),
+  live({
+    name: 'the whole device, version 2 over a raw base',
+    layers: [small('/base.raw'), small('/top', { version: 2 })],
+    ...{ top: '/top', base: '/base.raw', commitAfter: 3 },
+  }),
+  live({
+    name: 'the whole device, with bitmaps and an external data file',
+    layers: [
+      small('/base', { bitmaps: ['a'] }),
+      small('/top', { bitmaps: ['b'], dataFile: 'top.data' }),
+    ],
+    ...{ top: '/top', base: '/base', commitAfter: 5 },
   }),
 ];
