@@ -115,7 +115,7 @@ function afterInterruption(each: IdenticalCase): CrashOperation {
     async prepare(random) {
       const files = await interrupted(each, await buildLayers(layers, random), random);
       const run = (host: Host) => skippingCommit(each, host);
-      return await commandScene(files, { tops: ['/top'], run });
+      return await commandScene(files, { tops: ['/top'], storingZeros: ['/base'], run });
     },
   };
 }
@@ -131,7 +131,7 @@ function rightAfterKill(each: IdenticalCase): CrashOperation {
         await killedCommit(each, host, life);
         await skippingCommit(each, host);
       };
-      return await commandScene(files, { tops: ['/top'], run });
+      return await commandScene(files, { tops: ['/top'], storingZeros: ['/base'], run });
     },
   };
 }
@@ -151,7 +151,7 @@ const WRITTEN_BELOW: CrashOperation = {
       await deep.close();
       await commit('/top', { host, skipIdentical: true });
     };
-    return await commandScene(files, { tops: ['/top'], run });
+    return await commandScene(files, { tops: ['/top'], storingZeros: ['/base'], run });
   },
 };
 

@@ -51,6 +51,8 @@ export interface Command {
   /** Images that guests use, by name: their view never changes. */
   readonly tops: readonly string[];
   readonly secrets?: Secrets;
+  /** Images that store zeros, or only show them, by how far earlier runs came. */
+  readonly storingZeros?: readonly string[];
   /** How files are opened whose bare name is not enough. */
   readonly targets?: ReadonlyMap<string, string>;
   run(host: Host): Promise<void>;
@@ -137,7 +139,7 @@ async function outcomeOf(
 async function outcomeOfFile(
   host: MemoryHost,
   name: string,
-  { secrets, targets }: Command,
+  { secrets, targets, storingZeros }: Command,
 ): Promise<string> {
   if (host.fileBytes(name) === undefined) return 'gone';
   const how = { host, ...(secrets && { secrets }) };
@@ -157,7 +159,8 @@ async function outcomeOfFile(
   }
   const { backingFile, extensions } = top.header;
   const types = extensions.map(({ type }) => type.toString(16)).sort();
-  return `${size} bytes, ${digest}, ${own} of its own, over ${backingFile ?? 'nothing'}, ${types}`;
+  const held = storingZeros?.includes(name) ? 'some' : own;
+  return `${size} bytes, ${digest}, ${held} of its own, over ${backingFile ?? 'nothing'}, ${types}`;
 }
 
 /** Its description, over what its header names now. */
