@@ -27,7 +27,7 @@ test.each<[string, RegExp]>([
   ['-t foo top.qcow2', /Invalid cache option: foo/],
   ['--output=xml --dry-run top.qcow2', /--output/],
   ['--object secret top.qcow2', /'id' is missing/],
-  ['--object tls-creds-x509,id=a top.qcow2', /tls-creds-x509/],
+  ['--object tls-creds-x509,id=a top.qcow2', /Missing 'dir' property value/],
   ['--image-opts driver=qcow2,file.filename=nope.qcow2', /nope\.qcow2/],
   ['--image-opts driver=qcow2,file.filename=top.qcow2,lazy=on', /'lazy'/],
   ['--image-opts -f qcow2 driver=qcow2,file.filename=top.qcow2', /mutually exclusive/],
