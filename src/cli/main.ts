@@ -1,6 +1,5 @@
 // The command line: finds the verb and loads what it needs, no more.
 
-import { setFlagsFromString } from 'node:v8';
 import { loadSyscalls } from '../io/syscalls.ts';
 import { usage } from './as-qemu.ts';
 import { getopt, type OptionSpec, UsageError } from './getopt.ts';
@@ -93,8 +92,6 @@ async function runVerb(
 ): Promise<number> {
   try {
     (await loadSyscalls())?.limitArenas(1);
-    // What is young stays little: where it may grow, a long command takes up to 100 MiB for it.
-    setFlagsFromString('--semi-space-growth-factor=1');
     return (await (await verb?.load())?.(argv, program)) ?? 1;
   } catch (error) {
     if (error instanceof UsageError) return program.usageError(error.message);
