@@ -1,9 +1,11 @@
-// A guest that writes, zeroes, grows and flushes its disk: after a cut each sector is old or new, never
-// torn, and what was flushed is there.
+// A guest that writes, zeroes, discards, grows and flushes its disk: after a cut each sector is old or new,
+// never torn, and what was flushed is there.
 
+import { discardIn } from '../../../src/daemon/disk-discard.ts';
 import type { MemoryHost } from '../../../src/io/memory-host.ts';
 import { createImage } from '../../../src/qcow2/create.ts';
 import { Qcow2Image } from '../../../src/qcow2/image.ts';
+import { alignDown, alignUp } from '../../../src/units.ts';
 import { CrashHost, filesIn, type Random } from '../crash.ts';
 import { type CrashOperation, ensure, newHost } from './scene.ts';
 
@@ -11,7 +13,7 @@ const SECTOR = 512;
 const SECTORS = 100;
 
 type GuestStep =
-  | { readonly kind: 'write' | 'zero'; readonly at: number; readonly count: number }
+  | { readonly kind: 'write' | 'zero' | 'discard'; readonly at: number; readonly count: number }
   | { readonly kind: 'flush' }
   | { readonly kind: 'reopen' }
   | { readonly kind: 'grow'; readonly by: number };
@@ -66,18 +68,32 @@ async function carryOut(
       await image.grow(image.size + step.by * SECTOR);
       last.push(...Array.from({ length: step.by }, () => 0));
     } else {
-      const value = step.kind === 'zero' ? 0 : 1 + (i % 255);
+      const value = step.kind === 'write' ? 1 + (i % 255) : 0;
       const count = Math.min(step.count, image.size / SECTOR - step.at);
       possible.change(step.at, count, value);
       note(possible);
-      last.fill(value, step.at, step.at + count);
-      if (step.kind === 'zero') await image.zero(step.at * SECTOR, count * SECTOR);
-      else await image.write(step.at * SECTOR, new Uint8Array(count * SECTOR).fill(value));
+      const [from, to] = changedBy(step.kind, image, step.at * SECTOR, (step.at + count) * SECTOR);
+      if (from < to) last.fill(value, from / SECTOR, to / SECTOR);
+      if (step.kind === 'zero') await image.zero(from, to - from);
+      else if (step.kind === 'write')
+        await image.write(from, new Uint8Array(to - from).fill(value));
+      else await discardIn(image, step.at * SECTOR, count * SECTOR);
     }
   }
   await image.close();
   possible.settle(last);
   note(possible);
+}
+
+/** What a step from `start` to `end` changes: of what is discarded, whole clusters read as zeros. */
+function changedBy(
+  kind: GuestStep['kind'],
+  { clusterSize, size }: Qcow2Image,
+  start: number,
+  end: number,
+): readonly [number, number] {
+  if (kind !== 'discard') return [start, end];
+  return [alignUp(start, clusterSize), end === size ? size : alignDown(end, clusterSize)];
 }
 
 function someSteps(random: Random, kinds: readonly GuestStep['kind'][]): readonly GuestStep[] {
@@ -96,6 +112,7 @@ interface Shape {
   readonly extendedL2?: boolean;
 }
 
+const DISCARDS = ['write', 'write', 'discard', 'discard', 'flush', 'reopen', 'grow'] as const;
 const ALL = ['write', 'write', 'write', 'zero', 'zero', 'flush', 'reopen', 'grow'] as const;
 
 function guest(
@@ -175,6 +192,8 @@ export const GUEST = [
   guest('writes, zeroes, flushes, growing', {}),
   guest('writes alone', {}, ['write', 'write', 'write', 'flush']),
   guest('zeroes, in clusters of 1 KiB', { clusterSize: 1024 }, ['write', 'zero', 'zero', 'flush']),
+  guest('discards', {}, DISCARDS),
+  guest('discards, in clusters of 1 KiB', { clusterSize: 1024 }, DISCARDS),
   guest('version 2', { version: 2 }),
   guest('refcounts of 64 bits', { refcountBits: 64 }),
   guest('refcounts of 1 bit', { refcountBits: 1 }),
