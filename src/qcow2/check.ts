@@ -71,7 +71,11 @@ export function inTableWords(error: unknown): never {
   if (!(error instanceof ImageError)) throw error;
   const { errno = 'EINVAL', hint } = error;
   const message = `ERROR failed to read the snapshot table: ${error.message}`;
-  throw new ImageError(error.code, message, { errno, ...(hint !== undefined && { hint }) });
+  throw new ImageError(error.code, message, {
+    cause: error,
+    errno,
+    ...(hint !== undefined && { hint }),
+  });
 }
 
 /** Indexes of entries that lack what version 3 asks for. */
