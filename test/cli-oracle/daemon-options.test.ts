@@ -1,6 +1,6 @@
 // The command line of the storage daemon, beside QEMU's: the same words where something is wrong.
 
-import { existsSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { type DaemonEnd, startDaemon, type Whose } from '../support/daemon.ts';
@@ -85,8 +85,8 @@ const WRONG: readonly (readonly string[])[] = [
 test('what is wrong is told in the same words', async () => {
   const dir = tempDir();
   await mustIn(dir, 'qemu-img', 'create', '-q', '-f', 'qcow2', 't.qcow2', '1M');
-  const told = async (whose: Whose, args: readonly string[]): Promise<DaemonEnd> => {
-    const { child, ended } = startDaemon(whose, args, dir);
+  const told = async (whose: Whose, args: readonly string[], own: string): Promise<DaemonEnd> => {
+    const { child, ended } = startDaemon(whose, args, own);
     const timer = setTimeout(() => child.kill('SIGKILL'), 30_000);
     const end = await ended;
     clearTimeout(timer);
@@ -94,8 +94,11 @@ test('what is wrong is told in the same words', async () => {
   };
   const differing: unknown[] = [];
   await inLanes(WRONG, async (args) => {
-    const ours = await told('ours', args);
-    const theirs = await told('qemu', args);
+    // Several listen on a socket of the same name at the same time.
+    const own = mkdtempSync(join(dir, 'line-'));
+    copyFileSync(join(dir, 't.qcow2'), join(own, 't.qcow2'));
+    const ours = await told('ours', args, own);
+    const theirs = await told('qemu', args, own);
     if (JSON.stringify(ours) !== JSON.stringify(theirs)) differing.push({ args, ours, theirs });
   });
   expect(differing).toEqual([]);
